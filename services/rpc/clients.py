@@ -1,0 +1,164 @@
+"""The gRPC clients of the services: deadlines, error translation, typed answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import grpc
+import orjson
+
+from services.rpc.convert import analysis_from_message, provenance_from_message
+from services.rpc.server import CHANNEL_OPTIONS, PROBLEM_METADATA
+from services.rpc.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    common_pb2,
+    embed_pb2,
+    embed_pb2_grpc,
+    ingest_pb2,
+    ingest_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+)
+from services.shared.biometric import ImageAnalysis, ModelProvenance
+from services.shared.errors import (
+    AuditUnavailable,
+    DependencyUnavailable,
+    LikenessError,
+    Overloaded,
+    PayloadTooLarge,
+    error_from_code,
+)
+
+AUDIT_DEADLINE_S = 2.0  # fail closed well within the 3 s that callers are promised an answer in
+EMBED_DEADLINE_S = 10.0  # 5 s of decoding, the worst probe that the gate allows, and waiting
+GALLERY_DEADLINE_S = 30.0  # a batch of thousands of references
+LEDGER_DEADLINE_S = 60.0  # the whole ledger
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel that reconnects within a second, so that a restarted peer is found at once."""
+    options = (
+        *CHANNEL_OPTIONS,
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.enable_http_proxy", 0),
+    )
+    return grpc.insecure_channel(address, options=options)
+
+
+@contextmanager
+def _translated(peer: str) -> Iterator[None]:
+    """Raise the LikenessError that the other side raised; what it could not say itself is DependencyUnavailable."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _likeness_error(error, peer) from error
+
+
+def _likeness_error(error: grpc.RpcError, peer: str) -> LikenessError:
+    # The stubs type one pair where the library gives a tuple of pairs.
+    metadata = dict(cast("tuple[tuple[str, bytes], ...]", error.trailing_metadata() or ()))
+    if PROBLEM_METADATA in metadata:
+        problem = common_pb2.Problem.FromString(metadata[PROBLEM_METADATA])
+        context = {name: orjson.loads(text) for name, text in problem.context_json.items()}
+        known = error_from_code(problem.code, problem.detail, problem.advice, context)
+        if known is not None:
+            return known
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if "message larger" in str(error.details()):
+            return PayloadTooLarge("The image is over the size limit.", advice="Send at most 32 MiB.")
+        return Overloaded(f"{peer} is at its limit.", advice="Try again in a few seconds.")
+    return DependencyUnavailable(
+        f"{peer} does not answer ({error.code().name}).",
+        advice="Try again; if it persists, tell the operators.",
+    )
+
+
+class EmbedClient:
+    """Faces and templates of an image."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = embed_pb2_grpc.EmbedStub(channel)
+
+    def analyse(
+        self,
+        image: bytes,
+        selection: embed_pb2.AnalyseRequest.Selection.ValueType,
+        face_index: int = 0,
+        *,
+        timeout_s: float = EMBED_DEADLINE_S,
+    ) -> ImageAnalysis:
+        """Raises ImageRefused, Overloaded, DependencyUnavailable, PayloadTooLarge."""
+        request = embed_pb2.AnalyseRequest(image=image, selection=selection, face_index=face_index)
+        with _translated("embed"):
+            return analysis_from_message(self._stub.Analyse(request, timeout=timeout_s))
+
+    def describe_model(self, *, timeout_s: float = 2.0) -> ModelProvenance:
+        with _translated("embed"):
+            return provenance_from_message(
+                self._stub.DescribeModel(embed_pb2.DescribeModelRequest(), timeout=timeout_s)
+            )
+
+
+class GalleryClient:
+    """Writes to the gallery that search owns."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = search_pb2_grpc.GalleryStub(channel)
+
+    def put(self, batch: ingest_pb2.ReferenceBatch) -> search_pb2.PutReferencesResponse:
+        """Raises ModelMismatch, GalleryIncomplete (still loading), DependencyUnavailable."""
+        with _translated("search"):
+            return self._stub.PutReferences(batch, timeout=GALLERY_DEADLINE_S)
+
+    def withdraw(self, reference_ids: list[str], versions: list[int]) -> int:
+        request = search_pb2.WithdrawReferencesRequest(reference_ids=reference_ids, versions=versions)
+        with _translated("search"):
+            return self._stub.WithdrawReferences(request, timeout=GALLERY_DEADLINE_S).withdrawn
+
+    def describe(self) -> search_pb2.GalleryDescription:
+        with _translated("search"):
+            return self._stub.DescribeGallery(search_pb2.DescribeGalleryRequest(), timeout=2.0)
+
+
+class LedgerClient:
+    """Reads the enrolment ledger that ingest owns."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = ingest_pb2_grpc.LedgerStub(channel)
+
+    def read_references(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
+        """Raises ModelMismatch, DependencyUnavailable."""
+        with _translated("ingest"):
+            yield from self._stub.ReadReferences(
+                ingest_pb2.ReadReferencesRequest(model_id=model_id), timeout=LEDGER_DEADLINE_S
+            )
+
+    def count(self) -> ingest_pb2.LedgerCounts:
+        with _translated("ingest"):
+            return self._stub.CountReferences(ingest_pb2.CountReferencesRequest(), timeout=10.0)
+
+    def fill_synthetic(self, request: ingest_pb2.FillSyntheticRequest) -> ingest_pb2.FillSyntheticResponse:
+        with _translated("ingest"):
+            return self._stub.FillSynthetic(request, timeout=600.0)
+
+
+class AuditClient:
+    """Appends to the audit log. Whatever keeps an entry from being durable is AuditUnavailable: fail closed."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = audit_pb2_grpc.AuditStub(channel)
+
+    def append(self, entry: audit_pb2.AuditEntry, *, timeout_s: float = AUDIT_DEADLINE_S) -> audit_pb2.AppendResponse:
+        """Durable when it returns. Raises AuditUnavailable, Conflict (another entry under the same id)."""
+        try:
+            with _translated("audit"):
+                return self._stub.Append(audit_pb2.AppendRequest(entry=entry), timeout=timeout_s)
+        except (DependencyUnavailable, Overloaded) as error:
+            raise AuditUnavailable(
+                "The audit log cannot be written, so nothing was done and nothing is disclosed.",
+                advice="Try again in a few seconds; operators: start the audit service and check its disk.",
+            ) from error

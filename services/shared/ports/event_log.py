@@ -1,0 +1,65 @@
+"""The port to the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event to publish. `key` orders: events of one topic with one key are read in the order of publishing."""
+
+    topic: str
+    key: str
+    value: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """One event as read; `partition` and `offset` name its place for logs and dead letters."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    value: bytes
+    headers: Mapping[str, str]
+
+
+class Subscription(Protocol):
+    """One member of a consumer group. Not safe for several threads."""
+
+    def poll(self, max_events: int, timeout_s: float) -> Sequence[ReceivedEvent]:
+        """The next events, at most `max_events`, waiting at most `timeout_s`; empty when there are none.
+
+        Events polled but not committed are delivered again to the group's next member (at least once).
+        Raises DependencyUnavailable.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Everything polled so far is done. Raises DependencyUnavailable; then it will be delivered again."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    """Durable, ordered, re-readable events. Contract tests: tests/contract/test_event_log.py."""
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Durable when it returns. Raises DependencyUnavailable; then any prefix may have been published."""
+        ...
+
+    def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
+        """Join a consumer group; a new group starts at the oldest event."""
+        ...
+
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        """Events of these topics that the group has not committed yet."""
+        ...
+
+    def close(self) -> None: ...

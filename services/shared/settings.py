@@ -1,0 +1,80 @@
+"""Settings groups that several services nest in their own settings class.
+
+A service's class is a `ServiceSettings` with `env_prefix="LIKENESS_<SERVICE>__"`; nesting uses `__`, so the database of
+search is LIKENESS_SEARCH__DATABASE__URL.
+Nothing reads the environment at import: `__main__` builds the settings once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_IMAGE_BYTES = 32 * 1024 * 1024  # the largest still that a request may carry
+
+
+class DatabaseSettings(BaseModel):
+    """A relational store as SQLAlchemy names it: `sqlite:///file` or `postgresql+psycopg://…`."""
+
+    url: str
+    pool_size: int = 10
+
+
+class EventLogSettings(BaseModel):
+    """Which event log: `sqlite` (embedded, one file) or `kafka`."""
+
+    kind: Literal["sqlite", "kafka"] = "sqlite"
+    path: Path = Path("events.sqlite")
+    bootstrap_servers: str = "127.0.0.1:9092"
+
+
+class ImageStoreSettings(BaseModel):
+    """Which image store: `folder` (embedded) or `minio` (any S3 with versioning)."""
+
+    kind: Literal["folder", "minio"] = "folder"
+    path: Path = Path("images")
+    endpoint: str = "127.0.0.1:9000"
+    bucket: str = "likeness-images"
+    access_key: str = ""
+    secret_key: str = ""
+    is_secure: bool = False
+    # Days that an original is locked against deletion; 0 switches the lock off.
+    retention_days: int = 0
+
+
+class TokenSettings(BaseModel):
+    """How bearer tokens are verified: a JWKS file, one issuer, one audience."""
+
+    issuer: str = "likeness-local"
+    audience: str = "likeness"
+    jwks_path: Path = Path("jwks.json")
+    leeway_s: int = Field(default=10, ge=0, le=30)
+
+
+class PeerSettings(BaseModel):
+    """Where the other services' gRPC ports are."""
+
+    embed: str = "127.0.0.1:50062"
+    search: str = "127.0.0.1:50063"
+    ingest: str = "127.0.0.1:50061"
+    audit: str = "127.0.0.1:50064"
+    review: str = "127.0.0.1:50065"
+
+
+class ServiceSettings(BaseSettings):
+    """What every service has: addresses, peers, tokens and the watchlist file."""
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="forbid")
+
+    http_host: str = "127.0.0.1"
+    http_port: int
+    grpc_host: str = "127.0.0.1"
+    grpc_port: int
+    peers: PeerSettings = PeerSettings()
+    tokens: TokenSettings = TokenSettings()
+    # Watchlists and agreements; the packaged file when not set.
+    watchlists_path: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -1,0 +1,125 @@
+"""Watchlists and agreements: what an administrator configures and every decision reads."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.shared.errors import ConfigurationError
+
+
+class Watchlist(BaseModel):
+    """A legally defined part of the gallery."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    title: str
+    shared_with: Literal["owner", "signatories", "any"]
+    needs_agreement: bool
+    lawful_bases: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+
+class Agreement(BaseModel):
+    """An owner's consent that its references in one watchlist are searched by a consortium."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reference: str
+    watchlist: str
+    owner: str
+    signed_on: date
+    expires_on: date
+    withdrawn_on: date | None = None
+
+    def is_in_force(self, on: date) -> bool:
+        """Signed and neither expired nor withdrawn. The day of expiry or withdrawal no longer counts."""
+        ends = min(self.expires_on, self.withdrawn_on or self.expires_on)
+        return self.signed_on <= on < ends
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    watchlist: list[Watchlist]
+    agreement: list[Agreement] = []
+
+
+class Watchlists:
+    """All watchlists and agreements of one configuration."""
+
+    def __init__(self, watchlists: Mapping[str, Watchlist], agreements: tuple[Agreement, ...]) -> None:
+        self._watchlists = dict(watchlists)
+        self._agreements = agreements
+
+    def __contains__(self, watchlist_id: str) -> bool:
+        return watchlist_id in self._watchlists
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self._watchlists)
+
+    def get(self, watchlist_id: str) -> Watchlist | None:
+        return self._watchlists.get(watchlist_id)
+
+    def agreement_in_force(self, watchlist_id: str, owner: str, on: date) -> Agreement | None:
+        """The owner's agreement for a watchlist that is in force on a day; None when there is none."""
+        for agreement in self._agreements:
+            if (agreement.watchlist, agreement.owner) == (watchlist_id, owner) and agreement.is_in_force(on):
+                return agreement
+        return None
+
+    def signatories(self, watchlist_id: str, on: date) -> frozenset[str]:
+        """The forces whose agreement for a watchlist is in force on a day."""
+        return frozenset(a.owner for a in self._agreements if a.watchlist == watchlist_id and a.is_in_force(on))
+
+
+def parse_watchlists(text: str, where: str) -> Watchlists:
+    """Read the TOML form; ConfigurationError names the place that is wrong."""
+    try:
+        document = _Document.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigurationError(f"{where}: {error}", advice="Mend the watchlist file and start again.") from error
+    by_id = {watchlist.id: watchlist for watchlist in document.watchlist}
+    unknown = sorted({a.watchlist for a in document.agreement} - by_id.keys())
+    if unknown:
+        raise ConfigurationError(f"{where}: agreements name watchlists that do not exist: {', '.join(unknown)}")
+    return Watchlists(by_id, tuple(document.agreement))
+
+
+class WatchlistFile:
+    """The configuration as it stands now: read again when the file has changed, so a withdrawal counts at once.
+
+    A file that became unreadable raises ConfigurationError rather than leaving yesterday's consent in force.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._stamp: tuple[int, int] | None = None
+        self._current: Watchlists | None = None
+
+    def current(self) -> Watchlists:
+        with self._lock:
+            if self._path is None:
+                if self._current is None:
+                    text = resources.files("services.shared").joinpath("watchlists.toml").read_text("utf-8")
+                    self._current = parse_watchlists(text, "packaged watchlists.toml")
+                return self._current
+            try:
+                status = self._path.stat()
+                stamp = (status.st_mtime_ns, status.st_size)
+                if self._current is None or stamp != self._stamp:
+                    self._current = parse_watchlists(self._path.read_text("utf-8"), str(self._path))
+                    self._stamp = stamp
+            except OSError as error:
+                raise ConfigurationError(f"watchlist file cannot be read: {error}") from error
+            return self._current
