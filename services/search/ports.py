@@ -75,7 +75,7 @@ class GalleryStore(Protocol):
         ...
 
     def put(self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32]) -> PutOutcome:
-        """Insert or replace; visible to the next search when it returns. `vectors` is (len(records), dimension), unit rows.
+        """Insert or replace, visible to the next search. `vectors`: (len(records), dimension), unit rows.
 
         Idempotent by (reference_id, version): nothing older than what is held, or than a withdrawal, takes effect.
         Raises ValueError for a wrong shape or rows that are not finite unit vectors, DependencyUnavailable.
