@@ -71,7 +71,7 @@ class GalleryStore(Protocol):
         ...
 
     def open(self, model_id: str, dimension: int) -> None:
-        """Prepare for one model. Raises ModelMismatch when it already holds templates of another, ConfigurationError."""
+        """Prepare for one model. Raises ModelMismatch when it holds templates of another, ConfigurationError."""
         ...
 
     def put(self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32]) -> PutOutcome:
