@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
@@ -23,6 +23,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
+# Generic in the type stubs only.
+if TYPE_CHECKING:
+    _Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    _Interceptor = grpc.ServerInterceptor
+
 # Without this two processes can listen on one port and share its calls at random.
 _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0))
 
@@ -47,7 +53,7 @@ def _abort(context: grpc.ServicerContext, error: Exception) -> None:
     context.abort(getattr(grpc.StatusCode, error.grpc_status), error.detail)
 
 
-class _ErrorInterceptor(grpc.ServerInterceptor[Any, Any]):
+class _ErrorInterceptor(_Interceptor):
     """Turns LikenessError into its gRPC status with the Problem in the trailing metadata."""
 
     def intercept_service(
