@@ -1,0 +1,1 @@
+"""The embedded exact gallery: chunks of references and the scan over them."""
