@@ -1,0 +1,124 @@
+"""The contract of the ImageStore port, held by every adapter.
+
+An adapter joins by one more parameter of `image_store`: a function that makes an empty store and a function that
+damages stored bytes behind its back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.errors import DependencyUnavailable, IntegrityError, NotFound
+from services.shared.ports.image_store import ImageStore
+
+ABSENT = hashlib.sha256(b"never stored").hexdigest()
+
+
+@dataclass(frozen=True)
+class StoreUnderTest:
+    store: ImageStore
+    damage: Callable[[str], None]
+
+
+def _folder(path: Path) -> StoreUnderTest:
+    def damage(sha256: str) -> None:
+        file = path / sha256[:2] / sha256[2:4] / sha256
+        file.chmod(0o640)
+        file.write_bytes(b"other bytes")
+
+    return StoreUnderTest(FolderImageStore(path), damage)
+
+
+@pytest.fixture(params=[pytest.param(_folder, id="folder")])
+def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
+    make: Callable[[Path], StoreUnderTest] = request.param
+    return make(tmp_path / "images")
+
+
+@pytest.fixture
+def image_store(under_test: StoreUnderTest) -> ImageStore:
+    return under_test.store
+
+
+class TestImageStore:
+    def test_what_was_put_comes_back_under_its_digest(self, image_store: ImageStore) -> None:
+        content = os.urandom(300_000)
+        sha256 = image_store.put(content)
+        assert sha256 == hashlib.sha256(content).hexdigest()
+        assert image_store.has(sha256)
+        assert image_store.get(sha256) == content
+
+    def test_the_same_bytes_again_change_nothing(self, image_store: ImageStore) -> None:
+        assert image_store.put(b"once") == image_store.put(b"once")
+        assert image_store.get(image_store.put(b"once")) == b"once"
+
+    def test_an_absent_image_is_not_found(self, image_store: ImageStore) -> None:
+        assert not image_store.has(ABSENT)
+        with pytest.raises(NotFound):
+            image_store.get(ABSENT)
+
+    @pytest.mark.parametrize("name", ["", "../../../../etc/passwd", "ab", ABSENT.upper(), "0" * 63 + "/"])
+    def test_a_name_that_is_no_digest_is_not_found(self, image_store: ImageStore, name: str) -> None:
+        with pytest.raises(NotFound):
+            image_store.get(name)
+
+    def test_damaged_bytes_are_never_given_out(self, under_test: StoreUnderTest) -> None:
+        sha256 = under_test.store.put(b"an original")
+        under_test.damage(sha256)
+        with pytest.raises(IntegrityError):
+            under_test.store.get(sha256)
+
+    def test_removed_bytes_are_gone_and_removal_repeats(self, image_store: ImageStore) -> None:
+        sha256 = image_store.put(b"to be erased")
+        image_store.remove(sha256)
+        image_store.remove(sha256)
+        assert not image_store.has(sha256)
+        with pytest.raises(NotFound):
+            image_store.get(sha256)
+
+    def test_many_threads_put_the_same_and_other_bytes(self, image_store: ImageStore) -> None:
+        contents = [os.urandom(2_000) for _ in range(8)] * 4
+        with ThreadPoolExecutor(8) as pool:
+            names = list(pool.map(image_store.put, contents))
+        assert [image_store.get(name) for name in names] == contents
+
+
+def test_folder_sweeps_what_a_killed_writer_left_and_spares_a_living_one(tmp_path: Path) -> None:
+    killed = (
+        "import os, pathlib, sys\n"
+        "from services.shared.adapters import folder_image_store as module\n"
+        "module._sync_folder = lambda folder: None\n"
+        "pathlib.Path.replace = lambda self, target: os._exit(9)\n"
+        "module.FolderImageStore(pathlib.Path(sys.argv[1])).put(b'x' * 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == 9
+    assert len(list((tmp_path / "incoming").iterdir())) == 1
+    FolderImageStore(tmp_path)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_folder_heals_damaged_bytes_when_they_are_put_again(tmp_path: Path) -> None:
+    under_test = _folder(tmp_path)
+    sha256 = under_test.store.put(b"an original")
+    under_test.damage(sha256)
+    under_test.store.put(b"an original")
+    assert under_test.store.get(sha256) == b"an original"
+
+
+def test_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    store = FolderImageStore(tmp_path / "images")
+    (tmp_path / "images" / "incoming").rmdir()
+    (tmp_path / "images" / "incoming").write_bytes(b"")
+    with pytest.raises(DependencyUnavailable):
+        store.put(b"bytes")
