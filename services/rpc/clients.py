@@ -25,6 +25,7 @@ from services.rpc.v1 import (
 from services.shared.biometric import ImageAnalysis, ModelProvenance
 from services.shared.errors import (
     AuditUnavailable,
+    Conflict,
     DependencyUnavailable,
     LikenessError,
     Overloaded,
@@ -67,6 +68,9 @@ def _likeness_error(error: grpc.RpcError, peer: str) -> LikenessError:
         known = error_from_code(problem.code, problem.detail, problem.advice, context)
         if known is not None:
             return known
+        if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+            # A conflict under a code of its own, such as `audit_entry_conflict`.
+            return Conflict(problem.detail, advice=problem.advice, code=problem.code, context=context)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         if "message larger" in str(error.details()):
             return PayloadTooLarge("The image is over the size limit.", advice="Send at most 32 MiB.")
@@ -75,6 +79,22 @@ def _likeness_error(error: grpc.RpcError, peer: str) -> LikenessError:
         f"{peer} does not answer ({error.code().name}).",
         advice="Try again; if it persists, tell the operators.",
     )
+
+
+class PendingAnalysis:
+    """An analysis under way in `embed`."""
+
+    def __init__(self, call: grpc.CallFuture[embed_pb2.AnalyseResponse]) -> None:
+        self._call = call
+
+    def result(self) -> ImageAnalysis:
+        """Wait for it, at most until its deadline. Raises what `EmbedClient.analyse` raises."""
+        with _translated("embed"):
+            return analysis_from_message(self._call.result())
+
+    def cancel(self) -> None:
+        """Nobody needs the answer any more."""
+        self._call.cancel()  # type: ignore[no-untyped-call]
 
 
 class EmbedClient:
@@ -95,6 +115,18 @@ class EmbedClient:
         request = embed_pb2.AnalyseRequest(image=image, selection=selection, face_index=face_index)
         with _translated("embed"):
             return analysis_from_message(self._stub.Analyse(request, timeout=timeout_s))
+
+    def begin(
+        self,
+        image: bytes,
+        selection: embed_pb2.AnalyseRequest.Selection.ValueType,
+        face_index: int = 0,
+        *,
+        timeout_s: float = EMBED_DEADLINE_S,
+    ) -> PendingAnalysis:
+        """Like `analyse`, but returns at once, so that the caller can do something else meanwhile."""
+        request = embed_pb2.AnalyseRequest(image=image, selection=selection, face_index=face_index)
+        return PendingAnalysis(self._stub.Analyse.future(request, timeout=timeout_s))
 
     def describe_model(self, *, timeout_s: float = 2.0) -> ModelProvenance:
         with _translated("embed"):

@@ -11,6 +11,7 @@ LikenessError
 │   ├── NotFound                   404  not there, or not yours: the answer does not tell which
 │   ├── Conflict                   409  contradicts what is already recorded
 │   ├── PayloadTooLarge            413
+│   ├── RequestTimedOut            408  the body came too slowly
 │   └── TooManyRequests            429  slow down and try again
 └── PlatformError                  the platform's fault (5xx)
     ├── AuditUnavailable           503  the audit log cannot be written, so nothing is done or disclosed
@@ -133,6 +134,13 @@ class Conflict(CallerError):
 class PayloadTooLarge(CallerError):
     code = "payload_too_large"
     http_status = 413
+
+
+class RequestTimedOut(CallerError):
+    code = "request_timed_out"
+    http_status = 408
+    grpc_status = "DEADLINE_EXCEEDED"
+    retriable = True
 
 
 class TooManyRequests(CallerError):

@@ -1,0 +1,39 @@
+"""Settings of search, from LIKENESS_SEARCH__…"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from pydantic_settings import SettingsConfigDict
+
+from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
+
+
+class GallerySettings(BaseModel):
+    """Which gallery: `exact` (embedded, in this process) or `milvus`. Everything below `kind` is for Milvus."""
+
+    kind: Literal["exact", "milvus"] = "exact"
+    # A server (`http://127.0.0.1:19530`) or a Milvus Lite file.
+    uri: str = "http://127.0.0.1:19530"
+    token: str = ""
+    database: str = "default"
+    collection: str = "likeness_references"
+    # Of one call; a search over it is refused, never answered in part.
+    timeout_s: float = Field(default=5.0, gt=0, le=30)
+
+
+class SearchSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="LIKENESS_SEARCH__", env_nested_delimiter="__", extra="forbid")
+
+    http_port: int = 8080
+    grpc_port: int = 50063
+    database: DatabaseSettings = DatabaseSettings(url="sqlite:///search.sqlite")
+    gallery: GallerySettings = GallerySettings()
+    # Probes are kept apart from the enrolled images.
+    probes: ImageStoreSettings = ImageStoreSettings(path=Path("probes"), bucket="likeness-probes")
+    # Thresholds with their evidence, as `likeness evaluate` writes them; they go before the packaged default.
+    operating_points_path: Path | None = None
+    # Searches that run at one time; more are refused at once, so that those accepted stay fast.
+    max_concurrent_searches: int = Field(default=16, ge=1, le=256)
