@@ -1,0 +1,40 @@
+"""RFC 9457 problem details: the one form in which every error reaches an HTTP client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi.responses import Response
+
+from services.shared.errors import LikenessError, Unauthenticated
+
+PROBLEM = "application/problem+json"
+
+
+class ProblemResponse(Response):
+    media_type = PROBLEM
+
+
+def problem_body(
+    code: str, status: int, detail: str, advice: str, context: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    return {
+        "type": f"urn:likeness:problem:{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "advice": advice,
+        **(context or {}),
+    }
+
+
+def problem_response(error: LikenessError) -> ProblemResponse:
+    """`advice` says what to do; further members come from the error's context."""
+    headers = {"Retry-After": "2"} if error.retriable else {}
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    body = problem_body(error.code, error.http_status, error.detail, error.advice, error.context)
+    return ProblemResponse(orjson.dumps(body), status_code=error.http_status, headers=headers)
