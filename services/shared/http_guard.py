@@ -8,13 +8,9 @@ from time import monotonic
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.shared.errors import LikenessError, PayloadTooLarge, RequestTimedOut
-from services.shared.problems import problem_response
+from services.shared.problems import SECURITY_HEADERS, problem_response
 
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = tuple((name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items())
 # A body has this long, and longer by a second for every 16 KiB that came: slower than the slowest line in use.
 BODY_GRACE_S = 10.0
 BODY_PACE_BYTES_S = 16 * 1024

@@ -12,6 +12,13 @@ from services.shared.errors import LikenessError, Unauthenticated
 
 PROBLEM = "application/problem+json"
 
+# On every answer. Problems bring them themselves, because an unexpected error is answered outside the guard.
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+}
+
 
 class ProblemResponse(Response):
     media_type = PROBLEM
@@ -33,7 +40,9 @@ def problem_body(
 
 def problem_response(error: LikenessError) -> ProblemResponse:
     """`advice` says what to do; further members come from the error's context."""
-    headers = {"Retry-After": "2"} if error.retriable else {}
+    headers = dict(SECURITY_HEADERS)
+    if error.retriable:
+        headers["Retry-After"] = "2"
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     body = problem_body(error.code, error.http_status, error.detail, error.advice, error.context)

@@ -17,6 +17,8 @@ from services.shared.errors import ConfigurationError, Unauthenticated
 from services.shared.settings import TokenSettings
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")  # asymmetric only, so a public key can never be used as a secret
+MAX_TOKEN_CHARS = 8192  # a person with a dozen roles and watchlists needs under one thousand
+MAX_CLAIM_CHARS = 128  # identifiers end in audit entries and answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,12 @@ class Principal:
 class TokenVerifier:
     """Verifies compact JWTs:
 
-    1. the header names an allowed asymmetric algorithm and a key id in the JWKS file;
-    2. the signature verifies with that key and the key is of that algorithm's kind;
+    1. it is of a sane length and its header names an allowed asymmetric algorithm and a key id in the JWKS file;
+    2. the key is of that algorithm's kind and the signature verifies with it;
     3. issuer and audience are ours; expiry and not-before hold within the leeway;
-    4. person, force, roles and watchlists are there and of the right type.
+    4. person, force, roles and watchlists are there, of the right type, short and printable.
+
+    A key taken out of the JWKS file, or put in, counts from the next call.
 
     Every failure is Unauthenticated with the same words, so that a caller learns nothing from it.
     """
@@ -48,6 +52,8 @@ class TokenVerifier:
 
     def verify(self, token: str) -> Principal:
         try:
+            if len(token) > MAX_TOKEN_CHARS:
+                raise ValueError("length")  # noqa: TRY301 - all failures leave through one door
             header = jwt.get_unverified_header(token)
             key = self._key(str(header.get("kid", "")))
             if header.get("alg") not in ALGORITHMS or header["alg"] != key.algorithm_name:
@@ -67,7 +73,7 @@ class TokenVerifier:
                 roles=_texts(claims, "roles"),
                 watchlists=_texts(claims, "watchlists"),
             )
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Unauthenticated(
                 "The bearer token is missing or does not verify.",
                 advice="Send `Authorization: Bearer <token>` with a current token of the configured issuer.",
@@ -96,14 +102,17 @@ class TokenVerifier:
 
 
 def _text(claims: dict[str, object], name: str) -> str:
-    value = claims[name]
-    if not isinstance(value, str) or not value:
-        raise ValueError(name)
-    return value
+    return _printable(claims[name])
 
 
 def _texts(claims: dict[str, object], name: str) -> frozenset[str]:
-    value = claims[name]
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(name)
-    return frozenset(value)
+    values = claims[name]
+    if not isinstance(values, list):
+        raise TypeError(name)
+    return frozenset(_printable(value) for value in values)
+
+
+def _printable(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_CLAIM_CHARS or not value.isprintable():
+        raise ValueError("claim")
+    return value

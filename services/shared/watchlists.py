@@ -8,11 +8,14 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from services.shared.errors import ConfigurationError
+
+# Ids stand in tokens, partitions, metrics and audit entries.
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
 
 class Watchlist(BaseModel):
@@ -20,7 +23,7 @@ class Watchlist(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: Identifier
     title: str
     shared_with: Literal["owner", "signatories", "any"]
     needs_agreement: bool
@@ -34,7 +37,7 @@ class Agreement(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference: str
-    watchlist: str
+    watchlist: Identifier
     owner: str
     signed_on: date
     expires_on: date
@@ -67,6 +70,11 @@ class Watchlists:
     def ids(self) -> tuple[str, ...]:
         return tuple(self._watchlists)
 
+    @property
+    def purposes(self) -> frozenset[str]:
+        """Every purpose that some watchlist may be searched for."""
+        return frozenset(purpose for watchlist in self._watchlists.values() for purpose in watchlist.purposes)
+
     def get(self, watchlist_id: str) -> Watchlist | None:
         return self._watchlists.get(watchlist_id)
 
@@ -79,7 +87,11 @@ class Watchlists:
 
     def signatories(self, watchlist_id: str, on: date) -> frozenset[str]:
         """The forces whose agreement for a watchlist is in force on a day."""
-        return frozenset(a.owner for a in self._agreements if a.watchlist == watchlist_id and a.is_in_force(on))
+        return frozenset(agreement.owner for agreement in self.agreements_in_force(watchlist_id, on))
+
+    def agreements_in_force(self, watchlist_id: str, on: date) -> tuple[Agreement, ...]:
+        """Every owner's agreement for a watchlist that is in force on a day."""
+        return tuple(a for a in self._agreements if a.watchlist == watchlist_id and a.is_in_force(on))
 
 
 def parse_watchlists(text: str, where: str) -> Watchlists:
@@ -89,9 +101,16 @@ def parse_watchlists(text: str, where: str) -> Watchlists:
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise ConfigurationError(f"{where}: {error}", advice="Mend the watchlist file and start again.") from error
     by_id = {watchlist.id: watchlist for watchlist in document.watchlist}
+    if len(by_id) < len(document.watchlist):
+        raise ConfigurationError(
+            f"{where}: two watchlists have one id", advice="Give each watchlist an id of its own and start again."
+        )
     unknown = sorted({a.watchlist for a in document.agreement} - by_id.keys())
     if unknown:
-        raise ConfigurationError(f"{where}: agreements name watchlists that do not exist: {', '.join(unknown)}")
+        raise ConfigurationError(
+            f"{where}: agreements name watchlists that do not exist: {', '.join(unknown)}",
+            advice="Mend the watchlist file and start again.",
+        )
     return Watchlists(by_id, tuple(document.agreement))
 
 
@@ -120,6 +139,8 @@ class WatchlistFile:
                 if self._current is None or stamp != self._stamp:
                     self._current = parse_watchlists(self._path.read_text("utf-8"), str(self._path))
                     self._stamp = stamp
-            except OSError as error:
-                raise ConfigurationError(f"watchlist file cannot be read: {error}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"watchlist file cannot be read: {error}", advice="Put the watchlist file back."
+                ) from error
             return self._current
