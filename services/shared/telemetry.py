@@ -103,6 +103,11 @@ class Metrics:
             "Unix time of the newest signed checkpoint",
             registry=registry,
         )
+        self.audit_witness_timestamp_seconds = Gauge(
+            "likeness_audit_witness_timestamp_seconds",
+            "Unix time of the newest checkpoint that the witness is known to hold",
+            registry=registry,
+        )
 
 
 def configure_logging(service: str, level: str) -> None:

@@ -1,0 +1,88 @@
+"""The gRPC side: services append and fetch proofs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from services.audit.entries import Statement
+from services.audit.log import AuditLog
+from services.rpc.v1 import audit_pb2, audit_pb2_grpc
+from services.shared.errors import InvalidRequest
+
+SERVICE_NAME = "likeness.v1.Audit"
+
+
+class AuditServicer(audit_pb2_grpc.AuditServicer):
+    """Thin: messages in, use cases, messages out. Errors are mapped by the server's interceptor."""
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+
+    def Append(self, request: audit_pb2.AppendRequest, context: grpc.ServicerContext) -> audit_pb2.AppendResponse:  # noqa: N802 - the stub's name
+        appended = self._log.append(statement_from_message(request.entry))
+        return audit_pb2.AppendResponse(
+            sequence=appended.sequence, leaf_hash=appended.leaf_hash, recorded_at=appended.recorded_at
+        )
+
+    def GetCheckpoint(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.Checkpoint:
+        head = self._log.checkpoint(fresh=request.fresh)
+        return audit_pb2.Checkpoint(
+            log_id=head.log_id,
+            tree_size=head.tree_size,
+            root_hash=head.root_hash,
+            created_at=head.created_at,
+            key_id=head.key_id,
+            signature=head.signature,
+        )
+
+    def ProveInclusion(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveInclusionRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.InclusionProof:
+        proof = self._log.prove_inclusion(request.sequence, request.tree_size)
+        return audit_pb2.InclusionProof(
+            sequence=proof.sequence,
+            tree_size=proof.tree_size,
+            leaf_hash=proof.leaf_hash,
+            path=proof.path,
+            root_hash=proof.root_hash,
+        )
+
+    def ProveConsistency(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveConsistencyRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.ConsistencyProof:
+        path = self._log.prove_consistency(request.first_size, request.second_size)
+        return audit_pb2.ConsistencyProof(first_size=request.first_size, second_size=request.second_size, path=path)
+
+
+def statement_from_message(entry: audit_pb2.AuditEntry) -> Statement:
+    """Raises InvalidRequest for an enumeration value that this version does not know."""
+    return Statement(
+        entry_id=entry.entry_id,
+        operation=_name(audit_pb2.Operation.Name, entry.operation),
+        phase=_name(audit_pb2.Phase.Name, entry.phase),
+        activity=entry.activity,
+        activity_id=entry.activity_id,
+        person_id=entry.actor.person_id,
+        force=entry.actor.force,
+        roles=tuple(entry.actor.roles),
+        service=entry.service,
+        purpose=entry.purpose,
+        case_reference=entry.case_reference,
+        objects=tuple(entry.objects),
+        recipients=tuple(entry.recipients),
+        details=dict(entry.details),
+        occurred_at=entry.occurred_at,
+    )
+
+
+def _name(name_of: Callable[..., str], value: int) -> str:
+    try:
+        return name_of(value)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"Operation or phase {value} is not known.", advice="Use a value of audit.proto."
+        ) from error

@@ -1,0 +1,181 @@
+"""The REST side: auditors read, prove and export."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel, Field
+
+from services.audit.entries import StoredEntry
+from services.audit.log import Inclusion
+from services.audit.ports import EntryFilter
+from services.audit.reading import MAX_PAGE, AuditReading
+from services.audit.verification import Checkpoint
+from services.shared.canonical import MAX_SAFE_INTEGER
+from services.shared.clock import rfc3339
+from services.shared.http import Readiness, bearer, create_app
+from services.shared.telemetry import Metrics
+from services.shared.tokens import Principal, TokenVerifier
+
+_Reason = Annotated[str, Query(max_length=200, description="Why the log is read; recorded with the reading.")]
+_Size = Annotated[int, Query(ge=0, le=MAX_SAFE_INTEGER)]
+
+
+class EntryView(BaseModel):
+    """One entry. `entry` is the canonical value; its exact bytes are in the export and in the single entry."""
+
+    sequence: int
+    leaf_hash: str
+    entry: dict[str, Any]
+
+
+class PageView(BaseModel):
+    """Entries, newest first; ask again with `before=next_before` for older ones."""
+
+    entries: list[EntryView]
+    next_before: int | None
+    tree_size: int
+
+
+class ProofView(BaseModel):
+    """RFC 6962 inclusion proof; hashes in hex, from the leaf's sibling up."""
+
+    sequence: int
+    tree_size: int
+    leaf_hash: str
+    path: list[str]
+    root_hash: str
+
+
+class ProvenEntryView(EntryView):
+    """`leaf_hash` is SHA-256(0x00 || the UTF-8 bytes of `canonical`)."""
+
+    canonical: str
+    proof: ProofView
+    checkpoint: dict[str, Any] = Field(description="The checkpoint's body and its Ed25519 signature in hex.")
+
+
+class ConsistencyView(BaseModel):
+    first_size: int
+    second_size: int
+    path: list[str]
+
+
+class KeyView(BaseModel):
+    """A public signing key in PEM form; `key_id` is the SHA-256 of its DER form."""
+
+    key_id: str
+    public_key: str
+    since_size: int
+    published_at: str
+
+
+class KeysView(BaseModel):
+    keys: list[KeyView]
+
+
+def create_http_api(reading: AuditReading, verifier: TokenVerifier, metrics: Metrics, readiness: Readiness) -> FastAPI:
+    app = create_app("Likeness audit", metrics, readiness)
+    app.include_router(_router(reading, verifier))
+    return app
+
+
+def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
+    router = APIRouter(prefix="/v1/audit", tags=["audit"])
+    caller = Annotated[Principal, Depends(bearer(verifier))]
+
+    @router.get("/entries")
+    def entries(reader: caller, wanted: Annotated[_Wanted, Query()]) -> PageView:
+        """A page of the log. Reading it is recorded in it."""
+        page = reading.page(reader, wanted.filter(), wanted.before, wanted.limit, wanted.reason)
+        return PageView(
+            entries=[_entry_view(entry) for entry in page.entries],
+            next_before=page.next_before,
+            tree_size=page.tree_size,
+        )
+
+    @router.get("/entries/{sequence}")
+    def entry(
+        reader: caller,
+        sequence: Annotated[int, PathParameter(ge=0, le=MAX_SAFE_INTEGER)],
+        reason: _Reason = "",
+    ) -> ProvenEntryView:
+        """One entry, with its inclusion proof under a signed checkpoint."""
+        proven = reading.entry(reader, sequence, reason)
+        return ProvenEntryView(
+            **_entry_view(proven.entry).model_dump(),
+            canonical=proven.entry.canonical.decode(),
+            proof=_proof_view(proven.proof),
+            checkpoint=_checkpoint_view(proven.checkpoint),
+        )
+
+    @router.get("/checkpoint")
+    def checkpoint(reader: caller, fresh: bool = False) -> dict[str, Any]:
+        """The newest signed checkpoint; with `fresh` one over everything that is in the log now."""
+        return _checkpoint_view(reading.checkpoint(reader, fresh=fresh))
+
+    @router.get("/consistency")
+    def consistency(reader: caller, first_size: _Size, second_size: _Size) -> ConsistencyView:
+        """RFC 6962 consistency proof between two tree sizes."""
+        path = reading.consistency(reader, first_size, second_size)
+        return ConsistencyView(first_size=first_size, second_size=second_size, path=[part.hex() for part in path])
+
+    @router.get("/keys")
+    def keys(reader: caller) -> KeysView:
+        """The public keys that sign and have signed checkpoints, oldest first."""
+        published = reading.published_keys(reader)
+        return KeysView(keys=[KeyView.model_validate(key, from_attributes=True) for key in published])
+
+    @router.get("/export", response_class=StreamingResponse)
+    def export(reader: caller, reason: _Reason = "") -> Response:
+        """The whole log as JSON lines, under a checkpoint that covers all of it; `likeness audit verify` reads it."""
+        return StreamingResponse(
+            reading.export(reader, reason),
+            media_type="application/x-ndjson",
+            headers={"Content-Disposition": 'attachment; filename="audit-export.jsonl"'},
+        )
+
+    return router
+
+
+class _Wanted(BaseModel):
+    """The filters of a page; what is not given does not narrow."""
+
+    activity: str | None = Field(default=None, max_length=1024)
+    activity_id: str | None = Field(default=None, max_length=1024)
+    case_reference: str | None = Field(default=None, max_length=1024)
+    person_id: str | None = Field(default=None, max_length=1024)
+    recorded_from: AwareDatetime | None = None
+    recorded_before: AwareDatetime | None = None
+    before: int | None = Field(default=None, ge=0, le=MAX_SAFE_INTEGER)
+    limit: int = Field(default=100, ge=1, le=MAX_PAGE)
+    reason: str = Field(default="", max_length=200, description="Why the log is read; recorded with the reading.")
+
+    def filter(self) -> EntryFilter:
+        return EntryFilter(
+            activity=self.activity,
+            activity_id=self.activity_id,
+            case_reference=self.case_reference,
+            person_id=self.person_id,
+            recorded_from=None if self.recorded_from is None else rfc3339(self.recorded_from),
+            recorded_before=None if self.recorded_before is None else rfc3339(self.recorded_before),
+        )
+
+
+def _entry_view(entry: StoredEntry) -> EntryView:
+    return EntryView(sequence=entry.sequence, leaf_hash=entry.leaf_hash.hex(), entry=entry.facts())
+
+
+def _proof_view(proof: Inclusion) -> ProofView:
+    return ProofView(
+        sequence=proof.sequence,
+        tree_size=proof.tree_size,
+        leaf_hash=proof.leaf_hash.hex(),
+        path=[part.hex() for part in proof.path],
+        root_hash=proof.root_hash.hex(),
+    )
+
+
+def _checkpoint_view(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"checkpoint": checkpoint.body(), "signature": checkpoint.signature.hex()}

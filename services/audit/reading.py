@@ -1,0 +1,167 @@
+"""What auditors may read, and that their reading is recorded as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.audit.entries import Statement, StoredEntry
+from services.audit.log import AuditLog, Inclusion
+from services.audit.ports import EntryFilter, LogStore, PublishedKey
+from services.audit.verification import Checkpoint, entry_line, header_line
+from services.shared.clock import Clock, rfc3339
+from services.shared.errors import Forbidden, NotFound
+from services.shared.ids import new_id
+from services.shared.tokens import Principal
+
+AUDITOR = "auditor"
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries, newest first. `next_before`: where the next page starts, None when there is none."""
+
+    entries: Sequence[StoredEntry]
+    next_before: int | None
+    tree_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenEntry:
+    """An entry with its proof under a signed checkpoint."""
+
+    entry: StoredEntry
+    proof: Inclusion
+    checkpoint: Checkpoint
+
+
+class AuditReading:
+    """The auditors' use cases. Each records a consultation: the intent before anything is read, the outcome after.
+
+    Every call raises Forbidden (recorded too) for a caller without the role, and AuditUnavailable when the log cannot
+    be written: then nothing is shown.
+    """
+
+    def __init__(self, log: AuditLog, store: LogStore, clock: Clock) -> None:
+        self._log = log
+        self._store = store
+        self._clock = clock
+
+    def page(self, reader: Principal, wanted: EntryFilter, before: int | None, limit: int, reason: str) -> Page:
+        """At most `limit` entries below the sequence `before` (None: from the newest)."""
+        asked = {name: value for name in wanted.__slots__ if (value := getattr(wanted, name)) is not None}
+        consultation = self._begin(reader, "audit_page", (), {**asked, **_texts(reason=reason)})
+        size = self._log.size
+        start = size if before is None else min(before, size)
+        found = self._store.page(wanted, start, limit)
+        self._end(reader, consultation, {"entries": str(len(found))})
+        return Page(found, found[-1].sequence if len(found) == limit and found[-1].sequence > 0 else None, size)
+
+    def entry(self, reader: Principal, sequence: int, reason: str) -> ProvenEntry:
+        """One entry, proven under the newest checkpoint, or a fresh one if it is too new. Raises NotFound."""
+        consultation = self._begin(reader, "audit_entry", (f"audit_entry:{sequence}",), _texts(reason=reason))
+        found = self._store.entry(sequence)
+        if found is None:
+            self._end(reader, consultation, {"problem": "not_found"}, phase="FAILED")
+            raise NotFound(f"There is no entry {sequence}.", advice="Sequence numbers run from 0 without gaps.")
+        checkpoint = self._log.checkpoint()
+        if checkpoint.tree_size <= sequence:
+            checkpoint = self._log.checkpoint(fresh=True)
+        proof = self._log.prove_inclusion(sequence, checkpoint.tree_size)
+        self._end(reader, consultation, {})
+        return ProvenEntry(found, proof, checkpoint)
+
+    def checkpoint(self, reader: Principal, *, fresh: bool) -> Checkpoint:
+        """A signed tree head says nothing about anybody, so asking for it is not recorded."""
+        self._require_auditor(reader, "audit_checkpoint")
+        return self._log.checkpoint(fresh=fresh)
+
+    def consistency(self, reader: Principal, first_size: int, second_size: int) -> Sequence[bytes]:
+        self._require_auditor(reader, "audit_consistency")
+        return self._log.prove_consistency(first_size, second_size)
+
+    def published_keys(self, reader: Principal) -> Sequence[PublishedKey]:
+        self._require_auditor(reader, "audit_keys")
+        return self._store.published_keys()
+
+    def export(self, reader: Principal, reason: str) -> Iterator[bytes]:
+        """The lines of an export of the whole log, under a checkpoint that covers all of it.
+
+        The intent is durable when this returns, before the first line is made; the outcome follows the last line.
+        """
+        consultation = self._begin(reader, "audit_export", (f"audit_log:{self._log.log_id}",), _texts(reason=reason))
+        checkpoint = self._log.checkpoint(fresh=True)
+        return self._export_lines(reader, consultation, checkpoint)
+
+    def _export_lines(self, reader: Principal, consultation: Statement, checkpoint: Checkpoint) -> Iterator[bytes]:
+        phase = "FAILED"  # also when the reader goes away half-way
+        try:
+            yield from export_lines(self._store, checkpoint)
+            phase = "DONE"
+        finally:
+            self._end(reader, consultation, {"entries": str(checkpoint.tree_size)}, phase=phase)
+
+    def _begin(
+        self, reader: Principal, activity: str, objects: tuple[str, ...], details: Mapping[str, str]
+    ) -> Statement:
+        self._require_auditor(reader, activity)
+        intent = self._statement(reader, activity, details, objects=objects)
+        self._log.append(intent)
+        return intent
+
+    def _end(self, reader: Principal, intent: Statement, details: Mapping[str, str], *, phase: str = "DONE") -> None:
+        outcome = self._statement(reader, intent.activity, details, objects=intent.objects, phase=phase)
+        self._log.append(replace(outcome, activity_id=intent.activity_id))
+
+    def _require_auditor(self, reader: Principal, activity: str) -> None:
+        if AUDITOR not in reader.roles:
+            self._log.append(self._statement(reader, activity, {"problem": "forbidden"}, phase="REFUSED"))
+            raise Forbidden("Only auditors read the audit log.", advice=f"Ask for a token with the role `{AUDITOR}`.")
+
+    def _statement(
+        self,
+        reader: Principal,
+        activity: str,
+        details: Mapping[str, str],
+        *,
+        objects: tuple[str, ...] = (),
+        phase: str = "INTENT",
+    ) -> Statement:
+        return Statement(
+            entry_id=new_id(),
+            operation="CONSULTATION",
+            phase=phase,
+            activity=activity,
+            activity_id=new_id(),
+            person_id=reader.person_id,
+            force=reader.force,
+            roles=tuple(sorted(reader.roles)),
+            service="audit",
+            purpose="audit",
+            objects=objects,
+            recipients=(f"person:{reader.person_id}",) if phase == "DONE" else (),
+            details=details,
+            occurred_at=rfc3339(self._clock.now()),
+        )
+
+
+def export_lines(store: LogStore, checkpoint: Checkpoint) -> Iterator[bytes]:
+    """The export of a log up to a checkpoint: a header, then every entry, each checkpoint behind the last it covers.
+
+    The form is described in docs/audit.md; `likeness audit verify` reads it.
+    """
+    size = checkpoint.tree_size
+    log_id = checkpoint.log_id
+    yield header_line(log_id, size, ((key.key_id, key.public_key) for key in store.published_keys()))
+    heads = [head for head in store.checkpoints(-1) if head.tree_size <= size]
+    start = 0
+    for head in heads:
+        for entry in store.scan(start, head.tree_size):
+            yield entry_line(entry.canonical, entry.leaf_hash)
+        start = head.tree_size
+        yield head.document() + b"\n"
+
+
+def _texts(**values: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
