@@ -1,0 +1,300 @@
+"""The use case behind every door: accept enrolments durably, or refuse them with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from services.ingest.auditing import EnrolmentAudit, intent_of
+from services.ingest.checks import LawfulnessChecks
+from services.ingest.enrolment import (
+    Acceptance,
+    EnrolmentKey,
+    EnrolReference,
+    IdempotencyKey,
+    NewEnrolment,
+    Source,
+)
+from services.ingest.models import CurrentModel
+from services.ingest.ports import EnrolmentLedger, OpenIntent
+from services.rpc.v1 import audit_pb2
+from services.shared.canonical import canonical_bytes
+from services.shared.clock import Clock
+from services.shared.errors import (
+    AuditUnavailable,
+    InvalidRequest,
+    LikenessError,
+    Overloaded,
+    PlatformError,
+)
+from services.shared.ids import new_id
+from services.shared.ports.image_store import ImageStore
+from services.shared.tokens import Principal
+
+MAX_IDEMPOTENCY_KEY = 200
+# After the audit log failed, callers are refused at once for this long instead of each finding out for itself.
+_AUDIT_PAUSE_S = 0.5
+
+Answer = Acceptance | LikenessError
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much is under way, and how much may be."""
+
+    pending: Callable[[], int]
+    pending_limit: int
+    outbox: Callable[[], int]
+    outbox_limit: int
+
+    def check(self) -> None:
+        """Raises Overloaded."""
+        if self.pending() >= self.pending_limit or self.outbox() >= self.outbox_limit:
+            raise Overloaded(
+                "Too many enrolments are waiting to be worked off.", advice="Try again later, at a lower rate."
+            )
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A checked command on its way; `place` is its index in the request."""
+
+    place: int
+    command: EnrolReference
+    new: NewEnrolment
+    intent: OpenIntent
+
+
+class AcceptEnrolments:
+    """Accepts commands in this order, so that a crash at any point loses nothing that was answered:
+
+    1. check the command; find what already stands under its key: that is the answer then;
+    2. remember the audit intent locally, then write it to the audit log, durably;
+    3. store the image, durably;
+    4. insert into the ledger and forget the local intent, in one transaction.
+
+    What stops between 2 and 4 leaves a remembered intent, which `CloseAbandonedIntents` closes.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: EnrolmentLedger,
+        images: ImageStore,
+        audit: EnrolmentAudit,
+        checks: LawfulnessChecks,
+        model: CurrentModel,
+        backlog: Backlog,
+        clock: Clock,
+        pool: ThreadPoolExecutor,
+        wake_worker: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._images = images
+        self._audit = audit
+        self._checks = checks
+        self._model = model
+        self._backlog = backlog
+        self._clock = clock
+        self._pool = pool
+        self._wake_worker = wake_worker
+        self._audit_failed_at_s: float | None = None
+
+    def accept(
+        self, command: EnrolReference, principal: Principal, source: Source, idempotency_key: str = ""
+    ) -> Acceptance:
+        """Accept one. Raises what its check raises, Conflict, Overloaded, AuditUnavailable, DependencyUnavailable."""
+        [answer] = self.accept_all([command], principal, source, idempotency_key)
+        if isinstance(answer, LikenessError):
+            raise answer
+        return answer
+
+    def accept_all(
+        self,
+        commands: Sequence[EnrolReference],
+        principal: Principal,
+        source: Source,
+        idempotency_key: str = "",
+    ) -> list[Answer]:
+        """Accept several, each with its own answer in the same order: what one does wrong is no other's fault."""
+        answers: dict[int, Answer] = {}
+        candidates = []
+        for place, command in enumerate(commands):
+            try:
+                candidates.append(self._candidate(place, command, principal, source, idempotency_key))
+            except LikenessError as error:
+                answers[place] = error
+        new = self._without_known(candidates, answers)
+        if new:
+            try:
+                self._backlog.check()
+                self._store(new, answers)
+            except PlatformError as error:
+                for candidate in new:
+                    answers.setdefault(candidate.place, error)
+        return [answers[place] for place in range(len(commands))]
+
+    def _candidate(
+        self, place: int, command: EnrolReference, principal: Principal, source: Source, idempotency_key: str
+    ) -> _Candidate:
+        agreement = self._checks.check(command)
+        if command.image is None and not self._images.has(command.image_sha256):
+            raise InvalidRequest(
+                f"No image {command.image_sha256[:64]} is in the image store.",
+                advice="Store the image first, or send it inline.",
+                code="image_not_stored",
+            )
+        key = EnrolmentKey(
+            command.watchlist_id, command.owner, command.subject_id, command.digest, self._model.model_id()
+        )
+        new = NewEnrolment(
+            enrolment_id=new_id(),
+            reference_id=new_id(),
+            key=key,
+            lawful_basis=command.lawful_basis,
+            captured_on=command.captured_on,
+            agreement_reference=agreement,
+            source=source,
+            person_id=principal.person_id,
+            force=principal.force,
+            accepted_at_ms=int(self._clock.now().timestamp() * 1000),
+            idempotency=_idempotency(idempotency_key, principal, command, key),
+        )
+        return _Candidate(place, command, new, intent_of(new, principal))
+
+    def _without_known(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
+        """Answer what already stands in the ledger; the rest goes on."""
+        try:
+            self._check_idempotency(candidates, answers)
+            standing = self._ledger.find([candidate.new.key for candidate in candidates])
+        except PlatformError as error:
+            for candidate in candidates:
+                answers.setdefault(candidate.place, error)
+            return []
+        unknown = []
+        for candidate in candidates:
+            if candidate.place in answers:
+                continue
+            known = standing.get(candidate.new.key)
+            if known is not None and candidate.new.idempotency is None:
+                answers[candidate.place] = known
+            elif known is not None:
+                # The caller's key has to be remembered, so it goes through the ledger, but nothing new comes of it.
+                answers[candidate.place] = self._accept_again(candidate)
+            else:
+                unknown.append(candidate)
+        return unknown
+
+    def _check_idempotency(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> None:
+        for candidate in candidates:
+            if candidate.new.idempotency is None:
+                continue
+            try:
+                self._ledger.check_idempotency(candidate.new.idempotency)
+            except LikenessError as error:
+                answers[candidate.place] = error
+
+    def _accept_again(self, candidate: _Candidate) -> Answer:
+        try:
+            [answer] = self._ledger.accept([candidate.new])
+        except LikenessError as error:
+            return error
+        return answer
+
+    def _store(self, new: Sequence[_Candidate], answers: dict[int, Answer]) -> None:
+        self._refuse_while_audit_is_down()
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        self._ledger.remember_intents([candidate.intent for candidate in new], now_ms)
+        recorded = self._each(self._record_intent, new, answers)
+        stored = self._each(self._store_image, recorded, answers)
+        if not stored:
+            return
+        accepted = self._ledger.accept([candidate.new for candidate in stored])
+        for candidate, acceptance in zip(stored, accepted, strict=True):
+            answers[candidate.place] = acceptance
+        self._wake_worker()
+        losers = [c for c, acceptance in zip(stored, accepted, strict=True) if not acceptance.is_new]
+        self._close([c.intent for c in losers], audit_pb2.REFUSED, "duplicate")
+
+    def _each(
+        self,
+        act: Callable[[_Candidate], None],
+        candidates: Sequence[_Candidate],
+        answers: dict[int, Answer],
+    ) -> list[_Candidate]:
+        """Act on all at once; those that failed get their error as answer and their intent closed."""
+        if len(candidates) == 1:
+            errors = [_attempt(act, candidates[0])]
+        else:
+            errors = list(self._pool.map(lambda candidate: _attempt(act, candidate), candidates))
+        failed = [(c, error) for c, error in zip(candidates, errors, strict=True) if error is not None]
+        for candidate, error in failed:
+            answers[candidate.place] = error
+        # Where the audit log itself failed there is nobody to tell now; the remembered intent is closed later.
+        self._close(
+            [c.intent for c, e in failed if not isinstance(e, AuditUnavailable)], audit_pb2.FAILED, "not_stored"
+        )
+        return [c for c, error in zip(candidates, errors, strict=True) if error is None]
+
+    def _record_intent(self, candidate: _Candidate) -> None:
+        try:
+            self._audit.record_intent(candidate.intent)
+        except AuditUnavailable:
+            self._audit_failed_at_s = self._clock.monotonic_s()
+            raise
+
+    def _store_image(self, candidate: _Candidate) -> None:
+        if candidate.command.image is not None:
+            self._images.put(candidate.command.image)
+
+    def _close(self, intents: Sequence[OpenIntent], phase: audit_pb2.Phase.ValueType, reason: str) -> None:
+        """Close intents that came to nothing; what cannot be closed now stays remembered and is closed later."""
+        for intent in intents:
+            try:
+                self._audit.close_intent(intent, phase, reason)
+                self._ledger.forget_intents([intent.enrolment_id])
+            except PlatformError as error:
+                structlog.get_logger().warning("intent_left_open", activity_id=intent.enrolment_id, code=error.code)
+
+    def _refuse_while_audit_is_down(self) -> None:
+        failed_at_s = self._audit_failed_at_s
+        if failed_at_s is not None and self._clock.monotonic_s() - failed_at_s < _AUDIT_PAUSE_S:
+            raise AuditUnavailable(
+                "The audit log could not be written a moment ago, so nothing was stored.",
+                advice="Try again in a few seconds; operators: start the audit service and check its disk.",
+            )
+
+
+def _attempt(act: Callable[[_Candidate], None], candidate: _Candidate) -> LikenessError | None:
+    try:
+        act(candidate)
+    except LikenessError as error:
+        return error
+    return None
+
+
+def _idempotency(
+    key: str, principal: Principal, command: EnrolReference, enrolment_key: EnrolmentKey
+) -> IdempotencyKey | None:
+    if not key:
+        return None
+    if len(key) > MAX_IDEMPOTENCY_KEY or not key.isprintable():
+        raise InvalidRequest(
+            f"The Idempotency-Key is longer than {MAX_IDEMPOTENCY_KEY} characters or not printable.",
+            advice="Send a UUID.",
+        )
+    request = {
+        "watchlist": enrolment_key.watchlist_id,
+        "owner": enrolment_key.owner,
+        "subject_id": enrolment_key.subject_id,
+        "image_sha256": enrolment_key.image_sha256,
+        "lawful_basis": command.lawful_basis,
+        "captured_on": command.captured_on,
+        "agreement_reference": command.agreement_reference,
+    }
+    digest = hashlib.sha256(canonical_bytes(request)).hexdigest()
+    return IdempotencyKey(f"{principal.force}/{principal.person_id}", key, digest)

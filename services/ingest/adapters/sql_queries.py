@@ -1,0 +1,170 @@
+"""The reading side of the ledger: lookups, pages, counts."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.ingest.adapters.schema import enrolments
+from services.ingest.enrolment import Acceptance, EnrolmentKey, EnrolmentState, EnrolmentView, Source
+from services.ingest.ports import EnrolmentFilter
+from services.rpc.v1 import ingest_pb2
+from services.shared.errors import DependencyUnavailable
+
+_KEY_COLUMNS = (
+    enrolments.c.watchlist_id,
+    enrolments.c.owner,
+    enrolments.c.subject_id,
+    enrolments.c.image_sha256,
+    enrolments.c.model_id,
+)
+# Everything but the template, which leaves the ledger for the gallery alone.
+_VIEW_COLUMNS = [column for column in enrolments.c if column.name != "template"]
+
+
+def key_condition(key: EnrolmentKey) -> sa.ColumnElement[bool]:
+    values = (key.watchlist_id, key.owner, key.subject_id, key.image_sha256, key.model_id)
+    return sa.and_(*(column == value for column, value in zip(_KEY_COLUMNS, values, strict=True)))
+
+
+def key_of(row: sa.Row[Any]) -> EnrolmentKey:
+    return EnrolmentKey(row.watchlist_id, row.owner, row.subject_id, row.image_sha256, row.model_id)
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection to read with; the store's own errors become DependencyUnavailable."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sa.exc.DBAPIError as error:
+        raise DependencyUnavailable(
+            f"The ledger cannot be read ({type(error).__name__}).",
+            advice="Try again; operators: check the ledger's disk or server.",
+        ) from error
+
+
+class LedgerQueries:
+    """What callers may know of the ledger."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def reading(self) -> Any:
+        return reading(self._engine)
+
+    def find(self, keys: Sequence[EnrolmentKey]) -> Mapping[EnrolmentKey, Acceptance]:
+        found: dict[EnrolmentKey, Acceptance] = {}
+        if not keys:
+            return found
+        query = sa.select(enrolments.c.enrolment_id, enrolments.c.state, *_KEY_COLUMNS).where(
+            sa.or_(*(key_condition(key) for key in keys))
+        )
+        with self.reading() as connection:
+            for row in connection.execute(query):
+                found[key_of(row)] = Acceptance(row.enrolment_id, EnrolmentState(row.state), is_new=False)
+        return found
+
+    def view(self, enrolment_id: str) -> EnrolmentView | None:
+        query = sa.select(*_VIEW_COLUMNS).where(enrolments.c.enrolment_id == enrolment_id)
+        with self.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _view(row)
+
+    def list(self, selection: EnrolmentFilter) -> Sequence[EnrolmentView]:
+        query = (
+            sa.select(*_VIEW_COLUMNS)
+            .where(
+                enrolments.c.owner == selection.owner,
+                enrolments.c.watchlist_id.in_(sorted(selection.watchlist_ids)),
+                enrolments.c.enrolment_id > selection.after,
+            )
+            .order_by(enrolments.c.enrolment_id)
+            .limit(selection.limit)
+        )
+        if selection.state is not None:
+            query = query.where(enrolments.c.state == selection.state.value)
+        if selection.enrolment_ids is not None:
+            query = query.where(enrolments.c.enrolment_id.in_(selection.enrolment_ids))
+        with self.reading() as connection:
+            return [_view(row) for row in connection.execute(query)]
+
+    def count_states(self, owner: str, watchlist_ids: frozenset[str]) -> Mapping[EnrolmentState, int]:
+        query = (
+            sa.select(enrolments.c.state, sa.func.count())
+            .where(
+                enrolments.c.owner == owner,
+                enrolments.c.watchlist_id.in_(sorted(watchlist_ids)),
+                enrolments.c.source != Source.SYNTHETIC.value,
+            )
+            .group_by(enrolments.c.state)
+        )
+        with self.reading() as connection:
+            counted = dict(connection.execute(query).tuples())
+        return {state: counted.get(state.value, 0) for state in EnrolmentState}
+
+    def counts(self) -> Sequence[ingest_pb2.WatchlistCount]:
+        query = sa.select(enrolments.c.watchlist_id, enrolments.c.state, enrolments.c.source, sa.func.count()).group_by(
+            enrolments.c.watchlist_id, enrolments.c.state, enrolments.c.source
+        )
+        by_watchlist: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        with self.reading() as connection:
+            for watchlist_id, state, source, count in connection.execute(query):
+                counted = by_watchlist[watchlist_id]
+                counted["accepted"] += count
+                counted["pending" if state == EnrolmentState.ACCEPTED else state] += count
+                if source == Source.SYNTHETIC and state == EnrolmentState.ENROLLED:
+                    counted["synthetic"] += count
+        return [
+            ingest_pb2.WatchlistCount(watchlist_id=watchlist_id, **counted)
+            for watchlist_id, counted in sorted(by_watchlist.items())
+        ]
+
+    def pending_count(self) -> int:
+        query = sa.select(sa.func.count()).select_from(enrolments).where(sa.text("state = 'accepted'"))
+        with self.reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def last_model_id(self) -> str | None:
+        query = (
+            sa.select(enrolments.c.model_id)
+            .where(enrolments.c.verdict == "enrol")
+            .order_by(enrolments.c.enrolment_id.desc())
+            .limit(1)
+        )
+        with self.reading() as connection:
+            found: str | None = connection.scalar(query)
+        return found
+
+
+def _view(row: sa.Row[Any]) -> EnrolmentView:
+    # A verdict that is durable but not acted on yet is not out.
+    is_out = row.state != EnrolmentState.ACCEPTED
+    reason = row.withdrawal_reason if row.state == EnrolmentState.WITHDRAWN else row.reason
+    return EnrolmentView(
+        enrolment_id=row.enrolment_id,
+        reference_id=row.reference_id,
+        watchlist_id=row.watchlist_id,
+        owner=row.owner,
+        subject_id=row.subject_id,
+        lawful_basis=row.lawful_basis,
+        captured_on=row.captured_on,
+        agreement_reference=row.agreement_reference,
+        image_sha256=row.image_sha256,
+        state=EnrolmentState(row.state),
+        reason=reason if is_out else "",
+        detail=row.detail if is_out else "",
+        unified_quality=row.unified_quality,
+        quality_components=json.loads(row.quality_components),
+        inter_eye_px=row.inter_eye_px,
+        model_id=row.model_id,
+        licence=row.licence,
+        source=row.source,
+        accepted_at_ms=row.accepted_at_ms,
+        settled_at_ms=row.settled_at_ms,
+    )

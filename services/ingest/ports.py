@@ -1,0 +1,219 @@
+"""The ports of ingest: its ledger, and what it needs of the other services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.ingest.enrolment import (
+    Acceptance,
+    Decision,
+    EnrolmentKey,
+    EnrolmentState,
+    EnrolmentView,
+    IdempotencyKey,
+    NewEnrolment,
+    PendingEnrolment,
+    PendingWithdrawal,
+)
+from services.rpc.v1 import audit_pb2, embed_pb2, ingest_pb2, search_pb2
+from services.shared.biometric import ImageAnalysis, ModelProvenance
+from services.shared.ports.event_log import Event
+from services.shared.tokens import Principal
+
+
+class FaceAnalyser(Protocol):
+    """Embed, as ingest uses it; `services.rpc.clients.EmbedClient`."""
+
+    def analyse(
+        self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, *, timeout_s: float
+    ) -> ImageAnalysis: ...
+
+    def describe_model(self) -> ModelProvenance: ...
+
+
+class GalleryWriter(Protocol):
+    """The gallery, as ingest uses it; `services.rpc.clients.GalleryClient`."""
+
+    def put(self, batch: ingest_pb2.ReferenceBatch) -> search_pb2.PutReferencesResponse: ...
+
+    def withdraw(self, reference_ids: list[str], versions: list[int]) -> int: ...
+
+
+class AuditTrail(Protocol):
+    """The audit log, as ingest uses it; `services.rpc.auditing.AuditRecorder`."""
+
+    def record(
+        self,
+        operation: audit_pb2.Operation.ValueType,
+        phase: audit_pb2.Phase.ValueType,
+        activity: str,
+        activity_id: str,
+        principal: Principal,
+        *,
+        objects: Sequence[str] = (),
+        details: Mapping[str, str] | None = None,
+        entry_id: str | None = None,
+    ) -> audit_pb2.AppendResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """An audit intent whose enrolment is not in the ledger (yet): what its entry says, so that it can be closed."""
+
+    enrolment_id: str
+    principal: Principal
+    objects: tuple[str, ...]
+    details: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentFilter:
+    """Which enrolments a caller may list: its own force's, in the watchlists of its token."""
+
+    owner: str
+    watchlist_ids: frozenset[str]
+    state: EnrolmentState | None = None
+    enrolment_ids: tuple[str, ...] | None = None
+    after: str = ""
+    limit: int = 100
+
+
+class EnrolmentLedger(Protocol):
+    """The record of truth. Every method that changes something is durable when it returns.
+
+    All raise DependencyUnavailable when the store cannot be used. Safe for many threads.
+    """
+
+    def find(self, keys: Sequence[EnrolmentKey]) -> Mapping[EnrolmentKey, Acceptance]:
+        """The enrolments that already stand under these keys."""
+        ...
+
+    def check_idempotency(self, key: IdempotencyKey) -> str | None:
+        """The enrolment made under a caller's key; None for a new key. Raises Conflict for another request."""
+        ...
+
+    def remember_intents(self, intents: Sequence[OpenIntent], now_ms: int) -> None:
+        """Remember intents before they are written to the audit log."""
+        ...
+
+    def accept(self, enrolments: Sequence[NewEnrolment]) -> Sequence[Acceptance]:
+        """Insert what is new under its key, closing its open intent in the same transaction; answers in the same order.
+
+        Of the same key twice, at once or later, one is inserted and the others get its id. Raises Conflict when an
+        idempotency key stands for another request.
+        """
+        ...
+
+    def abandoned_intents(self, own_before_ms: int, others_before_ms: int, limit: int) -> Sequence[OpenIntent]:
+        """Intents that no enrolment followed, opened before a moment by this instance or before another by any."""
+        ...
+
+    def forget_intents(self, enrolment_ids: Sequence[str]) -> None: ...
+
+    def release_claims(self) -> None:
+        """Free what this instance had claimed before it was restarted."""
+        ...
+
+    def claim(self, limit: int, now_ms: int, until_ms: int) -> Sequence[PendingEnrolment]:
+        """Claim accepted enrolments that nobody holds, in ledger order."""
+        ...
+
+    def renew_claims(self, until_ms: int) -> None:
+        """Hold on to everything that this instance has claimed."""
+        ...
+
+    def count_crash(self, enrolment_id: str) -> None:
+        """Analysing it took the analyser down once more."""
+        ...
+
+    def decide(self, decisions: Sequence[tuple[PendingEnrolment, Decision]]) -> Sequence[PendingEnrolment]:
+        """Write verdicts and templates, before they are acted on. Answers those that are still this instance's to
+        settle (not withdrawn meanwhile), with the decision that now stands: `duplicate` where the model changed since
+        acceptance and the same image stands under the new one."""
+        ...
+
+    def settle(self, settled: Sequence[tuple[PendingEnrolment, Sequence[Event]]], settled_at_ms: int) -> None:
+        """Write the final states and their events in one transaction. What is no longer `accepted` stays as it is."""
+        ...
+
+    def withdraw(self, enrolment_id: str, person_id: str, reason: str, now_ms: int) -> None:
+        """Write the tombstone under a new version and erase the template. A withdrawn one again changes nothing."""
+        ...
+
+    def unsettled_withdrawals(self, limit: int) -> Sequence[PendingWithdrawal]: ...
+
+    def settle_withdrawal(self, withdrawal: PendingWithdrawal, events: Sequence[Event]) -> None: ...
+
+    def view(self, enrolment_id: str) -> EnrolmentView | None: ...
+
+    def list(self, selection: EnrolmentFilter) -> Sequence[EnrolmentView]:
+        """By enrolment_id, which is by time; `after` is the last id of the page before."""
+        ...
+
+    def count_states(self, owner: str, watchlist_ids: frozenset[str]) -> Mapping[EnrolmentState, int]:
+        """An owner's enrolments by state, synthetic ones left out."""
+        ...
+
+    def counts(self) -> Sequence[ingest_pb2.WatchlistCount]: ...
+
+    def pending_count(self) -> int: ...
+
+    def last_model_id(self) -> str | None:
+        """The model of the newest template."""
+        ...
+
+
+class ReferenceReader(Protocol):
+    """The ledger's references, column by column. What a gallery is rebuilt from."""
+
+    def read(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
+        """Batches of one watchlist each, in ledger order.
+
+        Raises ModelMismatch when the ledger holds templates, but none of this model.
+        """
+        ...
+
+
+class Outbox(Protocol):
+    """Events of committed rows on their way to the event log."""
+
+    def oldest(self, limit: int) -> Sequence[tuple[int, Event]]: ...
+
+    def remove(self, ids: Sequence[int]) -> None: ...
+
+    def count(self) -> int: ...
+
+
+class SyntheticLedger(Protocol):
+    """Labelled synthetic references in bulk."""
+
+    def enrolled_count(self, watchlist_id: str) -> int: ...
+
+    def next_number(self, watchlist_id: str, owner: str) -> int:
+        """The number after the highest synthetic subject of this owner, from 1."""
+        ...
+
+    def insert(self, batch: SyntheticBatch) -> Sequence[int]:
+        """Insert as accepted with the verdict ENROL; returns the versions given, in order."""
+        ...
+
+    def mark_enrolled(self, enrolment_ids: Sequence[str], settled_at_ms: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticBatch:
+    """References made up for one watchlist and owner. `templates`: float32 little endian, one of `model.dimension`
+    values each."""
+
+    watchlist_id: str
+    owner: str
+    person_id: str
+    model: ModelProvenance
+    enrolment_ids: Sequence[str]
+    reference_ids: Sequence[str]
+    subject_ids: Sequence[str]
+    templates: Sequence[bytes]
+    made_at_ms: int
+    leased_until_ms: int

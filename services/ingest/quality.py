@@ -1,0 +1,63 @@
+"""Which face of an image becomes the reference, and whether it is good enough."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.ingest.enrolment import Decision, Verdict
+from services.ingest.settings import QualityPolicy
+from services.shared.biometric import DetectedFace, ImageAnalysis
+
+_UNIT_TOLERANCE = 1e-3  # float32 rounding of a unit vector is a thousand times smaller
+
+
+def decide(analysis: ImageAnalysis, policy: QualityPolicy, decided_at_ms: int) -> Decision:
+    """The verdict on an analysed image: refuse without a face, with rivals for the largest face or with too little
+    quality; quarantine where the template itself is unusable; enrol the largest face otherwise."""
+    if not analysis.faces:
+        return _refuse("no_face_found", "No face was found in the image.", decided_at_ms)
+    face = max(analysis.faces, key=lambda each: each.box.width * each.box.height)
+    rivals = [other for other in analysis.faces if other is not face and _is_rival(other, face, policy)]
+    if rivals:
+        detail = f"{len(rivals) + 1} faces of comparable size; crop the image to the subject."
+        return _refuse("several_faces", detail, decided_at_ms)
+    if face.template is None or not _is_usable(face, analysis.model.dimension):
+        detail = "The template that came back is not a unit vector of the announced dimension."
+        return Decision(Verdict.QUARANTINE, decided_at_ms, reason="unusable_template", detail=detail)
+    shortfall = _shortfall(face, policy)
+    return Decision(
+        Verdict.REFUSE if shortfall else Verdict.ENROL,
+        decided_at_ms,
+        reason="quality_too_low" if shortfall else "",
+        detail=shortfall,
+        template=b"" if shortfall else face.template.vector.astype("<f4").tobytes(),
+        model=analysis.model,
+        unified_quality=face.quality.unified,
+        quality_components=face.quality.components,
+        inter_eye_px=face.inter_eye_px,
+    )
+
+
+def _is_rival(other: DetectedFace, face: DetectedFace, policy: QualityPolicy) -> bool:
+    return (
+        other.detection_score >= policy.rival_detection_score
+        and other.inter_eye_px >= policy.rival_size_ratio * face.inter_eye_px
+    )
+
+
+def _is_usable(face: DetectedFace, dimension: int) -> bool:
+    if face.template is None or face.template.dimension != dimension:
+        return False
+    return bool(abs(float(np.linalg.norm(face.template.vector)) - 1.0) <= _UNIT_TOLERANCE)  # false for NaN too
+
+
+def _shortfall(face: DetectedFace, policy: QualityPolicy) -> str:
+    if face.inter_eye_px < policy.min_inter_eye_px:
+        return f"{face.inter_eye_px:.0f} px between the eyes, {policy.min_inter_eye_px:.0f} are needed."
+    if face.quality.unified < policy.min_unified_quality:
+        return f"Quality {face.quality.unified:.0f} of 100, {policy.min_unified_quality:.0f} is needed."
+    return ""
+
+
+def _refuse(reason: str, detail: str, decided_at_ms: int) -> Decision:
+    return Decision(Verdict.REFUSE, decided_at_ms, reason=reason, detail=detail)

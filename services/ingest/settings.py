@@ -1,0 +1,93 @@
+"""Settings of ingest, from LIKENESS_INGEST__…"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import SettingsConfigDict
+
+from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings, ServiceSettings
+
+
+class QualityPolicy(BaseModel):
+    """What an image must be to become a reference. The defaults refuse what no search could find again, little else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Below this distance between the eyes a face has fewer pixels than its template has values worth comparing.
+    min_inter_eye_px: float = Field(default=12.0, ge=0)
+    min_unified_quality: float = Field(default=5.0, ge=0, le=100)
+    # Another face counts as a rival of the largest from this share of its inter-eye distance on, where the detector is
+    # this sure of it. Smaller or doubtful ones are bystanders and patterns.
+    rival_size_ratio: float = Field(default=0.75, gt=0, le=1)
+    rival_detection_score: float = Field(default=0.8, ge=0, le=1)
+
+
+class QualitySettings(BaseModel):
+    """The policy of every watchlist, and the watchlists that have one of their own (whole, not merged)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default: QualityPolicy = QualityPolicy()
+    by_watchlist: dict[str, QualityPolicy] = {}
+
+    def for_watchlist(self, watchlist_id: str) -> QualityPolicy:
+        return self.by_watchlist.get(watchlist_id, self.default)
+
+
+class WorkerSettings(BaseModel):
+    """How accepted enrolments are worked off."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Images at embed at once: enough to keep its workers busy and its batches filled, few enough that a search that
+    # arrives meanwhile does not wait long.
+    concurrency: int = Field(default=4, ge=1, le=256)
+    # Settled together: one gallery write, two ledger transactions.
+    settle_batch: int = Field(default=64, ge=1, le=4096)
+    # The longest that a decided enrolment waits for others while more are being analysed.
+    settle_linger_s: float = Field(default=0.25, ge=0, le=5)
+    # A claim not renewed for this long is another worker's to take (several processes on one PostgreSQL).
+    lease_s: float = Field(default=30.0, ge=1)
+
+
+class LimitSettings(BaseModel):
+    """Where ingest says 503 with Retry-After rather than grow without bound."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pending_enrolments: int = 500_000
+    outbox_events: int = 500_000
+    requests_at_once: int = 64
+    # A batch request, all its images together.
+    batch_bytes: int = 64 * 1024 * 1024
+    batch_images: int = 64
+
+
+class CustodyFeedSettings(BaseModel):
+    """The consumer of custody images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_enabled: bool = True
+    topic: str = "likeness.custody-image-received.v1"
+    group: str = "likeness-ingest"
+    # Owners whose events are taken; empty takes every owner's.
+    owners: tuple[str, ...] = ()
+
+
+class IngestSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="LIKENESS_INGEST__", env_nested_delimiter="__", extra="forbid")
+
+    http_port: int = 8081
+    grpc_port: int = 50061
+    database: DatabaseSettings = DatabaseSettings(url="sqlite:///ingest.sqlite")
+    events: EventLogSettings = EventLogSettings()
+    images: ImageStoreSettings = ImageStoreSettings()
+    quality: QualitySettings = QualitySettings()
+    worker: WorkerSettings = WorkerSettings()
+    limits: LimitSettings = LimitSettings()
+    custody_feed: CustodyFeedSettings = CustodyFeedSettings()
+    # Whether FillSynthetic may add labelled synthetic references. Never on a platform with real casework.
+    allow_synthetic: bool = False
+    # Names this process in its claims; the host's name when empty.
+    instance: str = ""
