@@ -1,0 +1,104 @@
+"""From pixels to faces with templates: what one inference worker does with a batch of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from services.embed.faces.detector import Detection
+from services.embed.faces.finder import FaceFinder
+from services.embed.faces.picture import Picture
+from services.embed.faces.quality import inter_eye_px, measure_quality
+from services.embed.faces.recogniser import SIDE, Recogniser, alignment
+from services.embed.ports import Pixels, Selection, Tensor
+from services.shared.biometric import Box, DetectedFace, FaceTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """A picture and which of its faces get a template."""
+
+    picture: Picture
+    selection: Selection
+    face_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PictureResult:
+    """Faces in reading order, and the time of each stage. `batch_faces`: faces templated together with these."""
+
+    faces: tuple[DetectedFace, ...]
+    detect_ms: float
+    template_ms: float
+    batch_faces: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    detections: list[Detection]
+    crops: list[Pixels]
+    chosen: list[int]
+    detect_ms: float
+
+
+class FaceAnalyser:
+    """Detects, measures quality, and templates the chosen faces of several pictures in one batch."""
+
+    def __init__(self, finder: FaceFinder, recogniser: Recogniser, model_id: str) -> None:
+        self._finder = finder
+        self._recogniser = recogniser
+        self._model_id = model_id
+
+    def analyse(self, jobs: Sequence[PictureJob]) -> list[PictureResult]:
+        found = [self._find(job) for job in jobs]
+        started = perf_counter()
+        crops = [item.crops[index] for item in found for index in item.chosen]
+        vectors = iter(self._recogniser.vectors(crops) if crops else ())
+        template_ms = (perf_counter() - started) * 1000
+        return [
+            PictureResult(
+                faces=self._faces(item, {index: next(vectors) for index in item.chosen}),
+                detect_ms=item.detect_ms,
+                template_ms=template_ms if item.chosen else 0.0,
+                batch_faces=len(crops),
+            )
+            for item in found
+        ]
+
+    def _find(self, job: PictureJob) -> _Found:
+        started = perf_counter()
+        detections = self._finder.find(job.picture)
+        crops = [job.picture.aligned(alignment(face.landmarks), SIDE) for face in detections]
+        chosen = chosen_faces(job.selection, job.face_index, detections)
+        return _Found(detections, crops, chosen, (perf_counter() - started) * 1000)
+
+    def _faces(self, found: _Found, vectors: dict[int, Tensor]) -> tuple[DetectedFace, ...]:
+        return tuple(
+            self._face(face, crop, vectors.get(index))
+            for index, (face, crop) in enumerate(zip(found.detections, found.crops, strict=True))
+        )
+
+    def _face(self, face: Detection, crop: Pixels, vector: Tensor | None) -> DetectedFace:
+        x, y, width, height = (float(value) for value in face.box)
+        return DetectedFace(
+            box=Box(x, y, width, height),
+            landmarks=tuple((float(point[0]), float(point[1])) for point in face.landmarks),
+            detection_score=face.score,
+            inter_eye_px=inter_eye_px(face.landmarks),
+            quality=measure_quality(crop, face.landmarks, face.score),
+            template=None if vector is None else FaceTemplate(vector, self._model_id),
+        )
+
+
+def chosen_faces(selection: Selection, face_index: int, faces: Sequence[Detection]) -> list[int]:
+    """Which faces get a template. An index that is not there chooses none."""
+    if selection is Selection.ALL:
+        return list(range(len(faces)))
+    if selection is Selection.SOLE:
+        return [0] if len(faces) == 1 else []
+    if selection is Selection.BY_INDEX:
+        return [face_index] if face_index < len(faces) else []
+    if selection is Selection.LARGEST and faces:
+        return [max(range(len(faces)), key=lambda index: float(faces[index].box[2] * faces[index].box[3]))]
+    return []

@@ -1,0 +1,59 @@
+"""A decoded picture as the networks need it: reduced and upright for the detector, aligned for the recogniser.
+
+The full-size pixels are never turned or copied: orientation is part of every transformation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from services.embed.faces.geometry import Affine, compose, turn_upright, upright_from_stored
+from services.embed.ports import Pixels
+
+
+class Picture:
+    """`pixels` as stored (height x width x BGR) and the EXIF orientation that turns them upright."""
+
+    def __init__(self, pixels: Pixels, orientation: int) -> None:
+        self._pixels = pixels
+        self._orientation = orientation
+        height, width = pixels.shape[:2]
+        self._upright = upright_from_stored(orientation, width, height)
+        self.width, self.height = (width, height) if orientation < 5 else (height, width)
+
+    def reduced(self, scale: float) -> Pixels:
+        """The upright picture scaled by `scale`; each side is at least one pixel."""
+        if scale == 1.0:
+            return turn_upright(self._pixels, self._orientation)
+        height, width = self._pixels.shape[:2]
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return turn_upright(_shrink(self._pixels, size), self._orientation)
+
+    def aligned(self, alignment: Affine, side: int) -> Pixels:
+        """The square of `side` pixels that `alignment` (upright pixels -> square) cuts out."""
+        return cv2.warpAffine(  # type: ignore[return-value]
+            self._pixels, compose(alignment, self._upright), (side, side), flags=cv2.INTER_LINEAR
+        )
+
+
+def _shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    # Bilinear sampling of every sixth pixel would alias, averaging all of a large picture costs more than detection:
+    # sample at twice the size, then average pairs.
+    ratio = min(pixels.shape[1] / size[0], pixels.shape[0] / size[1])
+    if ratio >= 2:
+        double = (size[0] * 2, size[1] * 2)
+        pixels = cv2.resize(pixels, double, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def scale_for(width: int, height: int, long_side: int) -> float:
+    """The factor that brings the longer side to `long_side`, never above 1."""
+    return min(1.0, long_side / max(width, height))
+
+
+def is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all()) and math.isfinite(float(values.sum()))

@@ -1,0 +1,48 @@
+"""SFace: unit vectors of aligned faces, the result of OpenCV's FaceRecognizerSF without OpenCV's runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from services.embed.faces.geometry import Affine, Points, similarity
+from services.embed.ports import ModelSession, Pixels, Tensor
+from services.shared.errors import ConfigurationError
+
+SIDE = 112
+# Where the five landmarks lie in the aligned square (ArcFace's reference points, as FaceRecognizerSF has them).
+REFERENCE_POINTS = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+
+
+def alignment(landmarks: Points) -> Affine:
+    """Upright pixels -> aligned square."""
+    return similarity(landmarks, REFERENCE_POINTS)
+
+
+class Recogniser:
+    """Templates of aligned BGR faces (SIDE x SIDE).
+
+    SFace sees RGB from 0 to 255 and normalises inside the network; ArcFace networks see RGB from -1 to 1.
+    """
+
+    def __init__(self, session: ModelSession, *, kind: str, dimension: int) -> None:
+        self._session = session
+        self._dimension = dimension
+        self._scale, self._mean = (1 / 127.5, 127.5) if kind == "arcface" else (1.0, 0.0)
+
+    def vectors(self, faces: Sequence[Pixels]) -> Tensor:
+        """One unit vector a face. Raises ConfigurationError when the network has another dimension than announced."""
+        mean = (self._mean,) * 3
+        blob = cv2.dnn.blobFromImages(list(faces), self._scale, (SIDE, SIDE), mean, swapRB=True)
+        (output,) = self._session.run(np.asarray(blob)).values()
+        if output.shape != (len(faces), self._dimension):
+            raise ConfigurationError(
+                f"the recogniser gives {output.shape[1:]} values, the manifest says {self._dimension}",
+                advice="Correct `dimension` in the model manifest.",
+            )
+        vectors: Tensor = output / np.linalg.norm(output, axis=1, keepdims=True)
+        return vectors
