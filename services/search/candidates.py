@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from services.search.ports import GalleryHit, ReferenceRecord, SearchScope
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One subject of a candidate list with its best reference. `score` is the raw cosine, never edited."""
-
-    rank: int
-    subject_id: str
-    reference_id: str
-    watchlist_id: str
-    owner: str
-    score: float
+from services.search.ports import Candidate, GalleryHit, ReferenceRecord, SearchScope
 
 
 def meets_threshold(score: float, threshold: float | None) -> bool:

@@ -1,15 +1,19 @@
-"""The port of search to the gallery."""
+"""The ports of search: to the gallery and to its own record of searches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from services.search.requests import SearchRequest
 from services.shared.biometric import Vector
+from services.shared.tokens import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +103,99 @@ class GalleryStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One subject of a candidate list with its best reference. `score` is the raw cosine, never edited."""
+
+    rank: int
+    subject_id: str
+    reference_id: str
+    watchlist_id: str
+    owner: str
+    score: float
+
+
+class SearchStatus(StrEnum):
+    """OPEN: running, or its outcome is not known yet. DONE has an answer; all others disclosed nothing."""
+
+    OPEN = "open"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSearch:
+    """A search as it stands before it runs.
+
+    `outcome_entry_id` is the id of its one terminal audit entry, chosen beforehand: whoever writes the outcome, and
+    however often, the log keeps the first.
+    """
+
+    search_id: str
+    outcome_entry_id: str
+    principal: Principal
+    request: SearchRequest
+    probe_sha256: str
+    probe_size_bytes: int
+    opened_at: datetime
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSearch:
+    """A search as it was stored. `result` is the answer's JSON without the stage times, `problem` why there is none.
+
+    `is_closed` says that its terminal audit entry is known to be in the log; before that nothing of it is disclosed.
+    """
+
+    search_id: str
+    outcome_entry_id: str
+    principal: Principal
+    case_reference: str
+    purpose: str
+    watchlists: tuple[str, ...]
+    probe_sha256: str
+    status: SearchStatus
+    opened_at: datetime
+    is_closed: bool
+    result: bytes | None
+    timings_ms: Mapping[str, float] | None
+    problem: Mapping[str, Any] | None
+
+
+class SearchStore(Protocol):
+    """Searches and their results. Every method is one transaction, durable when it returns.
+
+    All raise DependencyUnavailable when the store cannot be used.
+    """
+
+    def open(self, search: NewSearch) -> StoredSearch | None:
+        """Record a search before anything is done for it.
+
+        With an idempotency key that the same person used before: the earlier search when it was done or refused, and
+        nothing is recorded; a search that failed is replaced. Raises Conflict when the key was used for another
+        request, and with the code `search_running` while the earlier search has no outcome.
+        """
+        ...
+
+    def finish(self, search_id: str, result: bytes, candidates: Sequence[Candidate], model_id: str) -> None:
+        """Store the answer of an open search."""
+        ...
+
+    def stop(self, search_id: str, status: SearchStatus, problem: Mapping[str, Any]) -> None:
+        """Store why a search has no answer; an answer that was stored is taken back."""
+        ...
+
+    def close(self, closed: Mapping[str, Mapping[str, float] | None]) -> None:
+        """The terminal audit entries of these searches are in the log; with the stage times where known."""
+        ...
+
+    def unclosed(self, limit: int) -> Sequence[StoredSearch]:
+        """Searches whose terminal audit entry is not known to be in the log, oldest first."""
+        ...
+
+    def find(self, search_id: str) -> StoredSearch | None: ...

@@ -1,0 +1,69 @@
+"""The tables of search, under names that may share a database with other services'. The migrations make them."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+searches = sa.Table(
+    "searches",
+    metadata,
+    sa.Column("search_id", sa.String(36), primary_key=True),
+    sa.Column("outcome_entry_id", sa.String(36), nullable=False, unique=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("person_id", sa.String(128), nullable=False),
+    sa.Column("force", sa.String(128), nullable=False),
+    sa.Column("roles", sa.JSON, nullable=False),
+    sa.Column("case_reference", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("offence", sa.Text, nullable=False),
+    sa.Column("source", sa.String(32), nullable=False),
+    sa.Column("watchlists", sa.JSON, nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("max_candidates", sa.Integer, nullable=False),
+    sa.Column("face", sa.Integer),
+    sa.Column("probe_sha256", sa.String(64), nullable=False),
+    sa.Column("probe_size_bytes", sa.Integer, nullable=False),
+    sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+    # The model that made the probe's template.
+    sa.Column("model_id", sa.Text),
+    # JSON as it was given out, so that it can be given out again byte for byte: faces, candidates, statements, …
+    sa.Column("result", sa.LargeBinary),
+    sa.Column("problem", sa.JSON(none_as_null=True)),
+    # Known only when the outcome has been recorded, after the answer was stored.
+    sa.Column("timings_ms", sa.JSON(none_as_null=True)),
+    # Whether the terminal audit entry is known to be in the log.
+    sa.Column("is_closed", sa.Boolean, nullable=False),
+    # At start and every few seconds those without a known outcome are looked for; there are few of them.
+    sa.Index(
+        "searches_unclosed",
+        "opened_at",
+        sqlite_where=sa.text("NOT is_closed"),
+        postgresql_where=sa.text("NOT is_closed"),
+    ),
+    sa.Index("searches_case", "force", "case_reference"),
+)
+
+candidates = sa.Table(
+    "search_candidates",
+    metadata,
+    sa.Column("search_id", sa.String(36), sa.ForeignKey("searches.search_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("rank", sa.Integer, primary_key=True),
+    sa.Column("subject_id", sa.Text, nullable=False),
+    sa.Column("reference_id", sa.String(36), nullable=False),
+    sa.Column("watchlist_id", sa.String(64), nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    # Which searches returned a reference: what its owner, or its subject, may ask.
+    sa.Index("search_candidates_reference", "reference_id"),
+)
+
+idempotency_keys = sa.Table(
+    "search_idempotency_keys",
+    metadata,
+    # A key belongs to the person who used it.
+    sa.Column("force", sa.String(128), primary_key=True),
+    sa.Column("person_id", sa.String(128), primary_key=True),
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("search_id", sa.String(36), sa.ForeignKey("searches.search_id", ondelete="CASCADE"), nullable=False),
+)
