@@ -38,6 +38,7 @@ _checkpoint = sa.Table(
     "checkpoint",
     _metadata,
     sa.Column("tree_size", sa.BigInteger),
+    sa.Column("log_id", sa.Text),
     sa.Column("root_hash", sa.LargeBinary),
     sa.Column("created_at", sa.Text),
     sa.Column("key_id", sa.Text),
@@ -182,7 +183,7 @@ class SqlLogStore:
     def _checkpoints(
         self, order: sa.ColumnElement[Any], where: sa.ColumnElement[bool], limit: int | None
     ) -> list[Checkpoint]:
-        query = sa.select(_log.c.log_id, _checkpoint).where(where).order_by(order).limit(limit)
+        query = sa.select(_checkpoint).where(where).order_by(order).limit(limit)
         with self._reading() as connection:
             return [Checkpoint(**row) for row in connection.execute(query).mappings()]
 
@@ -234,6 +235,7 @@ class _SqlLogWriting:
         self._connection.execute(
             _checkpoint.insert().values(
                 tree_size=checkpoint.tree_size,
+                log_id=checkpoint.log_id,
                 root_hash=checkpoint.root_hash,
                 created_at=checkpoint.created_at,
                 key_id=checkpoint.key_id,

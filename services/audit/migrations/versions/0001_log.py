@@ -28,6 +28,7 @@ def upgrade() -> None:
     op.create_table(
         "checkpoint",
         sa.Column("tree_size", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("log_id", sa.Text, nullable=False),
         sa.Column("root_hash", sa.LargeBinary, nullable=False),
         sa.Column("created_at", sa.Text, nullable=False),
         sa.Column("key_id", sa.Text, nullable=False),
