@@ -1,9 +1,84 @@
-"""The command line: assembles the parts that each service and the local platform bring."""
+"""The command line: assembles the parts that each service and the local platform bring.
+
+Only the part whose command is called is imported, so that `likeness --help` does not wait for every service.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
+HELP = (
+    "Likeness: retrospective facial matching for a police identification unit. "
+    "It gives investigators a potential name; it never identifies anyone."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a command comes from, and what the list of commands says of it.
+
+    `attribute` is a `register(app)` function that adds the command, or a Typer app that becomes a group of that name.
+    """
+
+    module: str
+    attribute: str
+    help: str
+
+    def add_to(self, app: typer.Typer, name: str) -> None:
+        found: Callable[[typer.Typer], None] | typer.Typer = getattr(import_module(self.module), self.attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            found(app)
+
+
+_LOCAL = "services.local.cli"
+PARTS = {
+    "up": Part(_LOCAL, "register", "Start every service on this machine, and keep them running until Ctrl-C."),
+    "down": Part(_LOCAL, "register", "Stop the platform that runs on a data folder; nothing is lost."),
+    "status": Part(_LOCAL, "register", "Say whether a platform runs, and what each service says of itself."),
+    "token": Part(_LOCAL, "register", "Issue a token of the local issuer and print it."),
+    "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
+    "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
+    "identify": Part("services.search.cli", "register", "Search one probe and print the ranked candidates."),
+    "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
+    "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
+}
+
+
+def assemble(arguments: Sequence[str]) -> typer.Typer:
+    """The application for one call: the named command alone, or names and help of all of them."""
+    app = typer.Typer(no_args_is_help=True, help=HELP, pretty_exceptions_enable=False, add_completion=False)
+    app.callback()(_root)  # a lone command stays a command
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if name in PARTS:
+        PARTS[name].add_to(app, name)
+    else:
+        for listed, part in PARTS.items():
+            app.command(listed, help=part.help)(_root)
+    return app
+
+
+def _root() -> None: ...
 
 
 def main() -> None:
-    app()
+    """Run a command; an error that Likeness raises on purpose is told with what to do, without a traceback."""
+    from services.shared.errors import LikenessError  # noqa: PLC0415 - `likeness --help` stays quick
+
+    try:
+        assemble(sys.argv[1:])()
+    except LikenessError as error:
+        print(f"likeness: {error.detail}", file=sys.stderr)  # noqa: T201
+        if error.advice:
+            print(error.advice, file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Where a local platform lives: its data folder, its addresses, and what each service is told by its environment."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.shared.errors import ConfigurationError
+
+# In the order in which they are shown; they start at once and stop in the order of STOP_ORDER.
+SERVICES = ("search", "ingest", "audit", "review", "embed")
+# Whoever writes to the audit log stops before it, so that every intent still gets its outcome.
+STOP_ORDER = (("search", "ingest", "review"), ("embed",), ("audit",))
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePorts:
+    http: int
+    grpc: int
+
+
+DEFAULT_PORTS: Mapping[str, ServicePorts] = {
+    "search": ServicePorts(8080, 50063),
+    "ingest": ServicePorts(8081, 50061),
+    "audit": ServicePorts(8082, 50064),
+    "review": ServicePorts(8083, 50065),
+    "embed": ServicePorts(8084, 50062),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Every file of a local platform. Nothing of it lies outside the root."""
+
+    root: Path
+
+    @property
+    def tokens(self) -> Path:
+        return self.root / "tokens"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def watchlists(self) -> Path:
+        return self.root / "watchlists.toml"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "platform.lock"
+
+    @property
+    def state(self) -> Path:
+        """Who supervises and where the services listen, as JSON, while the platform runs."""
+        return self.root / "platform.json"
+
+    def log_of(self, service: str) -> Path:
+        return self.logs / f"{service}.log"
+
+    def database_url(self, service: str) -> str:
+        return f"sqlite:///{self.root / service / service}.sqlite"
+
+
+def free_ports() -> dict[str, ServicePorts]:
+    """Two ports a service that are free now. All are held until the last is known, so that they differ."""
+    held = [socket.create_server((HOST, 0)) for _ in range(2 * len(SERVICES))]
+    numbers = [int(opened.getsockname()[1]) for opened in held]
+    for opened in held:
+        opened.close()
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return {service: ServicePorts(*pair) for service, pair in zip(SERVICES, pairs, strict=True)}
+
+
+def parse_ports(text: str) -> dict[str, ServicePorts]:
+    """`auto` for free ports, or changes to the defaults: `search=9080,audit.grpc=51064`. Raises ConfigurationError."""
+    if text == "auto":
+        return free_ports()
+    ports = dict(DEFAULT_PORTS)
+    for change in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = change.partition("=")
+        service, _, side = name.partition(".")
+        if service not in ports or side not in {"", "http", "grpc"} or not number.isdecimal():
+            raise ConfigurationError(
+                f"`{change}` is no port setting.",
+                advice="Write `auto`, or a list such as `search=9080,audit.grpc=51064`; "
+                f"the services are {', '.join(SERVICES)}.",
+            )
+        old = ports[service]
+        new = int(number)
+        ports[service] = ServicePorts(old.http, new) if side == "grpc" else ServicePorts(new, old.grpc)
+    return ports
+
+
+def addresses(ports: Mapping[str, ServicePorts]) -> Iterator[tuple[str, str, int]]:
+    """Every (service, side, port) that has to be free."""
+    for service, pair in ports.items():
+        yield service, "http", pair.http
+        yield service, "grpc", pair.grpc
+
+
+def environment(
+    service: str,
+    data: DataFolder,
+    ports: Mapping[str, ServicePorts],
+    inherited: Mapping[str, str],
+    *,
+    allow_synthetic: bool = False,
+) -> dict[str, str]:
+    """The environment of one service process on the embedded adapters.
+
+    Where it listens and whom it calls is the platform's to say; which adapters it uses is not: a variable that is set
+    already (a PostgreSQL URL, a Kafka address, ...) stands.
+    """
+    prefix = f"LIKENESS_{service.upper()}__"
+    defaults = _adapters(service, data)
+    if service == "ingest":
+        defaults["ALLOW_SYNTHETIC"] = str(allow_synthetic).lower()
+    fixed = {
+        "HTTP_HOST": HOST,
+        "HTTP_PORT": str(ports[service].http),
+        "GRPC_HOST": HOST,
+        "GRPC_PORT": str(ports[service].grpc),
+        **{f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items()},
+    }
+    return {
+        **{prefix + name: value for name, value in defaults.items()},
+        **inherited,
+        **{prefix + name: value for name, value in fixed.items()},
+    }
+
+
+def _adapters(service: str, data: DataFolder) -> dict[str, str]:
+    common = {"TOKENS__JWKS_PATH": str(data.tokens / "jwks.json"), "WATCHLISTS_PATH": str(data.watchlists)}
+    by_service = {
+        "ingest": {
+            "DATABASE__URL": data.database_url("ingest"),
+            "IMAGES__PATH": str(data.root / "images"),
+            "EVENTS__PATH": str(data.root / "events.sqlite"),
+        },
+        "search": {"DATABASE__URL": data.database_url("search"), "PROBES__PATH": str(data.root / "probes")},
+        "audit": {
+            "DATABASE__URL": data.database_url("audit"),
+            "CHECKPOINTS__SIGNING_KEY_PATH": str(data.root / "audit" / "signing-key.pem"),
+            "CHECKPOINTS__WITNESS_PATH": str(data.root / "audit-witness"),
+        },
+    }
+    return {**common, **by_service.get(service, {})}
