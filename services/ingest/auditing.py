@@ -75,13 +75,13 @@ class EnrolmentAudit:
         phase = _PHASES[decision.verdict]
         self._collection(phase, pending.enrolment_id, self._platform, objects=objects, details=details)
 
-    def record_refusal(self, enrolment_id: str, principal: Principal, watchlist_id: str, code: str) -> None:
+    def record_refusal(self, enrolment_id: str, principal: Principal, what: str, code: str) -> None:
         """A request that the policy refused before anything was stored."""
         self._collection(
             audit_pb2.REFUSED,
             enrolment_id,
             principal,
-            objects=(f"watchlist:{watchlist_id}",),
+            objects=(what,),
             details={"reason": code},
         )
 

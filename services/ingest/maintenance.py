@@ -20,6 +20,7 @@ _OWN_INTENT_AGE_MS = 90_000
 _OTHERS_INTENT_AGE_MS = 600_000
 _BACKLOG_REST_S = 1.0
 _MODEL_REST_S = 10.0
+_LAG_REST_S = 5.0
 
 
 class OutboxRelay:
@@ -86,6 +87,20 @@ class BacklogWatch:
         self._metrics.ingest_pending_enrolments.set(self._pending)
         self._metrics.ingest_outbox_events.set(self._events)
         return _BACKLOG_REST_S
+
+
+class LagWatch:
+    """Counts what the custody feed has not committed yet."""
+
+    def __init__(self, log: EventLog, topic: str, group: str, metrics: Metrics) -> None:
+        self._log = log
+        self._topic = topic
+        self._group = group
+        self._metrics = metrics
+
+    def step(self) -> float:
+        self._metrics.ingest_consumer_lag_events.set(self._log.lag([self._topic], self._group))
+        return _LAG_REST_S
 
 
 class ModelWatch:

@@ -57,10 +57,12 @@ class LimitSettings(BaseModel):
 
     pending_enrolments: int = 500_000
     outbox_events: int = 500_000
-    requests_at_once: int = 64
+    # Uploads under way at once: so many, and of so many bytes together, for they are held in memory.
+    uploads_at_once: int = 64
+    upload_bytes_at_once: int = 256 * 1024 * 1024
     # A batch request, all its images together.
     batch_bytes: int = 64 * 1024 * 1024
-    batch_images: int = 64
+    batch_images: int = 48
 
 
 class CustodyFeedSettings(BaseModel):

@@ -53,6 +53,17 @@ class Metrics:
         self.ingest_outbox_events = Gauge(
             "likeness_ingest_outbox_events", "Events in the outbox, not published yet", registry=registry
         )
+        self.ingest_dead_letters_total = Counter(
+            "likeness_ingest_dead_letters_total",
+            "Messages put aside as dead letters, by topic and reason",
+            ["topic", "reason"],
+            registry=registry,
+        )
+        self.ingest_consumer_lag_events = Gauge(
+            "likeness_ingest_consumer_lag_events",
+            "Events of the custody feed that are not committed yet",
+            registry=registry,
+        )
         self.embed_stage_seconds = Histogram(
             "likeness_embed_stage_seconds",
             "Time of an analysis by stage: queue, gate, detect, template",

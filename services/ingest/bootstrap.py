@@ -1,0 +1,345 @@
+"""The composition root of ingest."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import sqlalchemy as sa
+from fastapi import FastAPI
+
+from services.ingest.acceptance import AcceptEnrolments, Backlog
+from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.sql_ledger import SqlLedger
+from services.ingest.adapters.sql_outbox import SqlOutbox
+from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
+from services.ingest.admission import Admission
+from services.ingest.analysis import ImageAnalyst
+from services.ingest.auditing import EnrolmentAudit
+from services.ingest.checks import LawfulnessChecks
+from services.ingest.custody_feed import CustodyFeed
+from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
+from services.ingest.http_api import EnrolmentApi
+from services.ingest.loops import Loop
+from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
+from services.ingest.models import CurrentModel
+from services.ingest.settings import IngestSettings
+from services.ingest.settlement import SettleEnrolments
+from services.ingest.synthetic import FillSynthetic
+from services.ingest.withdrawal import WithdrawReference
+from services.ingest.worker import EnrolmentWorker
+from services.rpc.auditing import AuditRecorder
+from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_channel
+from services.rpc.server import GrpcServer
+from services.rpc.v1 import ingest_pb2_grpc
+from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.clock import Clock, SystemClock
+from services.shared.consume import ConsumeLoop
+from services.shared.database import create_engine, migrate
+from services.shared.http import create_app
+from services.shared.ports.event_log import EventLog
+from services.shared.ports.image_store import ImageStore
+from services.shared.settings import EventLogSettings, ImageStoreSettings
+from services.shared.telemetry import Metrics
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_HEALTH_PERIOD_S = 0.25
+# The audit log shares one flush among the entries that arrive together.
+_AUDIT_THREADS = 16
+_WITHDRAWAL_REST_S = 1.0
+_FORM_BYTES = 1024 * 1024  # of a batch beside its images
+
+
+@dataclass
+class IngestService:
+    """Everything that runs in the process."""
+
+    app: FastAPI
+    grpc: GrpcServer
+    loops: Sequence[Loop]
+    worker: EnrolmentWorker
+    consumer: ConsumeLoop | None
+    problems: Callable[[], Mapping[str, str]]
+    close: Callable[[], None]
+    _stopping: threading.Event
+    _health: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Serve the ledger, take up what was left, start working. Raises DependencyUnavailable."""
+        self.worker.release_claims()
+        for loop in self.loops:
+            loop.start()
+        self._health = threading.Thread(target=self._watch, name="ingest-health", daemon=True)
+        self._health.start()
+        self.grpc.start()
+
+    def stop(self) -> None:
+        """End what is under way, in order; what does not end in time is taken up after the next start."""
+        self._stopping.set()
+        self.grpc.stop()
+        if self.consumer is not None:
+            self.consumer.stop()
+        for loop in self.loops:
+            loop.ask_to_stop()
+        for loop in self.loops:
+            loop.join()
+        if self.consumer is not None:
+            self.consumer.close()
+        self.close()
+
+    def _watch(self) -> None:
+        """Keep gRPC health as true as readiness is."""
+        while not self._stopping.wait(_HEALTH_PERIOD_S):
+            self.grpc.set_serving(not self.problems())
+
+
+def open_event_log(settings: EventLogSettings) -> EventLog:
+    """The adapter that the settings name; a client library is imported only where it is used."""
+    if settings.kind == "sqlite":
+        return SqliteEventLog(settings.path)
+    from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog  # noqa: PLC0415 - an extra
+
+    return KafkaEventLog(KafkaConnection(settings.bootstrap_servers))
+
+
+def open_image_store(settings: ImageStoreSettings) -> ImageStore:
+    """The adapter that the settings name; a client library is imported only where it is used."""
+    if settings.kind == "folder":
+        return FolderImageStore(settings.path)
+    from services.shared.adapters.minio_image_store import MinioImageStore  # noqa: PLC0415 - an extra
+
+    return MinioImageStore(settings)
+
+
+@dataclass(frozen=True)
+class _Stores:
+    """The ledger and what stands on its engine."""
+
+    engine: sa.Engine
+    committer: GroupCommitter
+    ledger: SqlLedger
+    outbox: SqlOutbox
+    references: SqlReferenceReader
+    synthetic: SqlSyntheticLedger
+
+    @classmethod
+    def open(cls, settings: IngestSettings) -> _Stores:
+        instance = settings.instance or socket.gethostname()
+        engine = create_engine(settings.database)
+        migrate(engine, MIGRATIONS)
+        committer = GroupCommitter(engine)
+        return cls(
+            engine=engine,
+            committer=committer,
+            ledger=SqlLedger(engine, committer, instance),
+            outbox=SqlOutbox(engine, committer),
+            references=SqlReferenceReader(engine),
+            synthetic=SqlSyntheticLedger(engine, committer, instance),
+        )
+
+
+@dataclass(frozen=True)
+class _Peers:
+    """The other services."""
+
+    channels: Sequence[grpc.Channel]
+    embed: EmbedClient
+    gallery: GalleryClient
+    audit: EnrolmentAudit
+
+    @classmethod
+    def connect(cls, settings: IngestSettings, clock: Clock) -> _Peers:
+        peers = settings.peers
+        embed, search, audit = (open_channel(address) for address in (peers.embed, peers.search, peers.audit))
+        recorder = AuditRecorder(AuditClient(audit), "ingest", clock)
+        return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), EnrolmentAudit(recorder))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the use cases share."""
+
+    settings: IngestSettings
+    metrics: Metrics
+    clock: Clock
+    stores: _Stores
+    peers: _Peers
+    images: ImageStore
+    log: EventLog
+    watchlists: WatchlistFile
+    pool: ThreadPoolExecutor
+    model: CurrentModel
+    backlog: BacklogWatch
+
+    @classmethod
+    def open(cls, settings: IngestSettings, metrics: Metrics) -> _Parts:
+        clock = SystemClock()
+        watchlists = WatchlistFile(settings.watchlists_path)
+        watchlists.current()  # a file that is wrong stops the start, not the first request
+        stores, peers = _Stores.open(settings), _Peers.connect(settings, clock)
+        return cls(
+            settings=settings,
+            metrics=metrics,
+            clock=clock,
+            stores=stores,
+            peers=peers,
+            images=open_image_store(settings.images),
+            log=open_event_log(settings.events),
+            watchlists=watchlists,
+            pool=ThreadPoolExecutor(_AUDIT_THREADS, thread_name_prefix="ingest-pool"),
+            model=CurrentModel(peers.embed, stores.ledger),
+            backlog=BacklogWatch(stores.ledger, stores.outbox, metrics),
+        )
+
+    def now_ms(self) -> int:
+        return int(self.clock.now().timestamp() * 1000)
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        self.stores.committer.close()
+        self.stores.engine.dispose()
+        self.log.close()
+        for channel in self.peers.channels:
+            channel.close()
+
+
+def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestService:
+    """Open the stores and wire the service; nothing is served yet. Raises ConfigurationError, DependencyUnavailable."""
+    parts = _Parts.open(settings, metrics or Metrics())
+    worker = _worker(parts)
+    checks = LawfulnessChecks(parts.watchlists, parts.clock)
+    acceptance = _acceptance(parts, checks, worker)
+    withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
+    consumer = _consumer(parts, acceptance)
+    loops = [*worker.loops, *_maintenance(parts, withdrawal, consumer)]
+    problems = _readiness(parts.model, loops)
+    limits = settings.limits
+    api = EnrolmentApi(
+        acceptance=acceptance,
+        checks=checks,
+        withdrawal=withdrawal,
+        ledger=parts.stores.ledger,
+        audit=parts.peers.audit,
+        admission=Admission(limits.uploads_at_once, limits.upload_bytes_at_once),
+        verifier=TokenVerifier(settings.tokens),
+        batch_images=limits.batch_images,
+    )
+    app = create_app("Likeness ingest", parts.metrics, problems, max_body_bytes=limits.batch_bytes + _FORM_BYTES)
+    app.include_router(api.router())
+    return IngestService(
+        app=app,
+        grpc=_grpc_server(parts),
+        loops=loops,
+        worker=worker,
+        consumer=consumer,
+        problems=problems,
+        close=parts.close,
+        _stopping=threading.Event(),
+    )
+
+
+def _worker(parts: _Parts) -> EnrolmentWorker:
+    ledger, peers = parts.stores.ledger, parts.peers
+    return EnrolmentWorker(
+        ledger=ledger,
+        analyst=ImageAnalyst(
+            ledger=ledger,
+            images=parts.images,
+            analyser=peers.embed,
+            quality_settings=parts.settings.quality,
+            now_ms=parts.now_ms,
+        ),
+        settlement=SettleEnrolments(ledger, peers.gallery, peers.audit, parts.metrics, parts.now_ms, pool=parts.pool),
+        probe_embed=parts.model.refresh,
+        clock=parts.clock,
+        settings=parts.settings.worker,
+    )
+
+
+def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker) -> AcceptEnrolments:
+    limits, backlog = parts.settings.limits, parts.backlog
+    return AcceptEnrolments(
+        ledger=parts.stores.ledger,
+        images=parts.images,
+        audit=parts.peers.audit,
+        checks=checks,
+        model=parts.model,
+        backlog=Backlog(backlog.pending, limits.pending_enrolments, backlog.events, limits.outbox_events),
+        clock=parts.clock,
+        pool=parts.pool,
+        wake_worker=worker.wake,
+    )
+
+
+def _maintenance(parts: _Parts, withdrawal: WithdrawReference, consumer: ConsumeLoop | None) -> list[Loop]:
+    ledger, audit, feed = parts.stores.ledger, parts.peers.audit, parts.settings.custody_feed
+    loops = [
+        Loop("relay", OutboxRelay(parts.stores.outbox, parts.log).step),
+        Loop("withdrawals", lambda: 0.0 if withdrawal.finish_all() else _WITHDRAWAL_REST_S),
+        Loop("intents", CloseAbandonedIntents(ledger, audit, parts.clock).step),
+        Loop("backlog", parts.backlog.step),
+        Loop("model", ModelWatch(parts.model).step),
+    ]
+    if consumer is not None:
+        loops.append(Loop("custody-feed", consumer.step))
+        loops.append(Loop("lag", LagWatch(parts.log, feed.topic, feed.group, parts.metrics).step))
+    return loops
+
+
+def _grpc_server(parts: _Parts) -> GrpcServer:
+    settings, stores, peers = parts.settings, parts.stores, parts.peers
+    synthetic = FillSynthetic(
+        ledger=stores.synthetic,
+        gallery=peers.gallery,
+        analyser=peers.embed,
+        audit=peers.audit,
+        watchlists=parts.watchlists,
+        now_ms=parts.now_ms,
+        is_allowed=settings.allow_synthetic,
+    )
+    servicer = LedgerServicer(stores.ledger, stores.references, synthetic)
+    return GrpcServer(
+        settings.grpc_host,
+        settings.grpc_port,
+        [SERVICE_NAME],
+        lambda server: ingest_pb2_grpc.add_LedgerServicer_to_server(servicer, server),
+    )
+
+
+def _consumer(parts: _Parts, acceptance: AcceptEnrolments) -> ConsumeLoop | None:
+    feed = parts.settings.custody_feed
+    if not feed.is_enabled:
+        return None
+
+    def count(topic: str, reason: str) -> None:
+        parts.metrics.ingest_dead_letters_total.labels(topic, reason).inc()
+
+    handler = CustodyFeed(acceptance, feed.owners)
+    return ConsumeLoop(parts.log, [feed.topic], feed.group, handler.handle, on_dead_letter=count)
+
+
+def _readiness(model: CurrentModel, loops: Sequence[Loop]) -> Callable[[], Mapping[str, str]]:
+    """Ready to accept when the model is known, the ledger answers and every thread lives.
+
+    What only delays the working off, a gallery or an event log that is away, does not count: enrolments queue.
+    """
+
+    [ledger_watch] = (loop for loop in loops if loop.name == "backlog")
+
+    def problems() -> Mapping[str, str]:
+        found = {loop.name: "not running" for loop in loops if not loop.is_alive}
+        if ledger_watch.problem:
+            found["ledger"] = ledger_watch.problem
+        if not model.is_known:
+            found["model"] = "embed has not said which model it runs"
+        return found
+
+    return problems
