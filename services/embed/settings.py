@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
@@ -54,6 +53,11 @@ class GateSettings(BaseModel):
     # A worker is replaced after so many images, so that nothing that a decoder leaks or is left with stays.
     recycle_after_images: int = Field(default=2000, ge=1)
 
+    @property
+    def arenas(self) -> int:
+        """Pieces of shared memory: two a worker, which decodes the next image while the last one is looked at."""
+        return 2 * self.workers
+
 
 class InferenceSettings(BaseModel):
     """Worker processes that run the networks."""
@@ -79,6 +83,3 @@ class EmbedSettings(ServiceSettings):
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     # Calls in work or waiting; the next one is refused with Overloaded at once.
     max_pending: int = Field(default=64, ge=1)
-
-
-Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]

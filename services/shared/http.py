@@ -35,13 +35,22 @@ _DOCUMENTED_BEARER = HTTPBearer(
 
 
 def create_app(
-    title: str, metrics: Metrics, readiness: Readiness, *, max_body_bytes: int = MAX_BODY_BYTES, description: str = ""
+    title: str,
+    metrics: Metrics,
+    readiness: Readiness,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    description: str = "",
+    about: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """An application with `/healthz`, `/readyz`, `/metrics` and the error mapping; routers are added by the service."""
+    """An application with `/healthz`, `/readyz`, `/metrics` and the error mapping; routers are added by the service.
+
+    `about` stands in `/readyz` once the service is ready: what it really runs on.
+    """
     app = FastAPI(title=title, version="1", description=description, redoc_url=None)
     app.add_middleware(HttpGuard, max_body_bytes=max_body_bytes)
     _map_errors(app)
-    _add_operations(app, metrics, readiness)
+    _add_operations(app, metrics, readiness, about or {})
     return app
 
 
@@ -85,7 +94,7 @@ def _map_errors(app: FastAPI) -> None:
         return problem_response(LikenessError("An internal error; it has been logged.", advice="Tell the operators."))
 
 
-def _add_operations(app: FastAPI, metrics: Metrics, readiness: Readiness) -> None:
+def _add_operations(app: FastAPI, metrics: Metrics, readiness: Readiness, about: Mapping[str, str]) -> None:
     @app.get("/healthz", include_in_schema=False)
     def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -93,7 +102,7 @@ def _add_operations(app: FastAPI, metrics: Metrics, readiness: Readiness) -> Non
     @app.get("/readyz", include_in_schema=False)
     def readyz() -> Response:
         missing = dict(readiness())
-        status = {"status": "ready"} if not missing else {"status": "not ready", "waiting_for": missing}
+        status = {"status": "ready", **about} if not missing else {"status": "not ready", "waiting_for": missing}
         return JSONResponse(status, status_code=200 if not missing else 503)
 
     @app.get("/metrics", include_in_schema=False)

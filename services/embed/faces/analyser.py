@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
+
 from services.embed.faces.detector import Detection
 from services.embed.faces.finder import FaceFinder
 from services.embed.faces.picture import Picture
@@ -49,6 +51,12 @@ class FaceAnalyser:
         self._finder = finder
         self._recogniser = recogniser
         self._model_id = model_id
+
+    def warm_up(self) -> None:
+        """Run both networks once, so that the first caller does not pay for their set-up."""
+        grey = np.full((480, 640, 3), 127, np.uint8)
+        self.analyse([PictureJob(Picture(grey, 1), Selection.NONE)])
+        self._recogniser.vectors([grey[:SIDE, :SIDE]])
 
     def analyse(self, jobs: Sequence[PictureJob]) -> list[PictureResult]:
         found = [self._find(job) for job in jobs]

@@ -1,0 +1,128 @@
+"""The composition root of embed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from services.embed.analyse import AnalyseImage
+from services.embed.gate.pool import GatePool
+from services.embed.grpc_server import SERVICE_NAME, EmbedServicer
+from services.embed.models.manifest import load_manifest
+from services.embed.models.store import ModelStore, PreparedModel
+from services.embed.settings import EmbedSettings
+from services.embed.version import model_id_of, preprocessing_version
+from services.embed.workers.inference_pool import InferencePool
+from services.rpc.server import GrpcServer
+from services.rpc.v1 import embed_pb2_grpc
+from services.shared.biometric import ModelProvenance
+from services.shared.http import create_app
+from services.shared.telemetry import Metrics
+
+_HEALTH_THREADS = 8  # so that health and DescribeModel answer while every place for images is taken
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedService:
+    """Everything that runs; `stop` ends it in order."""
+
+    app: FastAPI
+    grpc: GrpcServer
+    gate: GatePool
+    inference: InferencePool
+    analyse: AnalyseImage
+
+    def stop(self) -> None:
+        """No new calls, then the workers; calls that still run are answered with Overloaded."""
+        self.grpc.set_serving(False)
+        self.grpc.stop()
+        self.inference.close()
+        self.gate.close()
+
+
+def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedService:
+    """Verify the networks, start the workers and then the gRPC server.
+
+    Raises ConfigurationError for a network whose bytes are wrong, a provider that is missing or a port that is taken.
+    """
+    metrics = metrics or Metrics()
+    detector, recogniser = _open_models(settings)
+    inference = InferencePool(settings.inference, _worker_order(settings, detector, recogniser), metrics)
+    gate = GatePool(settings.gate, metrics)
+    gate.start()
+    try:
+        runtime = inference.start()
+        model = _provenance(settings, detector, recogniser, runtime)
+        analyse = AnalyseImage(gate, inference, model, metrics, max_pending=settings.max_pending)
+        grpc = GrpcServer(
+            settings.grpc_host,
+            settings.grpc_port,
+            [SERVICE_NAME],
+            lambda server: embed_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(analyse), server),
+            threads=settings.max_pending + _HEALTH_THREADS,
+        )
+    except BaseException:
+        inference.close()
+        gate.close()
+        raise
+    metrics.embed_model_info.labels(model.model_id, model.runtime, model.provider).set(1)
+    about = {"model_id": model.model_id, "runtime": model.runtime, "provider": model.provider}
+    app = create_app("Likeness embed", metrics, lambda: _missing(gate, inference), about=about)
+    grpc.start()
+    grpc.set_serving(True)
+    structlog.get_logger().info("embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc.port)
+    return EmbedService(app, grpc, gate, inference, analyse)
+
+
+def _open_models(settings: EmbedSettings) -> tuple[PreparedModel, PreparedModel]:
+    manifest = load_manifest(settings.model.manifest_path)
+    store = ModelStore(settings.model.cache_path)
+    return (
+        store.open(manifest.get(settings.model.detector, "detector")),
+        store.open(manifest.get(settings.model.recogniser, "recogniser")),
+    )
+
+
+def _worker_order(settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel) -> dict[str, Any]:
+    def described(model: PreparedModel) -> dict[str, Any]:
+        return {"entry": model.entry.model_dump(mode="json"), "path": str(model.path), "sha256": model.sha256}
+
+    return {
+        "model": settings.model.model_dump(mode="json"),
+        "detection": settings.detection.model_dump(mode="json"),
+        "detector": described(detector),
+        "recogniser": described(recogniser),
+        "model_id": model_id_of(detector.entry, recogniser.entry, settings.detection),
+        "max_batch_images": settings.inference.max_batch_images,
+        "max_arenas": settings.gate.arenas,
+    }
+
+
+def _provenance(
+    settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel, runtime: Mapping[str, Any]
+) -> ModelProvenance:
+    return ModelProvenance(
+        model_id=model_id_of(detector.entry, recogniser.entry, settings.detection),
+        detector=detector.entry.name,
+        detector_sha256=detector.entry.sha256,
+        recogniser=recogniser.entry.name,
+        recogniser_sha256=recogniser.entry.sha256,
+        licence=f"{detector.entry.licence}; {recogniser.entry.licence}",
+        dimension=recogniser.entry.dimension,
+        preprocessing_version=preprocessing_version(settings.detection),
+        runtime=str(runtime["runtime"]),
+        provider=str(runtime["provider"]),
+    )
+
+
+def _missing(gate: GatePool, inference: InferencePool) -> dict[str, str]:
+    missing = {}
+    if not gate.process_ids:
+        missing["gate"] = "no worker is alive"
+    if not inference.process_ids:
+        missing["inference"] = "no worker is alive"
+    return missing

@@ -1,0 +1,239 @@
+"""The image gate: untrusted bytes in, pixels in shared memory out, whatever the bytes do to their decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from services.embed.gate.formats import ALLOWED, recognise_format
+from services.embed.gate.process import GateWorker, WorkerDied
+from services.embed.ports import DecodedImage
+from services.embed.settings import GateSettings
+from services.embed.workers.arena import Arena
+from services.shared.errors import ImageRefused, Overloaded, PlatformError
+from services.shared.telemetry import Metrics
+
+# Pages of an arena that stay when an image is done: enough for 12 megapixels without asking the kernel again.
+_KEPT_BYTES = 40 * 1024 * 1024
+_RESTART_PAUSE_S = 1.0
+
+_ADVICE = {
+    "image_empty": "Send the file itself.",
+    "image_format_not_allowed": "Send a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC still.",
+    "image_undecodable": "Send the file as the camera or system wrote it; it may have been cut short on its way.",
+    "image_too_many_pixels": "Send a picture of at most 50 megapixels.",
+    "image_too_large": "Send at most 32 MiB.",
+    "image_decode_too_slow": "Save the picture again with an ordinary encoder.",
+    "image_decode_too_much_memory": "Save the picture again with an ordinary encoder, or make it smaller.",
+    "image_decoder_crashed": "Save the picture again with an ordinary encoder; tell the operators.",
+}
+_DETAIL = {
+    "image_undecodable": "The picture cannot be decoded",
+    "image_too_many_pixels": "The picture is over the pixel limit",
+    "image_decode_too_much_memory": "The picture needs too much memory to decode",
+}
+
+
+def refusal(code: str, detail: str) -> ImageRefused:
+    """The gate's no, with what to do about it."""
+    return ImageRefused(detail, code=code, advice=_ADVICE[code])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedLease:
+    """A decoded image and the arena that holds its pixels until the lease ends."""
+
+    image: DecodedImage
+    arena: Arena
+    gate_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    worker: GateWorker
+    index: int
+
+    @property
+    def arena(self) -> Arena:
+        return self.worker.arenas[self.index]
+
+
+class GatePool:
+    """Workers that decode, refilled when they die and replaced after so many images. Safe for many threads."""
+
+    def __init__(self, settings: GateSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._log = structlog.get_logger()
+        self._changed = Condition()
+        self._workers: list[GateWorker] = []
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Start every worker and wait until they are ready. Raises PlatformError."""
+        workers = [GateWorker(self._settings) for _ in range(self._settings.workers)]
+        for worker in workers:
+            try:
+                worker.wait_until_ready()
+            except WorkerDied as error:
+                for started in workers:
+                    started.stop()
+                raise PlatformError(
+                    f"a gate worker does not start ({error})", advice="See the service's standard error."
+                ) from error
+        with self._changed:
+            self._workers = workers
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the workers that are ready or busy."""
+        with self._changed:
+            return [worker.process_id for worker in self._workers]
+
+    @contextmanager
+    def decoded(self, data: bytes, deadline_s: float) -> Iterator[DecodedLease]:
+        """Decode, and hold the pixels while the block runs. `deadline_s` is on the monotonic clock.
+
+        Raises ImageRefused, Overloaded (no worker in time).
+        """
+        _check_before_decoding(data, self._settings.max_bytes)
+        slot, answer = self._decode(data, deadline_s)
+        try:
+            yield DecodedLease(_checked(answer, self._settings.max_pixels), slot.arena, float(answer["ms"]))
+        finally:
+            self._give_back(slot)
+
+    def close(self) -> None:
+        """End every worker; whoever waits or decodes gets Overloaded."""
+        with self._changed:
+            self._is_closed = True
+            workers, self._workers = self._workers, []
+            self._changed.notify_all()
+        for worker in workers:
+            worker.stop()
+
+    def _decode(self, data: bytes, deadline_s: float) -> tuple[_Slot, dict[str, Any]]:
+        """A worker that was killed says nothing sure about the image, so there is one more try on another."""
+        tries = 0
+        while True:
+            tries += 1
+            slot = self._acquire(deadline_s)
+            try:
+                answer = slot.worker.decode(slot.index, data)
+            except WorkerDied as error:
+                self._replace(slot.worker)
+                self._give_back(slot)
+                self._judge(error, is_last=tries == 2)
+            else:
+                self._release_worker(slot.worker)
+                return slot, answer
+
+    def _judge(self, error: WorkerDied, *, is_last: bool) -> None:
+        if self._is_closed:
+            raise _stopping() from error
+        self._log.warning("gate_worker_died", status=error.status)
+        self._metrics.embed_worker_restarts_total.labels("gate").inc()
+        if error.was_too_slow:
+            raise refusal("image_decode_too_slow", "The picture takes too long to decode.") from error
+        if is_last:
+            raise refusal("image_decoder_crashed", "The picture ends the process that decodes it.") from error
+
+    def _acquire(self, deadline_s: float) -> _Slot:
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise _stopping()
+                for worker in self._workers:
+                    if worker.free and not worker.is_busy:
+                        worker.is_busy = True
+                        return _Slot(worker, worker.free.pop())
+                remaining = deadline_s - monotonic()
+                if remaining <= 0 or not self._changed.wait(remaining):
+                    raise Overloaded("No decoder was free in time.", advice="Try again in a few seconds.")
+
+    def _release_worker(self, worker: GateWorker) -> None:
+        """The worker can decode the next image, while the arena of this one is still held."""
+        with self._changed:
+            worker.is_busy = False
+            worker.images += 1
+            is_worn = worker.images >= self._settings.recycle_after_images
+            self._changed.notify()
+        if is_worn:
+            self._replace(worker)
+
+    def _give_back(self, slot: _Slot) -> None:
+        slot.arena.forget(_KEPT_BYTES)
+        with self._changed:
+            if slot.worker in self._workers:
+                slot.worker.free.append(slot.index)
+                self._changed.notify()
+            else:
+                slot.arena.destroy()
+
+    def _replace(self, worker: GateWorker) -> None:
+        """End a worker and start another in the background. Arenas that are held are closed when given back."""
+        with self._changed:
+            if worker in self._workers:
+                self._workers.remove(worker)
+            unused, worker.free = worker.free, []
+            is_closed = self._is_closed
+        worker.stop()
+        for index in unused:
+            worker.arenas[index].destroy()
+        if not is_closed:
+            Thread(target=self._start_one, name="gate-refill", daemon=True).start()
+
+    def _start_one(self) -> None:
+        while self._still_wanted():
+            worker = GateWorker(self._settings)
+            try:
+                worker.wait_until_ready()
+            except WorkerDied as error:
+                self._log.error("gate_worker_does_not_start", status=error.status)
+                worker.stop()
+                with self._changed:
+                    self._changed.wait(_RESTART_PAUSE_S)
+                continue
+            with self._changed:
+                if self._still_wanted():
+                    self._workers.append(worker)
+                    self._changed.notify()
+                    return
+            worker.stop()
+
+    def _still_wanted(self) -> bool:
+        return not self._is_closed
+
+
+def _stopping() -> Overloaded:
+    return Overloaded("The service is stopping.", advice="Try again in a few seconds.")
+
+
+def _check_before_decoding(data: bytes, max_bytes: int) -> None:
+    if not data:
+        raise refusal("image_empty", "The file is empty.")
+    if len(data) > max_bytes:
+        raise refusal("image_too_large", f"The file has {len(data)} bytes, the limit is {max_bytes}.")
+    if recognise_format(data[:64]) is None:
+        raise refusal("image_format_not_allowed", "The file is not a still image of an allowed format.")
+
+
+def _checked(answer: dict[str, Any], max_pixels: int) -> DecodedImage:
+    """The worker's answer, believed only as far as it keeps within the arena and the lists. Raises ImageRefused."""
+    code = answer.get("refused")
+    if code in _DETAIL:
+        text = str(answer.get("text", ""))
+        raise refusal(code, f"{_DETAIL[code]}: {text}." if text else f"{_DETAIL[code]}.")
+    numbers = [answer.get(name) for name in ("width", "height", "orientation", "frames")]
+    if not all(type(number) is int for number in numbers) or answer.get("format") not in ALLOWED:
+        raise refusal("image_decoder_crashed", "The decoder gave an answer that makes no sense.")
+    width, height, orientation, frames = (int(number) for number in numbers if number is not None)
+    if min(width, height, frames) < 1 or width * height > max_pixels or not 1 <= orientation <= 8:
+        raise refusal("image_decoder_crashed", "The decoder gave an answer that makes no sense.")
+    return DecodedImage(str(answer["format"]), width, height, orientation, min(frames, 2**31))

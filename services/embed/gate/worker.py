@@ -1,0 +1,84 @@
+"""The process that decodes untrusted bytes: `python -m services.embed.gate.worker CHANNEL INPUT PIXELS ARENA…`.
+
+It starts without environment and without other descriptors than its channel and its arenas. Once its decoders are
+loaded it takes away its own means: no new descriptor (so no file and no connection), no new process, no core file, a
+ceiling on memory, and a processor budget for each picture that the kernel enforces by killing it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+from time import perf_counter
+from typing import Any
+
+from services.embed.gate.decode import decode, prepare_decoders
+from services.embed.gate.limits import GateLimits, TooManyPixels, Undecodable
+from services.embed.workers.arena import Arena
+from services.embed.workers.channel import Channel, ChannelClosed
+
+_TEXT = 200  # characters of a decoder's words that leave this process
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the channel closes."""
+    channel_descriptor, input_bytes, pixel_bytes, *arena_descriptors = (int(argument) for argument in arguments)
+    channel = Channel.from_descriptor(channel_descriptor)
+    request, _ = channel.receive()
+    limits = GateLimits(**request["limits"])
+    prepare_decoders(limits)
+    arenas = [Arena(descriptor, input_bytes, pixel_bytes) for descriptor in arena_descriptors]
+    _give_up_means(limits)
+    gc.freeze()
+    channel.send({"ready": True})
+    while True:
+        try:
+            request, _ = channel.receive()
+        except ChannelClosed:
+            return
+        channel.send(_answer(arenas[request["arena"]], request["size"], limits))
+
+
+def _answer(arena: Arena, size: int, limits: GateLimits) -> dict[str, Any]:
+    started = perf_counter()
+    # The default action of SIGPROF is to end the process, in the middle of any C code.
+    signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
+    try:
+        image = decode(arena.input_view(size), arena.pixel_view(), limits)
+    except TooManyPixels as error:
+        return {"refused": "image_too_many_pixels", "text": str(error)[:_TEXT]}
+    except Undecodable as error:
+        return {"refused": "image_undecodable", "text": str(error)[:_TEXT]}
+    except MemoryError:
+        return {"refused": "image_decode_too_much_memory", "text": ""}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return {
+        "format": image.format,
+        "width": image.stored_width,
+        "height": image.stored_height,
+        "orientation": image.orientation,
+        "frames": image.frame_count,
+        "ms": (perf_counter() - started) * 1000,
+    }
+
+
+def _give_up_means(limits: GateLimits) -> None:
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the service, which ends its workers in order
+    silent = os.open(os.devnull, os.O_RDWR)
+    os.dup2(silent, sys.stderr.fileno())  # what decoders print is an attacker's text
+    os.close(silent)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - names of descriptors
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
