@@ -1,0 +1,292 @@
+"""Events on Apache Kafka: the adapter of the EventLog port for more than one machine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from services.shared.adapters.extras import require
+from services.shared.errors import DependencyUnavailable
+from services.shared.ports.event_log import Event, ReceivedEvent
+
+# A custody image of 32 MiB and its envelope pass in one event.
+MAX_EVENT_BYTES = 34 * 1024 * 1024
+_GOODBYE_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDefaults:
+    """How a topic is created when it is not there yet. An existing topic is left as its operators made it.
+
+    `partitions` bounds how many members of one group read at once. It is never raised by the adapter: events of one
+    key stay in order only while the number of partitions stays.
+    """
+
+    partitions: int = 6
+    replication_factor: int = 1
+    retention_h: int = 168
+
+    def config(self) -> dict[str, str]:
+        return {
+            "retention.ms": str(self.retention_h * 3_600_000),
+            "max.message.bytes": str(MAX_EVENT_BYTES),
+            # With three replicas an acknowledged event survives the loss of one broker.
+            "min.insync.replicas": str(max(1, self.replication_factor - 1)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """Where the brokers are and how to speak to them. `security` are further kafka-python settings (TLS, SASL)."""
+
+    bootstrap_servers: str
+    timeout_s: float = 10.0
+    security: tuple[tuple[str, Any], ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        timeout_ms = int(self.timeout_s * 1000)
+        return {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "bootstrap_timeout_ms": timeout_ms,
+            "request_timeout_ms": timeout_ms,
+            "reconnect_backoff_max_ms": 1000,  # a broker that comes back is found within a second
+            **dict(self.security),
+        }
+
+
+class KafkaEventLog:
+    """EventLog on Kafka. Safe for several threads; each Subscription belongs to one.
+
+    Published events are idempotent and acknowledged by all in-sync replicas. Topics are created with stated partitions
+    and retention before they are first used, because a topic that the broker makes by itself has neither.
+    """
+
+    def __init__(self, connection: KafkaConnection, topics: TopicDefaults | None = None) -> None:
+        self._kafka = require("kafka", "kafka")
+        self._admin_api = require("kafka.admin", "kafka")
+        self._errors = require("kafka.errors", "kafka")
+        require("crc32c", "kafka")  # without it the checksums alone make the producer twenty times slower
+        self._connection = connection
+        self._topics = topics or TopicDefaults()
+        self._lock = Lock()
+        self._known_topics: set[str] = set()
+        self._producer: Any = None
+        self._admin: Any = None
+
+    def publish(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        self._ensure_topics({event.topic for event in events})
+        with self._lock:
+            producer = self._open_producer()
+        deadline = monotonic() + self._connection.timeout_s
+        try:
+            with self._translated("published"):
+                futures = [_send(producer, event) for event in events]
+                producer.flush(timeout=self._connection.timeout_s)
+                for future in futures:
+                    future.get(timeout=max(0.0, deadline - monotonic()))
+        except DependencyUnavailable:
+            self._discard_producer(producer)
+            raise
+
+    def subscribe(self, topics: Sequence[str], group: str) -> KafkaSubscription:
+        self._ensure_topics(set(topics))
+        with self._translated("subscribed to"):
+            consumer = self._kafka.KafkaConsumer(
+                *dict.fromkeys(topics),
+                **self._connection.settings(),
+                group_id=group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                partition_assignment_strategy=(
+                    require("kafka.coordinator.assignors.cooperative_sticky", "kafka").CooperativeStickyAssignor,
+                ),
+                max_partition_fetch_bytes=MAX_EVENT_BYTES,
+                fetch_max_bytes=2 * MAX_EVENT_BYTES,
+                # A member that was killed is missed after this long, and its events go to the others.
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=1_000,
+                metrics_enabled=False,
+            )
+        return KafkaSubscription(consumer, self._errors, self._connection)
+
+    def lag(self, topics: Sequence[str], group: str) -> int:
+        self._ensure_topics(set(topics))
+        with self._lock, self._translated("read"):
+            admin = self._open_admin()
+            partitions = [
+                self._kafka.TopicPartition(topic["name"], partition["partition_index"])
+                for topic in admin.describe_topics(list(dict.fromkeys(topics)))
+                for partition in topic["partitions"]
+            ]
+            newest = self._offsets(admin, partitions, self._kafka.OffsetSpec.LATEST)
+            oldest = self._offsets(admin, partitions, self._kafka.OffsetSpec.EARLIEST)
+            committed = admin.list_group_offsets({group: partitions})[group]
+        return sum(_lag(committed.get(each), oldest[each], newest[each]) for each in partitions)
+
+    def close(self) -> None:
+        with self._lock:
+            producer, admin = self._producer, self._admin
+            self._producer = self._admin = None
+        if producer is not None:
+            producer.close(timeout=self._connection.timeout_s)
+        if admin is not None:
+            admin.close()
+
+    @staticmethod
+    def _offsets(admin: Any, partitions: Sequence[Any], spec: Any) -> Mapping[Any, int]:
+        answer = admin.list_partition_offsets(dict.fromkeys(partitions, spec))
+        return {partition: found.offset for partition, found in answer.items()}
+
+    def _ensure_topics(self, topics: set[str]) -> None:
+        with self._lock:
+            missing = topics - self._known_topics
+            if not missing:
+                return
+            with self._translated("used"):
+                admin = self._open_admin()
+                absent = sorted(missing - set(admin.list_topics()))
+                if absent:
+                    self._create(admin, absent)
+                    admin.wait_for_topics(absent, timeout_ms=int(self._connection.timeout_s * 1000))
+            self._known_topics |= missing
+
+    def _create(self, admin: Any, topics: Sequence[str]) -> None:
+        new = [
+            self._admin_api.NewTopic(
+                name=topic,
+                num_partitions=self._topics.partitions,
+                replication_factor=self._topics.replication_factor,
+                topic_configs=self._topics.config(),
+            )
+            for topic in topics
+        ]
+        try:
+            admin.create_topics(new)
+        except self._errors.TopicAlreadyExistsError:
+            return  # another process was first, with the same settings
+
+    def _open_admin(self) -> Any:
+        if self._admin is None:
+            self._admin = self._kafka.KafkaAdminClient(**self._connection.settings())
+        return self._admin
+
+    def _open_producer(self) -> Any:
+        if self._producer is None:
+            timeout_ms = int(self._connection.timeout_s * 1000)
+            with self._translated("published"):
+                self._producer = self._kafka.KafkaProducer(
+                    **{**self._connection.settings(), "request_timeout_ms": timeout_ms // 2},
+                    acks="all",
+                    enable_idempotence=True,
+                    # Given up before the caller's deadline, so that nothing is under way when the producer is closed.
+                    delivery_timeout_ms=timeout_ms * 3 // 4,
+                    max_block_ms=timeout_ms,
+                    max_request_size=MAX_EVENT_BYTES,
+                    metrics_enabled=False,
+                )
+        return self._producer
+
+    def _discard_producer(self, producer: Any) -> None:
+        """An idempotent producer that lost an event can be in a state that it does not leave; the next is a new one."""
+        with self._lock:
+            if self._producer is producer:
+                self._producer = None
+        try:
+            producer.close(timeout=1)
+        except self._errors.KafkaError:
+            structlog.get_logger().warning("kafka_producer_abandoned", servers=self._connection.bootstrap_servers)
+
+    @contextmanager
+    def _translated(self, done: str) -> Iterator[None]:
+        with _translated(self._errors, self._connection.bootstrap_servers, done):
+            yield
+
+
+class KafkaSubscription:
+    """A member of a consumer group. See the port."""
+
+    def __init__(self, consumer: Any, errors: Any, connection: KafkaConnection) -> None:
+        self._consumer = consumer
+        self._errors = errors
+        self._connection = connection
+        # The first event of each partition that was polled and not committed yet.
+        self._uncommitted: dict[Any, int] = {}
+
+    def poll(self, max_events: int, timeout_s: float) -> Sequence[ReceivedEvent]:
+        with self._translated("read"):
+            batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=max_events)
+        for partition, records in batches.items():
+            self._uncommitted.setdefault(partition, records[0].offset)
+        return [_received(record) for record in itertools.chain.from_iterable(batches.values())]
+
+    def commit(self) -> None:
+        if not self._uncommitted:
+            return
+        try:
+            with self._translated("committed"):
+                self._consumer.commit(timeout_ms=int(self._connection.timeout_s * 1000))
+        except DependencyUnavailable:
+            self._rewind()
+            raise
+        self._uncommitted.clear()
+
+    def close(self) -> None:
+        with self._translated("left"):
+            # A member that cannot say goodbye, because the group is just changing hands, is missed soon enough.
+            self._consumer.close(autocommit=False, timeout_ms=_GOODBYE_MS)
+
+    def _rewind(self) -> None:
+        """What could not be committed is read again, by this member where it still has the partition."""
+        assigned = self._consumer.assignment()
+        for partition, offset in self._uncommitted.items():
+            if partition in assigned:
+                self._consumer.seek(partition, offset)
+        self._uncommitted.clear()
+
+    @contextmanager
+    def _translated(self, done: str) -> Iterator[None]:
+        with _translated(self._errors, self._connection.bootstrap_servers, done):
+            yield
+
+
+def _send(producer: Any, event: Event) -> Any:
+    headers = [(name, value.encode("utf-8")) for name, value in event.headers.items()]
+    return producer.send(event.topic, key=event.key.encode("utf-8"), value=event.value, headers=headers)
+
+
+def _received(record: Any) -> ReceivedEvent:
+    return ReceivedEvent(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        # Other systems publish here too: a key or a header of theirs may be missing or no text at all.
+        key=(record.key or b"").decode("utf-8", "replace"),
+        value=record.value or b"",
+        headers={name: (value or b"").decode("utf-8", "replace") for name, value in record.headers or ()},
+    )
+
+
+def _lag(committed: Any, oldest: int, newest: int) -> int:
+    """Events past the committed offset; what retention removed meanwhile cannot be read any more and is not counted."""
+    offset = getattr(committed, "offset", -1)
+    return newest - max(offset, oldest)
+
+
+@contextmanager
+def _translated(errors: Any, servers: str, done: str) -> Iterator[None]:
+    try:
+        yield
+    except (errors.KafkaError, OSError, TimeoutError) as error:
+        raise DependencyUnavailable(
+            f"Events on Kafka at {servers} could not be {done}: {error!r}.",
+            advice="Try again; operators: check that the brokers are up and have enough in-sync replicas.",
+        ) from error

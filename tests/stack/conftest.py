@@ -1,0 +1,77 @@
+"""The real servers, one of each a session, started when the first test asks for it.
+
+Where one runs already, its address is taken from the environment instead: LIKENESS_STACK_KAFKA (host:port),
+LIKENESS_STACK_MILVUS (URI), LIKENESS_STACK_S3_ENDPOINT with LIKENESS_STACK_S3_ACCESS_KEY and …_SECRET_KEY,
+LIKENESS_STACK_POSTGRES (SQLAlchemy URL of a user who may create databases). Tests use names of their own on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.servers.kafka import kafka_server
+from tests.stack.servers.milvus import milvus_server
+from tests.stack.servers.minio import S3Address, s3_server
+from tests.stack.servers.postgres import postgres_server
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs the servers."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> Iterator[str]:
+    running = os.environ.get("LIKENESS_STACK_KAFKA")
+    if running:
+        yield running
+        return
+    server, address = kafka_server()
+    server.start()
+    yield address
+    server.discard()
+
+
+@pytest.fixture(scope="session")
+def milvus_uri() -> Iterator[str]:
+    running = os.environ.get("LIKENESS_STACK_MILVUS")
+    if running:
+        yield running
+        return
+    server, uri = milvus_server()
+    server.start()
+    yield uri
+    server.discard()
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[S3Address]:
+    endpoint = os.environ.get("LIKENESS_STACK_S3_ENDPOINT")
+    if endpoint:
+        keys = os.environ["LIKENESS_STACK_S3_ACCESS_KEY"], os.environ["LIKENESS_STACK_S3_SECRET_KEY"]
+        yield S3Address(endpoint, *keys, "s3")
+        return
+    server, address = s3_server()
+    server.start()
+    yield address
+    server.discard()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    running = os.environ.get("LIKENESS_STACK_POSTGRES")
+    if running:
+        yield running
+        return
+    server, url = postgres_server()
+    server.start()
+    yield url
+    server.discard()

@@ -1,0 +1,142 @@
+"""KafkaEventLog against a real broker: the port's contract, and what only Kafka has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog, TopicDefaults
+from services.shared.errors import DependencyUnavailable
+from services.shared.ports.event_log import Event, EventLog
+from services.shared.settings import MAX_IMAGE_BYTES
+from tests.contract import test_event_log as contract
+from tests.stack.servers.base import ServerProcess, free_ports
+from tests.stack.servers.kafka import kafka_server
+
+topic, group = contract.topic, contract.group
+
+
+@pytest.fixture
+def event_log(kafka_address: str) -> Iterator[EventLog]:
+    log = KafkaEventLog(KafkaConnection(kafka_address), TopicDefaults(partitions=3))
+    yield log
+    log.close()
+
+
+class TestKafkaEventLog(contract.TestEventLog):
+    """The contract, held on Kafka."""
+
+
+def test_a_topic_is_created_with_stated_partitions_and_retention(kafka_address: str, topic: str) -> None:
+    log = KafkaEventLog(KafkaConnection(kafka_address), TopicDefaults(partitions=5, retention_h=24))
+    log.publish([Event(topic, "k", b"1")])
+    admin = KafkaAdminClient(bootstrap_servers=kafka_address)
+    [described] = admin.describe_topics([topic])
+    settings = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    admin.close()
+    log.close()
+    assert len(described["partitions"]) == 5
+    assert settings["topic"][topic]["retention.ms"]["value"] == str(24 * 3_600_000)
+
+
+def test_the_largest_image_that_a_request_may_carry_passes(event_log: EventLog, topic: str, group: str) -> None:
+    value = b"\x07" * MAX_IMAGE_BYTES
+    event_log.publish([Event(topic, "k", value)])
+    subscription = event_log.subscribe([topic], group)
+    [event] = contract.read(subscription, 1)
+    subscription.close()
+    assert event.value == value
+
+
+def test_what_other_systems_publish_without_text_is_read(
+    event_log: EventLog, kafka_address: str, topic: str, group: str
+) -> None:
+    event_log.publish([Event(topic, "k", b"first")])
+    producer = KafkaProducer(bootstrap_servers=kafka_address)
+    producer.send(topic, value=b"second", headers=[("odd", b"\xff\xfe")]).get(timeout=10)
+    producer.close()
+    subscription = event_log.subscribe([topic], group)
+    found = contract.read(subscription, 2)
+    subscription.close()
+    odd = next(event for event in found if event.value != b"first")
+    assert (odd.key, odd.value) == ("", b"second")
+    assert set(odd.headers) == {"odd"}
+
+
+class TestBrokerFailure:
+    """Against a broker of their own, which they kill and pause."""
+
+    @pytest.fixture
+    def broker(self) -> Iterator[tuple[ServerProcess, str]]:
+        server, address = kafka_server()
+        server.start()
+        yield server, address
+        server.resume()
+        server.discard()
+
+    def test_publishing_and_reading_go_on_when_the_broker_is_back(
+        self, broker: tuple[ServerProcess, str], topic: str, group: str
+    ) -> None:
+        server, address = broker
+        log = KafkaEventLog(KafkaConnection(address, timeout_s=4.0))
+        log.publish([Event(topic, "k", b"0")])
+        subscription = log.subscribe([topic], group)
+        assert contract.values(contract.read(subscription, 1)) == [0]
+        server.kill()
+        started = monotonic()
+        with pytest.raises(DependencyUnavailable):
+            log.publish([Event(topic, "k", b"1")])
+        assert monotonic() - started < 10
+        with pytest.raises(DependencyUnavailable):
+            subscription.commit()
+        server.start()
+        _until_published(log, Event(topic, "k", b"2"))
+        # The first event was not committed, so it comes again; whatever was acknowledged is there.
+        found = contract.values(contract.read(subscription, 2))
+        subscription.commit()
+        subscription.close()
+        assert found[0] == 0
+        assert found[-1] == 2
+        assert log.lag([topic], group) == 0
+        log.close()
+
+    def test_a_broker_that_hangs_is_given_up_within_the_deadline(
+        self, broker: tuple[ServerProcess, str], topic: str
+    ) -> None:
+        server, address = broker
+        log = KafkaEventLog(KafkaConnection(address, timeout_s=2.0))
+        log.publish([Event(topic, "k", b"0")])
+        threads = threading.active_count()
+        server.pause()
+        started = monotonic()
+        with pytest.raises(DependencyUnavailable):
+            log.publish([Event(topic, "k", b"1")])
+        assert monotonic() - started < 8
+        assert threading.active_count() <= threads
+        server.resume()
+        _until_published(log, Event(topic, "k", b"2"))
+        log.close()
+
+    def test_no_broker_at_all_is_said_within_the_deadline(self) -> None:
+        [port] = free_ports(1)
+        log = KafkaEventLog(KafkaConnection(f"127.0.0.1:{port}", timeout_s=1.0))
+        started = monotonic()
+        with pytest.raises(DependencyUnavailable):
+            log.publish([Event("t", "k", b"0")])
+        assert monotonic() - started < 5
+        log.close()
+
+
+def _until_published(log: EventLog, event: Event) -> None:
+    deadline = monotonic() + 30
+    while True:
+        try:
+            return log.publish([event])
+        except DependencyUnavailable:
+            if monotonic() > deadline:
+                raise
