@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import uvicorn
@@ -20,6 +21,10 @@ def serve_http(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None
         timeout_keep_alive=15,
         server_header=False,
     )
+    # uvicorn raises the signal that ended it once more, under the handlers that stood before: by default the process
+    # would die of it here, before `on_stop`.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
     try:
         uvicorn.Server(config).run()
     finally:
