@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from services.local.deployment import HOST, SERVICES, DataFolder, ServicePorts
+from services.local.deployment import HOST, DataFolder, ServicePorts
 
 DEFAULT_DATA = Path("data")
 
@@ -146,8 +146,7 @@ def token(
 def address_table(folder: DataFolder, ports: Mapping[str, ServicePorts], reasons: Mapping[str, str] = {}) -> Table:
     """Where each service listens, and its state."""
     table = Table("service", "HTTP", "gRPC", "state", title=f"Likeness on {folder.root}", title_justify="left")
-    for service in SERVICES:
-        pair = ports[service]
+    for service, pair in ports.items():
         page = "/docs" if service in {"search", "ingest", "audit"} else "/readyz"
         reason = reasons.get(service, "")
         state = f"[yellow]{reason}[/]" if reason else "[green]ready[/]"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import psutil
 
-from services.local.deployment import SERVICES, STOP_ORDER, DataFolder, ServicePorts, environment
+from services.local.deployment import STOP_ORDER, DataFolder, ServicePorts, environment
 from services.local.issuer import READY_TOKEN_LIFETIME, LocalIssuer
 from services.local.process import ServiceProcess, describe_exit
 from services.local.readiness import require_free_ports, waiting_for
@@ -108,7 +108,7 @@ class Supervisor:
 
     def _start_all(self, lock: PlatformLock) -> None:
         self._publish("starting", dict.fromkeys(self.ports, "starting"))
-        for service in SERVICES:
+        for service in self.ports:
             settings = environment(service, self.data, self.ports, self.inherited, allow_synthetic=self.allow_synthetic)
             process = ServiceProcess(service, settings, self.data.log_of(service), held=(lock.descriptor,))
             self._watched[service] = _Watched(process)

@@ -1,0 +1,60 @@
+"""Addresses and environments of a local platform."""
+
+from pathlib import Path
+
+import pytest
+
+from services.local.deployment import DEFAULT_PORTS, SERVICES, DataFolder, ServicePorts, environment, parse_ports
+from services.review.settings import ReviewSettings
+from services.shared.errors import ConfigurationError
+
+
+def test_default_ports_are_those_of_the_services_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PORT", "GRPC_PORT"):
+        monkeypatch.delenv(f"LIKENESS_REVIEW__{name}", raising=False)
+    settings = ReviewSettings()
+    assert DEFAULT_PORTS["review"] == ServicePorts(settings.http_port, settings.grpc_port)
+
+
+def test_a_change_touches_one_side_of_one_service() -> None:
+    ports = parse_ports("search=9080, audit.grpc=51064")
+    assert ports["search"] == ServicePorts(9080, DEFAULT_PORTS["search"].grpc)
+    assert ports["audit"] == ServicePorts(DEFAULT_PORTS["audit"].http, 51064)
+    assert {name: pair for name, pair in ports.items() if name not in {"search", "audit"}} == {
+        name: pair for name, pair in DEFAULT_PORTS.items() if name not in {"search", "audit"}
+    }
+
+
+def test_free_ports_are_all_different() -> None:
+    ports = parse_ports("auto")
+    assert set(ports) == set(SERVICES)
+    assert len({number for pair in ports.values() for number in (pair.http, pair.grpc)}) == 2 * len(SERVICES)
+
+
+@pytest.mark.parametrize("text", ["serch=1", "search=x", "search.udp=1", "search", "=80"])
+def test_a_wrong_change_is_named(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_ports(text)
+    assert text in caught.value.detail
+    assert "search=9080" in caught.value.advice
+
+
+def test_own_settings_choose_adapters_but_not_addresses(tmp_path: Path) -> None:
+    inherited = {
+        "LIKENESS_INGEST__DATABASE__URL": "postgresql+psycopg://db/ingest",
+        "LIKENESS_INGEST__HTTP_PORT": "1",
+        "PATH": "/bin",
+    }
+    made = environment("ingest", DataFolder(tmp_path), DEFAULT_PORTS, inherited)
+    assert made["LIKENESS_INGEST__DATABASE__URL"] == "postgresql+psycopg://db/ingest"
+    assert made["LIKENESS_INGEST__HTTP_PORT"] == "8081"
+    assert made["LIKENESS_INGEST__PEERS__AUDIT"] == "127.0.0.1:50064"
+    assert made["LIKENESS_INGEST__ALLOW_SYNTHETIC"] == "false"
+    assert made["PATH"] == "/bin"
+
+
+def test_everything_that_is_kept_lies_in_the_data_folder(tmp_path: Path) -> None:
+    for service in SERVICES:
+        made = environment(service, DataFolder(tmp_path), DEFAULT_PORTS, {})
+        places = [value for name, value in made.items() if name.endswith(("PATH", "URL"))]
+        assert all(str(tmp_path) in place for place in places), places
