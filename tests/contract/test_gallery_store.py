@@ -19,7 +19,11 @@ DIMENSION = 128
 MODEL = "yunet+sface+p1"
 
 # name -> a factory of an adapter that is not open yet
-ADAPTERS: dict[str, Callable[[], GalleryStore]] = {"exact": ExactGalleryStore}
+ADAPTERS: dict[str, Callable[[], GalleryStore]] = {
+    "exact": ExactGalleryStore,
+    # the same where every batch spans chunks and every search threads
+    "exact in small pieces": lambda: ExactGalleryStore(threads=3, rows_a_thread=64, chunk_rows=32),
+}
 
 
 @pytest.fixture(params=sorted(ADAPTERS))

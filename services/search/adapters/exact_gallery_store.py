@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from services.search.gallery.block import Block, BlockView
-from services.search.gallery.scan import best_rows
+from services.search.gallery.chunk import CHUNK_ROWS
+from services.search.gallery.columns import Columns, RowIndex, text_column
+from services.search.gallery.directory import WITHDRAWN, Directory
+from services.search.gallery.scan import ROWS_A_THREAD, ExactScan
 from services.search.ports import GalleryAnswer, GalleryHit, PutOutcome, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
 from services.shared.errors import ConfigurationError, GalleryIncomplete, ModelMismatch
 
 # A float32 unit vector is off by a few 1e-7; what is further off was not normalised.
-UNIT_TOLERANCE = 1e-4
+UNIT_TOLERANCE = 1e-5
+# A place in the directory is the number of a block and the row in it.
+ROW_BITS = 40
 
 BlockKey = tuple[str, str]
-Place = tuple[BlockKey, int]
+Numbers = npt.NDArray[np.int64]
 
 
 class ExactGalleryStore:
-    """GalleryStore in memory. A search reads one published state from start to end and waits for nobody.
+    """GalleryStore in memory. A search reads one published state from start to end and waits for no writer.
 
-    At the same version a withdrawal wins over an insert, whichever comes first.
+    At the same version a withdrawal wins over an insert, whichever comes first. `threads`: how many scan at once, by
+    default one a processor; a single search over many references uses those that are idle, one for every
+    `rows_a_thread` of them. `chunk_rows`: the unit in which references are stored and changes copied.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, threads: int | None = None, *, rows_a_thread: int = ROWS_A_THREAD, chunk_rows: int = CHUNK_ROWS
+    ) -> None:
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._rows_a_thread = rows_a_thread
+        self._chunk_rows = chunk_rows
         self._writing = threading.Lock()
-        self._model_id: str | None = None
+        self._model_id = ""
         self._dimension = 0
-        self._blocks: dict[BlockKey, Block] = {}
-        self._places: dict[str, Place] = {}
-        self._withdrawn: dict[str, int] = {}
+        self._scan: ExactScan | None = None
+        self._blocks: list[Block] = []
+        self._number_of: dict[BlockKey, int] = {}
+        self._directory = Directory()
         self._published: Mapping[BlockKey, BlockView] = {}
 
     @property
@@ -51,51 +65,58 @@ class ExactGalleryStore:
                 f"A template cannot have {dimension} values.", advice="Set the dimension that the model states."
             )
         with self._writing:
-            if self._places and (model_id, dimension) != (self._model_id, self._dimension):
+            if self._scan and (model_id, dimension) == (self._model_id, self._dimension):
+                return
+            if self._published:
                 raise ModelMismatch(
                     f"The gallery holds {self._dimension}-value templates of {self._model_id}, "
                     f"not {dimension}-value templates of {model_id}.",
                     advice="Start an empty gallery for the new model and fill it from the ledger.",
                 )
+            self._close_scan()
             self._model_id, self._dimension = model_id, dimension
+            self._scan = ExactScan(dimension, self._threads, self._rows_a_thread)
 
     def put(self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32]) -> PutOutcome:
         with self._writing:
             self._require_open()
             _require_unit_rows(vectors, len(records), self._dimension)
-            wanted = self._newest_of(records)
-            self._publish(self._apply(records, vectors, wanted))
-            return PutOutcome(put=len(wanted), unchanged=len(records) - len(wanted))
+            batch = Columns.of(records, np.ascontiguousarray(vectors, np.float32))
+            places, held = self._directory.find(batch.reference_ids)
+            is_news = (batch.versions > held) & _is_newest(records)
+            touched = self._remove(places[is_news & (places >= 0)])
+            touched |= self._append(records, batch, is_news)
+            self._publish(touched)
+            put = int(is_news.sum())
+            return PutOutcome(put=put, unchanged=len(records) - put)
 
     def withdraw(self, reference_ids: Sequence[str], versions: Sequence[int]) -> int:
         if len(reference_ids) != len(versions):
             raise ValueError(f"{len(reference_ids)} reference ids but {len(versions)} versions")
-        removed = 0
-        touched: set[BlockKey] = set()
+        newest: dict[str, int] = {}
+        for reference_id, version in zip(reference_ids, versions, strict=True):
+            newest[reference_id] = max(version, newest.get(reference_id, version))
+        ids, at_version = text_column(list(newest)), np.array(list(newest.values()), np.int64)
         with self._writing:
-            for reference_id, version in zip(reference_ids, versions, strict=True):
-                self._withdrawn[reference_id] = max(version, self._withdrawn.get(reference_id, version))
-                place = self._places.get(reference_id)
-                if place is None or self._blocks[place[0]].version(place[1]) > version:
-                    continue
-                self._remove(reference_id)
-                touched.add(place[0])
-                removed += 1
+            self._require_open()
+            places, held = self._directory.find(ids)
+            is_due = at_version >= held
+            removed = places[is_due & (places >= 0)]
+            touched = self._remove(removed)
+            self._directory.set(ids[is_due], np.full(int(is_due.sum()), WITHDRAWN), at_version[is_due])
             self._publish(touched)
-        return removed
+        return len(removed)
 
     def search(self, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
-        published, dimension = self._published, self._dimension
-        if not dimension:
-            raise GalleryIncomplete("The gallery is not open yet.", advice="Wait until the service is ready.")
+        scan, published = self._scan, self._published
+        if scan is None:
+            raise GalleryIncomplete("The gallery is not open yet.", advice="Search again when the service is ready.")
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        _require_unit_rows(probe[None, :], 1, dimension)
-        views = [published[key] for key in _permitted_keys(scopes) if key in published]
-        hits = [
-            GalleryHit(view.record(chunk, row), score)
-            for score, view, chunk, row in best_rows(views, np.ascontiguousarray(probe, np.float32), limit)
-        ]
+        _require_unit_rows(np.atleast_2d(probe), 1, self._dimension)
+        views = [published[key] for key in _permitted(scopes) if key in published]
+        found = scan.best(views, np.ascontiguousarray(probe, np.float32), limit)
+        hits = [GalleryHit(one.part.view.record(one.part.chunk, one.row), one.score) for one in found]
         return GalleryAnswer(hits=hits, compared=sum(view.count for view in views))
 
     def counts(self) -> Mapping[BlockKey, int]:
@@ -103,83 +124,70 @@ class ExactGalleryStore:
 
     def close(self) -> None:
         with self._writing:
-            self._model_id, self._dimension = None, 0
-            self._blocks, self._places, self._withdrawn, self._published = {}, {}, {}, {}
+            self._close_scan()
+            self._model_id, self._dimension, self._scan = "", 0, None
+            self._blocks, self._number_of, self._directory = [], {}, Directory()
+            self._published = {}
+
+    def _close_scan(self) -> None:
+        if self._scan:
+            self._scan.close()
 
     def _require_open(self) -> None:
-        if not self._dimension:
+        if not self._scan:
             raise ConfigurationError("The gallery is not open.", advice="Open it for a model before filling it.")
 
-    def _newest_of(self, records: Sequence[ReferenceRecord]) -> list[int]:
-        """Which of the records take effect: newer than held and than withdrawn, the newest of the same id."""
-        newest: dict[str, int] = {}
-        for i, record in enumerate(records):
-            known = newest.get(record.reference_id)
-            if self._is_news(record) if known is None else records[known].version < record.version:
-                newest[record.reference_id] = i
-        return list(newest.values())
-
-    def _is_news(self, record: ReferenceRecord) -> bool:
-        withdrawn = self._withdrawn.get(record.reference_id)
-        if withdrawn is not None and withdrawn >= record.version:
-            return False
-        place = self._places.get(record.reference_id)
-        return place is None or self._blocks[place[0]].version(place[1]) < record.version
-
-    def _apply(
-        self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32], wanted: Sequence[int]
-    ) -> set[BlockKey]:
-        """Carry out the wanted inserts; returns the blocks that changed."""
-        appended: dict[BlockKey, list[int]] = defaultdict(list)
-        touched: set[BlockKey] = set()
-        for i in wanted:
-            key, place = _key(records[i]), self._places.get(records[i].reference_id)
-            touched.add(key)
-            self._withdrawn.pop(records[i].reference_id, None)
-            if place is not None and place[0] == key:
-                self._blocks[key].replace(place[1], records[i], vectors[i])
-                continue
-            if place is not None:
-                self._remove(records[i].reference_id)
-                touched.add(place[0])
-            appended[key].append(i)
-        for key, chosen in appended.items():
-            block = self._blocks.get(key) or self._blocks.setdefault(key, Block(*key, self._dimension))
-            new = [records[i] for i in chosen]
-            rows = block.append(new, vectors[chosen])
-            self._places.update((record.reference_id, (key, row)) for record, row in zip(new, rows, strict=True))
+    def _remove(self, places: Numbers) -> set[int]:
+        """Take references out of their blocks; returns the numbers of the blocks that changed."""
+        numbers = places >> ROW_BITS
+        touched = set(np.unique(numbers).tolist())
+        for number in touched:
+            moved = self._blocks[number].remove(places[numbers == number] & ((1 << ROW_BITS) - 1))
+            self._directory.set(moved.reference_ids, (number << ROW_BITS) | moved.rows, moved.versions)
         return touched
 
-    def _remove(self, reference_id: str) -> None:
-        key, row = self._places.pop(reference_id)
-        moved = self._blocks[key].remove(row)
-        if moved is not None:
-            self._places[moved] = (key, row)
+    def _append(self, records: Sequence[ReferenceRecord], batch: Columns, is_news: npt.NDArray[np.bool_]) -> set[int]:
+        by_key: dict[BlockKey, list[int]] = defaultdict(list)
+        for i in np.flatnonzero(is_news).tolist():
+            by_key[records[i].watchlist_id, records[i].owner].append(i)
+        for key, chosen in by_key.items():
+            # A batch that goes to one block whole, as a rebuild's do, is not copied once more.
+            rows: RowIndex = slice(None) if len(chosen) == len(records) else np.array(chosen)
+            part, number = batch.take(rows), self._block_number(key)
+            places = (number << ROW_BITS) | self._blocks[number].append(part)
+            self._directory.set(part.reference_ids, places, part.versions)
+        return {self._number_of[key] for key in by_key}
 
-    def _publish(self, keys: set[BlockKey]) -> None:
-        if not keys:
-            return
-        published = dict(self._published)
-        for key in keys:
-            if self._blocks[key].count:
-                published[key] = self._blocks[key].view()
-            else:
-                published.pop(key, None)
-                del self._blocks[key]
-        self._published = published
+    def _block_number(self, key: BlockKey) -> int:
+        if key not in self._number_of:
+            self._number_of[key] = len(self._blocks)
+            self._blocks.append(Block(*key, self._chunk_rows))
+        return self._number_of[key]
+
+    def _publish(self, numbers: Iterable[int]) -> None:
+        changed = {self._blocks[number].key: self._blocks[number].view() for number in numbers}
+        published = {**self._published, **changed}
+        self._published = {key: view for key, view in published.items() if view.count}
 
 
-def _key(record: ReferenceRecord) -> BlockKey:
-    return (record.watchlist_id, record.owner)
-
-
-def _permitted_keys(scopes: Sequence[SearchScope]) -> set[BlockKey]:
+def _permitted(scopes: Sequence[SearchScope]) -> set[BlockKey]:
     return {(scope.watchlist_id, owner) for scope in scopes for owner in scope.owners}
+
+
+def _is_newest(records: Sequence[ReferenceRecord]) -> npt.NDArray[np.bool_]:
+    """For each record whether it is the newest, and of equals the first, of its reference in this batch."""
+    newest: dict[str, int] = {}
+    for i, record in enumerate(records):
+        if (known := newest.setdefault(record.reference_id, i)) != i and records[known].version < record.version:
+            newest[record.reference_id] = i
+    is_newest = np.zeros(len(records), np.bool_)
+    is_newest[list(newest.values())] = True
+    return is_newest
 
 
 def _require_unit_rows(vectors: npt.NDArray[np.float32], rows: int, dimension: int) -> None:
     if vectors.shape != (rows, dimension):
         raise ValueError(f"vectors must have the shape ({rows}, {dimension}), not {vectors.shape}")
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    if not np.all(np.abs(norms - 1.0) <= UNIT_TOLERANCE):  # also false for NaN
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if not np.all(np.abs(squares - 1.0) <= 2 * UNIT_TOLERANCE):  # also false for NaN
         raise ValueError("vectors must be finite unit rows")

@@ -1,40 +1,188 @@
-"""The exact scan: which rows of some blocks are the most like a probe."""
+"""The exact scan: which rows of some blocks are the most like a probe.
+
+1. The eight-bit codes are scanned for several times as many rows as are wanted, over one thread or more.
+2. Those rows, and those whose codes are bad, are scored in float64. `bar` is the score that the wanted number reach.
+3. Any other row scores no more than the least code score of step 1 plus the error of its chunk's codes. A chunk for
+   which that is below `bar` is proven; in any other the float32 vectors are scanned, and what may reach `bar` joins.
+4. Best first, ties by reference_id.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from services.search.gallery.block import BlockView
-from services.search.gallery.chunk import Chunk
+from services.search.gallery.chunk import ChunkView
+from services.search.gallery.codes import LABEL_ROW_BITS, CodeScanner, CodeScores, ProbeCode, float_scores
+from services.search.gallery.slots import Slots
 from services.shared.biometric import Vector
 
-Found = tuple[float, BlockView, Chunk, int]
+# Waking a second thread costs some 0.1 ms, as much as 15,000 rows take; with fewer rows than these it gains nothing.
+ROWS_A_THREAD = 49_152
+_ROW_MASK = (1 << LABEL_ROW_BITS) - 1
+
+Labels = npt.NDArray[np.int64]
 
 
-def best_rows(views: Sequence[BlockView], probe: Vector, limit: int) -> list[Found]:
-    """The `limit` best rows by float64 dot product, ties by reference_id."""
-    chunks = [(view, part.chunk, part.count) for view in views for part in view.chunks if part.count]
-    if not chunks:
-        return []
-    scores = np.concatenate([chunk.vectors[:count] @ probe for _, chunk, count in chunks])
-    # A float32 dot product of unit vectors is off by less than dimension * 2^-23.
-    slack = 2 * probe.shape[0] * 2.0**-23
-    floor = -2.0 if len(scores) <= limit else np.partition(scores, -limit)[-limit] - slack
-    starts = np.cumsum([0] + [count for _, _, count in chunks])
-    found: list[Found] = []
-    for number, (view, chunk, _) in enumerate(chunks):
-        rows = np.flatnonzero(scores[starts[number] : starts[number + 1]] >= floor)
-        exact = _exact_scores(chunk.vectors[rows], probe)
-        found.extend((float(score), view, chunk, int(row)) for score, row in zip(exact, rows, strict=True))
-    found.sort(key=lambda hit: (-hit[0], hit[2].reference_ids[hit[3]]))
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What is scanned in one go."""
+
+    view: BlockView
+    chunk: ChunkView
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """One row of the answer."""
+
+    score: float
+    part: Part
+    row: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scored:
+    """Rows by label, with their exact scores."""
+
+    labels: Labels
+    scores: npt.NDArray[np.float64]
+
+    def bar(self, limit: int) -> float:
+        """The score that `limit` of these rows reach."""
+        if len(self.scores) < limit:
+            return -np.inf
+        return float(np.partition(self.scores, -limit)[-limit])
+
+    def with_part(self, number: int, part: _Scored) -> _Scored:
+        """These rows, but for one part of the scan only what is given."""
+        others = self.labels >> LABEL_ROW_BITS != number
+        return _Scored(
+            np.concatenate([self.labels[others], part.labels]), np.concatenate([self.scores[others], part.scores])
+        )
+
+
+class ExactScan:
+    """Scans for any number of threads at once, of which at most `threads` run: more would only slow each other."""
+
+    def __init__(self, dimension: int, threads: int, rows_a_thread: int = ROWS_A_THREAD) -> None:
+        self._slots = Slots(threads)
+        self._rows_a_thread = rows_a_thread
+        self._idle = [CodeScanner(dimension) for _ in range(threads)]
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gallery-scan")
+        self._handing_over = threading.Lock()
+        self._is_closed = False
+        # Float32 sums of d products are off by less than d * 2^-23; the rest is for unit vectors that are not quite.
+        self._slack = (dimension + 64) * 2.0**-22
+
+    def best(self, views: Sequence[BlockView], probe: Vector, limit: int) -> list[Found]:
+        """The `limit` best rows by float64 dot product, ties by reference_id. `probe`: contiguous float32."""
+        parts = [Part(view, chunk) for view in views for chunk in view.chunks]
+        rows = sum(view.count for view in views)
+        if not rows:
+            return []
+        with self._slots.taken(at_most=rows // self._rows_a_thread) as threads:
+            return _ranked(parts, self._proven(parts, probe, limit, rows, threads), limit)
+
+    def close(self) -> None:
+        """End the pool; a search that still runs goes on in its own thread."""
+        with self._handing_over:
+            self._is_closed = True
+        self._pool.shutdown()
+
+    def _proven(self, parts: Sequence[Part], probe: Vector, limit: int, rows: int, threads: int) -> _Scored:
+        """Exact scores of rows among which the answer is."""
+        keep = min(3 * limit + 64, rows)
+        code = ProbeCode.of(probe)
+        found = self._scan_codes(parts, code, keep, threads)
+        scored = _score(parts, np.unique(np.concatenate([found.labels, *_odd_labels(parts)])), probe)
+        if keep < rows:
+            errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32))
+            could_reach = float(found.scores.min()) + errors + self._slack
+            for number in np.flatnonzero(could_reach >= scored.bar(limit)).tolist():
+                scored = scored.with_part(number, self._scan_floats(parts, number, probe, scored.bar(limit)))
+        return scored
+
+    def _scan_codes(self, parts: Sequence[Part], probe: ProbeCode, keep: int, threads: int) -> CodeScores:
+        numbered = [(number, part.chunk.columns.codes) for number, part in enumerate(parts)]
+        size = -(-len(numbered) // threads)
+        mine, *others = [numbered[start : start + size] for start in range(0, len(numbered), size)]
+        futures = self._handed_over(probe, others, keep)
+        shares = [self._scan_share(probe, mine, keep)]
+        if futures is None:
+            shares += [self._scan_share(probe, other, keep) for other in others]
+        else:
+            shares += [future.result() for future in futures]
+        return _best_of(shares, keep)
+
+    def _handed_over(
+        self, probe: ProbeCode, shares: Sequence[Sequence[tuple[int, npt.NDArray[np.uint8]]]], keep: int
+    ) -> list[Future[CodeScores]] | None:
+        """Start the shares in other threads; None when those have ended."""
+        with self._handing_over:
+            if self._is_closed:
+                return None
+            return [self._pool.submit(self._scan_share, probe, share, keep) for share in shares]
+
+    def _scan_share(
+        self, probe: ProbeCode, share: Sequence[tuple[int, npt.NDArray[np.uint8]]], keep: int
+    ) -> CodeScores:
+        scanner = self._idle.pop()  # there is one for each slot
+        try:
+            return scanner.best(probe, share, keep)
+        finally:
+            self._idle.append(scanner)
+
+    def _scan_floats(self, parts: Sequence[Part], number: int, probe: Vector, bar: float) -> _Scored:
+        scores = float_scores(probe, parts[number].chunk.columns.vectors)
+        rows = np.flatnonzero(scores >= bar - self._slack)
+        return _score(parts, rows | (number << LABEL_ROW_BITS), probe)
+
+
+def _odd_labels(parts: Sequence[Part]) -> list[Labels]:
+    return [
+        part.chunk.odd_rows | (number << LABEL_ROW_BITS)
+        for number, part in enumerate(parts)
+        if len(part.chunk.odd_rows)
+    ]
+
+
+def _best_of(shares: Sequence[CodeScores], keep: int) -> CodeScores:
+    if len(shares) == 1:
+        return shares[0]
+    scores = np.concatenate([share.scores for share in shares])
+    labels = np.concatenate([share.labels for share in shares])
+    best = np.argpartition(scores, -keep)[-keep:]
+    return CodeScores(scores[best], labels[best])
+
+
+def _score(parts: Sequence[Part], labels: Labels, probe: Vector) -> _Scored:
+    """Dot products summed in float64, the same for equal vectors wherever they stand; rounding stays in [-1, 1].
+
+    `labels` are sorted.
+    """
+    vectors = np.empty((len(labels), len(probe)), np.float32)
+    numbers, starts = np.unique(labels >> LABEL_ROW_BITS, return_index=True)
+    for number, start, stop in zip(numbers.tolist(), starts.tolist(), [*starts.tolist()[1:], len(labels)], strict=True):
+        rows = labels[start:stop] & _ROW_MASK
+        np.take(parts[number].chunk.columns.vectors, rows, axis=0, out=vectors[start:stop], mode="clip")
+    products = np.multiply(vectors, probe, dtype=np.float64)
+    return _Scored(labels, products.sum(axis=1).clip(-1.0, 1.0))
+
+
+def _ranked(parts: Sequence[Part], scored: _Scored, limit: int) -> list[Found]:
+    reaching = np.flatnonzero(scored.scores >= scored.bar(limit))
+    labels = scored.labels[reaching]
+    places = zip((labels >> LABEL_ROW_BITS).tolist(), (labels & _ROW_MASK).tolist(), strict=True)
+    found = [
+        Found(score, parts[number], row)
+        for score, (number, row) in zip(scored.scores[reaching].tolist(), places, strict=True)
+    ]
+    found.sort(key=lambda one: (-one.score, one.part.chunk.columns.reference_ids.item(one.row)))
     return found[:limit]
-
-
-def _exact_scores(rows: npt.NDArray[np.float32], probe: Vector) -> npt.NDArray[np.float64]:
-    """Dot products summed in float64, the same for equal rows wherever they stand; rounding stays in [-1, 1]."""
-    products = rows.astype(np.float64) * probe.astype(np.float64)
-    scores: npt.NDArray[np.float64] = products.sum(axis=1).clip(-1.0, 1.0)
-    return scores
