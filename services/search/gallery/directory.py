@@ -13,13 +13,14 @@ UNKNOWN = -2
 Numbers = npt.NDArray[np.int64]
 
 # Single changes are gathered in a dict until there are this many, or an eighth of the whole, and then sorted in.
-_GATHERED_AT_LEAST = 4096
+GATHERED_AT_MOST = 4096
 
 
 class Directory:
     """id -> (place, version). A place is a number >= 0 or WITHDRAWN. For the one writer: not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathered_at_most: int = GATHERED_AT_MOST) -> None:
+        self._gathered_at_most = gathered_at_most
         self._ids: TextColumn = np.empty(0, "S1")
         self._places: Numbers = np.empty(0, np.int64)
         self._versions: Numbers = np.empty(0, np.int64)
@@ -40,10 +41,10 @@ class Directory:
 
     def set(self, ids: TextColumn, places: Numbers, versions: Numbers) -> None:
         """Insert or overwrite distinct ids."""
-        if len(ids) < _GATHERED_AT_LEAST:
+        if len(ids) < self._gathered_at_most:
             pairs = zip(places.tolist(), versions.tolist(), strict=True)
             self._gathered.update(zip(ids.tolist(), pairs, strict=True))
-            if len(self._gathered) > max(_GATHERED_AT_LEAST, len(self._ids) // 8):
+            if len(self._gathered) > max(self._gathered_at_most, len(self._ids) // 8):
                 self._sort_gathered_in()
         else:
             self._sort_gathered_in()

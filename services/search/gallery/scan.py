@@ -169,7 +169,8 @@ def _score(parts: Sequence[Part], labels: Labels, probe: Vector) -> _Scored:
     """
     vectors = np.empty((len(labels), len(probe)), np.float32)
     numbers, starts = np.unique(labels >> LABEL_ROW_BITS, return_index=True)
-    for number, start, stop in zip(numbers.tolist(), starts.tolist(), [*starts.tolist()[1:], len(labels)], strict=True):
+    stops = [*starts.tolist(), len(labels)][1:]
+    for number, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True):
         rows = labels[start:stop] & _ROW_MASK
         np.take(parts[number].chunk.columns.vectors, rows, axis=0, out=vectors[start:stop], mode="clip")
     products = np.multiply(vectors, probe, dtype=np.float64)

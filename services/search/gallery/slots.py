@@ -21,6 +21,11 @@ class Slots:
         self._free = count
         self._waiting: deque[threading.Lock] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for their turn."""
+        return len(self._waiting)
+
     @contextmanager
     def taken(self, at_most: int) -> Iterator[int]:
         """Wait for one slot, take more up to `at_most` where they are idle; how many they are."""
