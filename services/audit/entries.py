@@ -11,7 +11,7 @@ import orjson
 
 from services.audit.verification import ENTRY_FORMAT
 from services.shared.canonical import canonical_bytes
-from services.shared.errors import InvalidRequest
+from services.shared.errors import IntegrityError, InvalidRequest
 from services.shared.ids import is_id
 
 OPERATIONS = frozenset({"COLLECTION", "ALTERATION", "CONSULTATION", "DISCLOSURE", "COMBINATION", "ERASURE"})
@@ -104,8 +104,13 @@ class StoredEntry:
         return self.hashes[:32]
 
     def facts(self) -> dict[str, Any]:
-        """The entry as its canonical form says it."""
-        facts: dict[str, Any] = orjson.loads(self.canonical)
+        """The entry as its canonical form says it. IntegrityError when the bytes are no longer an entry."""
+        try:
+            facts: dict[str, Any] = orjson.loads(self.canonical)
+        except orjson.JSONDecodeError as error:
+            raise IntegrityError(
+                f"The entry at {self.sequence} is damaged.", advice="Run `likeness audit verify` on the store."
+            ) from error
         return facts
 
     def says_the_same_as(self, statement: Statement) -> bool:

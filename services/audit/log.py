@@ -311,9 +311,9 @@ class AuditLog:
             newest = self._sign_if_due(log, is_asked=bool(signs))
             for request in signs:
                 request.answer.set_result(newest)
-        except AuditUnavailable as error:
+        except LikenessError as error:
             self._note_fault(error)
-            _fail(taken, error)
+            _fail(taken, AuditUnavailable(error.detail, advice=error.advice))
         except Exception as error:  # noqa: BLE001 - the border of the thread: callers must hear, appending must go on
             structlog.get_logger().error("audit_writer_error", exc_info=error)
             unavailable = AuditUnavailable("The audit log cannot be written: an internal error.", advice=_ADVICE)

@@ -47,12 +47,20 @@ def open_log(store: LogStore, witness: Witness, key_path: Path, clock: Clock) ->
     2. the signing key is there; only a log without any key gets a new one;
     3. the store holds what its own newest checkpoint signs;
     4. the store holds what the newest checkpoint at the witness signs, if the witness can be reached;
-    5. the entries behind the checkpoint hash to what is kept beside them;
+    5. no entry is missing, and those behind the checkpoint hash to what is kept beside them (that all the others do
+       is for `likeness audit verify`: a start does not read the whole log);
     6. a key that was not used before is published, in the log itself where it replaces another;
     7. a log that has no checkpoint gets one.
 
     Raises ConfigurationError (2 to 5), AuditUnavailable.
     """
+    try:
+        return _open_log(store, witness, key_path, clock)
+    except IntegrityError as error:
+        raise ConfigurationError(error.detail, advice=_MEND) from error
+
+
+def _open_log(store: LogStore, witness: Witness, key_path: Path, clock: Clock) -> OpenedLog:
     log_id = store.open(new_id(), rfc3339(clock.now()))  # 1
     keys = store.published_keys()
     signer = _signer(key_path, keys)  # 2
@@ -105,13 +113,14 @@ def _check_witness(store: LogStore, log_id: str, witness: Witness) -> None:
         # The comparison is made up for before the first checkpoint is copied.
         structlog.get_logger().warning("audit_witness_unavailable", detail=error.detail)
         return
-    except IntegrityError as error:
-        raise ConfigurationError(error.detail, advice=error.advice) from error
     if witnessed is not None:
         check_agrees(store, log_id, witnessed, "the witnessed checkpoint")
 
 
 def _check_tail(store: LogStore, start: int) -> None:
+    missing = store.size() - store.count()
+    if missing:
+        raise ConfigurationError(f"The audit store lacks {missing} of its entries.", advice=_MEND)
     for position, entry in enumerate(store.scan(start, store.size()), start):
         try:
             facts = parse_entry(entry.canonical, position)

@@ -68,13 +68,13 @@ class SqlLogStore:
 
     def __init__(self, settings: DatabaseSettings, write_timeout_s: float) -> None:
         self._timeout_ms = int(write_timeout_s * 1000)
-        self._engine = create_engine(settings)
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._path = Path(self._engine.url.database) if self._is_sqlite and self._engine.url.database else None
+        self.engine = create_engine(settings)
+        self._is_sqlite = self.engine.dialect.name == "sqlite"
+        self._path = Path(self.engine.url.database) if self._is_sqlite and self.engine.url.database else None
         self._file: tuple[int, int] | None = None
         if self._is_sqlite:
-            event.listen(self._engine, "connect", self._configure_sqlite)
-            event.listen(self._engine, "begin", _begin_sqlite)
+            event.listen(self.engine, "connect", self._configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
 
     def _configure_sqlite(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself; `_begin_sqlite` does
@@ -82,9 +82,9 @@ class SqlLogStore:
 
     def open(self, new_log_id: str, created_at: str) -> str:
         with _translated("opened"):
-            migrate(self._engine, MIGRATIONS)
+            migrate(self.engine, MIGRATIONS)
             self._file = self._file_identity()
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 log_id = connection.scalar(sa.select(_log.c.log_id))
                 if log_id is None:
                     connection.execute(_log.insert().values(log_id=new_log_id, created_at=created_at))
@@ -103,7 +103,7 @@ class SqlLogStore:
     def _write(self) -> Iterator[sa.Connection]:
         """A transaction that excludes every other writer, also those of other processes."""
         self._check_file()
-        with self._engine.connect().execution_options(is_writing=True) as connection:
+        with self.engine.connect().execution_options(is_writing=True) as connection:
             try:
                 with connection.begin():
                     if not self._is_sqlite:
@@ -134,17 +134,21 @@ class SqlLogStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _translated("read"), self._engine.connect() as connection:
+        with _translated("read"), self.engine.connect() as connection:
             yield connection
 
     def size(self) -> int:
         with self._reading() as connection:
             return int(connection.scalar(_SIZE) or 0)
 
+    def count(self) -> int:
+        with self._reading() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(_entry)) or 0)
+
     def entry(self, sequence: int) -> StoredEntry | None:
         with self._reading() as connection:
             row = connection.execute(_STORED.where(_entry.c.sequence == sequence)).first()
-        return None if row is None else StoredEntry(*row)
+        return None if row is None else _stored(row)
 
     def scan(self, start: int, end: int) -> Iterator[StoredEntry]:
         # Entries never change, so each portion may be read in a transaction of its own: no long one holds the store up.
@@ -154,7 +158,7 @@ class SqlLogStore:
             with self._reading() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
-                yield StoredEntry(*row)
+                yield _stored(row)
 
     def page(self, wanted: EntryFilter, before: int, limit: int) -> Sequence[StoredEntry]:
         query = _STORED.where(_entry.c.sequence < before).order_by(_entry.c.sequence.desc()).limit(limit)
@@ -167,7 +171,7 @@ class SqlLogStore:
         if wanted.recorded_before is not None:
             query = query.where(_entry.c.recorded_at < wanted.recorded_before)
         with self._reading() as connection:
-            return [StoredEntry(*row) for row in connection.execute(query)]
+            return [_stored(row) for row in connection.execute(query)]
 
     def node_hashes(self, nodes: Iterable[Node]) -> Hashes:
         with self._reading() as connection:
@@ -193,7 +197,7 @@ class SqlLogStore:
             return [PublishedKey(**row) for row in connection.execute(query).mappings()]
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.engine.dispose()
 
 
 class _SqlLogWriting:
@@ -207,7 +211,7 @@ class _SqlLogWriting:
 
     def find(self, entry_ids: Sequence[str]) -> dict[str, StoredEntry]:
         query = _STORED.add_columns(_entry.c.entry_id).where(_entry.c.entry_id.in_(entry_ids))
-        return {row[3]: StoredEntry(*row[:3]) for row in self._connection.execute(query)}
+        return {row[3]: _stored(row) for row in self._connection.execute(query)}
 
     def node_hashes(self, nodes: Iterable[Node]) -> Hashes:
         return _node_hashes(self._connection, nodes)
@@ -254,6 +258,12 @@ class _SqlLogWriting:
         )
 
 
+def _stored(row: Any) -> StoredEntry:
+    if not isinstance(row.canonical, bytes) or not isinstance(row.hashes, bytes):
+        raise IntegrityError(f"The audit store holds no entry at {row.sequence}.", advice=_VERIFY)
+    return StoredEntry(row.sequence, row.canonical, row.hashes)
+
+
 def _node_hashes(connection: sa.Connection, nodes: Iterable[Node]) -> Hashes:
     wanted = set(nodes)
     query = sa.select(_entry.c.sequence, _entry.c.hashes).where(_entry.c.sequence.in_(sequences_of(wanted)))
@@ -263,12 +273,14 @@ def _node_hashes(connection: sa.Connection, nodes: Iterable[Node]) -> Hashes:
     if missing:
         raise IntegrityError(
             f"The audit store has no hash where entry {missing[0]} should hold one.",
-            advice="Run `likeness audit verify` on the store and call whoever is responsible for the log.",
+            advice=_VERIFY,
         )
     return found
 
 
 _ADVICE = "Operators: check that the audit store is there, writable and has room; it is used again by itself."
+
+_VERIFY = "Run `likeness audit verify` on the store and call whoever is responsible for the log."
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
