@@ -32,7 +32,7 @@ class StoreUnderTest:
 
 def _folder(path: Path) -> StoreUnderTest:
     def damage(sha256: str) -> None:
-        file = path / sha256[:2] / sha256[2:4] / sha256
+        file = path / sha256[:2] / sha256[2] / sha256
         file.chmod(0o640)
         file.write_bytes(b"other bytes")
 

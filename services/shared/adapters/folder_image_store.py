@@ -18,7 +18,9 @@ _INCOMING = "incoming"
 
 
 class FolderImageStore:
-    """Content-addressed files `ab/cd/<sha256>` below one folder; several processes may share it.
+    """Content-addressed files `ab/c/<sha256>` below one folder; several processes may share it.
+
+    The 4,096 folders hold a few dozen files each at 100,000 images and a few thousand at ten million.
 
     A put writes a temporary file, syncs it, renames it into place and syncs the folder, so that under a final name
     there is never anything but whole, durable bytes. The writer holds a lock on its temporary file: what an earlier,
@@ -77,7 +79,7 @@ class FolderImageStore:
             _sync_folder(path.parent)
 
     def _file(self, sha256: str) -> Path:
-        return self._path / sha256[:2] / sha256[2:4] / sha256
+        return self._path / sha256[:2] / sha256[2] / sha256
 
     def _checked_file(self, sha256: str) -> Path:
         # A name that is not a digest could point outside the folder.
@@ -98,8 +100,8 @@ class FolderImageStore:
         if folder.is_dir():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(folder.parent)
-        _sync_folder(self._path)
+        for changed in (folder.parent, self._path):
+            _sync_folder(changed)
 
     def _write(self, final: Path, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=self._incoming)
