@@ -35,5 +35,8 @@ class SearchSettings(ServiceSettings):
     probes: ImageStoreSettings = ImageStoreSettings(path=Path("probes"), bucket="likeness-probes")
     # Thresholds with their evidence, as `likeness evaluate` writes them; they go before the packaged default.
     operating_points_path: Path | None = None
-    # Searches that run at one time; more are refused at once, so that those accepted stay fast.
-    max_concurrent_searches: int = Field(default=16, ge=1, le=256)
+    # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
+    # 40 threads of the HTTP side, and health has to have some left.
+    max_concurrent_searches: int = Field(default=16, ge=1, le=32)
+    # A search that is open for longer than this and runs nowhere gets the outcome UNKNOWN: longer than any search takes.
+    orphan_age_s: float = Field(default=20.0, ge=0.5, le=45)

@@ -1,0 +1,110 @@
+"""What is decided before anything is done: is the request complete, is it permitted, can it be answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.search.gallery_keeper import GalleryKeeper
+from services.search.operating_points import OperatingPoint, OperatingPoints
+from services.search.policy import Decision, decide
+from services.search.ports import NewSearch
+from services.search.requests import SearchMode, SearchRequest, parse_request
+from services.shared.biometric import ModelProvenance
+from services.shared.clock import Clock
+from services.shared.errors import ImageRefused, InvalidRequest
+from services.shared.ids import new_id
+from services.shared.multipart import Upload
+from services.shared.tokens import Principal
+from services.shared.watchlists import WatchlistFile
+
+IMAGE_FIELD = "image"
+MAX_KEY_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that is complete and permitted, not opened yet. `operating_points` is empty in investigation mode."""
+
+    search: NewSearch
+    probe: bytes
+    decision: Decision
+    operating_points: Mapping[str, OperatingPoint]
+
+
+class Acceptance:
+    """Checks requests. Nothing is stored, recorded or decoded here."""
+
+    def __init__(
+        self, watchlists: WatchlistFile, operating_points: OperatingPoints, gallery: GalleryKeeper, clock: Clock
+    ) -> None:
+        self._watchlists = watchlists
+        self._operating_points = operating_points
+        self._gallery = gallery
+        self._clock = clock
+
+    def __call__(self, principal: Principal, upload: Upload, idempotency_key: str | None) -> Accepted:
+        """An accepted search with its ids.
+
+        Raises InvalidRequest, ImageRefused (empty), Forbidden; GalleryIncomplete, ModelMismatch, ConfigurationError.
+        """
+        now = self._clock.now()
+        _check_key(idempotency_key)
+        watchlists = self._watchlists.current()
+        request = parse_request(upload.texts, watchlists)
+        probe = _sole_image(upload)
+        decision = decide(principal, request, watchlists, now.date())
+        decision.require()
+        points = self._points(request, self._gallery.require_ready())
+        search = NewSearch(
+            search_id=new_id(),
+            outcome_entry_id=new_id(),
+            principal=principal,
+            request=request,
+            probe_sha256=hashlib.sha256(probe).hexdigest(),
+            probe_size_bytes=len(probe),
+            opened_at=now,
+            idempotency_key=idempotency_key,
+        )
+        return Accepted(search, probe, decision, points)
+
+    def decide_again(self, accepted: Accepted) -> Decision:
+        """The same decision by what is in force now. Raises Forbidden, ConfigurationError."""
+        search, now = accepted.search, self._clock.now()
+        decision = decide(search.principal, search.request, self._watchlists.current(), now.date())
+        decision.require()
+        return decision
+
+    def _points(self, request: SearchRequest, model: ModelProvenance) -> Mapping[str, OperatingPoint]:
+        if request.mode is SearchMode.INVESTIGATION:
+            return {}
+        points = {name: self._operating_points.find(model, name) for name in request.watchlists}
+        missing = [name for name, point in points.items() if point is None]
+        if missing:
+            raise InvalidRequest(
+                f"No threshold was ever set for {', '.join(missing)} with the model {model.model_id}.",
+                advice="Search in investigation mode, or have a threshold set with `likeness evaluate`.",
+            )
+        return {name: point for name, point in points.items() if point is not None}
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY_CHARS} printable ASCII characters.", advice="Use a UUID."
+        )
+
+
+def _sole_image(upload: Upload) -> bytes:
+    images = upload.files.get(IMAGE_FIELD, ())
+    if len(images) != 1:
+        wrong = "Required." if not images else "Give it once."
+        raise InvalidRequest(
+            f"Missing or invalid: {IMAGE_FIELD}.",
+            advice="Send one image file in this field.",
+            context={"fields": [{"field": IMAGE_FIELD, "problem": wrong}]},
+        )
+    if not images[0]:
+        raise ImageRefused("The image is empty.", advice="Send the file again.", code="image_empty")
+    return images[0]

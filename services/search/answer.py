@@ -1,0 +1,179 @@
+"""The answer to a search as it is given out and stored: plain data, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from services.search.operating_points import OperatingPoint
+from services.search.policy import PermittedScope
+from services.search.ports import Candidate, SearchScope, SearchStatus
+from services.search.requests import SearchMode, SearchRequest
+from services.search.statements import statements
+from services.shared.biometric import DetectedFace, ImageAnalysis, ModelProvenance
+from services.shared.clock import rfc3339
+
+INVESTIGATION_WHY = "Investigation mode returns a list of fixed length for a human to judge; no threshold is applied."
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """Everything that one search came to."""
+
+    search_id: str
+    request: SearchRequest
+    probe_sha256: str
+    opened_at: datetime
+    analysis: ImageAnalysis
+    face_index: int
+    permitted: Sequence[PermittedScope]
+    scopes: Sequence[SearchScope]
+    candidates: Sequence[Candidate]
+    searchable: int
+    unsearchable: int | None
+    gallery_name: str
+    # By watchlist; empty in investigation mode.
+    operating_points: Mapping[str, OperatingPoint]
+
+
+def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
+    """The answer without its stage times, which are known only once it has been stored."""
+    analysis, request = outcome.analysis, outcome.request
+    image = analysis.image
+    return {
+        "search_id": outcome.search_id,
+        "status": SearchStatus.DONE.value,
+        "searched_at": rfc3339(outcome.opened_at),
+        "request": {
+            "case_reference": request.case_reference,
+            "purpose": request.purpose,
+            "offence": request.offence,
+            "source": request.source.value,
+            "watchlists": list(request.watchlists),
+            "mode": request.mode.value,
+            "max_candidates": request.max_candidates,
+        },
+        "probe": {
+            "sha256": outcome.probe_sha256,
+            "width": image.width,
+            "height": image.height,
+            "format": image.format,
+        },
+        "faces": face_list(analysis.faces),
+        "face": outcome.face_index,
+        "candidates": [
+            {
+                "rank": candidate.rank,
+                "subject_id": candidate.subject_id,
+                "reference_id": candidate.reference_id,
+                "watchlist": candidate.watchlist_id,
+                "owner": candidate.owner,
+                "score": candidate.score,
+            }
+            for candidate in outcome.candidates
+        ],
+        "searched": [
+            {"watchlist": scope.watchlist_id, "owners": sorted(scope.owners), "agreements": list(permitted.agreements)}
+            for scope, permitted in zip(outcome.scopes, outcome.permitted, strict=True)
+        ],
+        "searchable": outcome.searchable,
+        "unsearchable": outcome.unsearchable,
+        "gallery": outcome.gallery_name,
+        "model": model_document(analysis.model),
+        "threshold": _threshold(request.mode, outcome.operating_points),
+        "statements": _statements(outcome),
+    }
+
+
+def with_timings(result: bytes, timings_ms: Mapping[str, float] | None) -> bytes:
+    """The stored JSON of an answer with its stage times as last member; null where a crash took them."""
+    times = None if timings_ms is None else {stage: round(value, 3) for stage, value in timings_ms.items()}
+    return result[:-1] + b',"timings_ms":' + orjson.dumps(times) + b"}"
+
+
+def face_list(faces: Sequence[DetectedFace]) -> list[dict[str, Any]]:
+    """Faces as the caller sees them, so that one can be picked: never their templates."""
+    return [
+        {
+            "index": index,
+            "box": {
+                "x": _px(face.box.x),
+                "y": _px(face.box.y),
+                "width": _px(face.box.width),
+                "height": _px(face.box.height),
+            },
+            "landmarks": [[_px(x), _px(y)] for x, y in face.landmarks],
+            "inter_eye_px": _px(face.inter_eye_px),
+            "detection_score": round(face.detection_score, 4),
+            "quality": {
+                "unified": round(face.quality.unified, 1),
+                "components": {name: round(value, 1) for name, value in sorted(face.quality.components.items())},
+            },
+        }
+        for index, face in enumerate(faces)
+    ]
+
+
+def model_document(model: ModelProvenance) -> dict[str, Any]:
+    return {
+        "model_id": model.model_id,
+        "detector": model.detector,
+        "detector_sha256": model.detector_sha256,
+        "recogniser": model.recogniser,
+        "recogniser_sha256": model.recogniser_sha256,
+        "licence": model.licence,
+        "dimension": model.dimension,
+        "preprocessing_version": model.preprocessing_version,
+        "runtime": model.runtime,
+        "provider": model.provider,
+    }
+
+
+def _px(value: float) -> float:
+    """Hundredths of a pixel: more is noise of the detector."""
+    return round(value, 2)
+
+
+def _threshold(mode: SearchMode, points: Mapping[str, OperatingPoint]) -> dict[str, Any]:
+    """One value and version where all watchlists share them; always the point of each watchlist and why."""
+    by_watchlist = [
+        {
+            "watchlist": watchlist_id,
+            "value": point.threshold,
+            "version": point.version,
+            "is_evidenced": point.is_evidenced,
+            "evidence": point.evidence.model_dump(exclude_none=True),
+        }
+        for watchlist_id, point in points.items()
+    ]
+    shared = {(point.threshold, point.version) for point in points.values()}
+    value, version = next(iter(shared)) if len(shared) == 1 else (None, None)
+    return {"value": value, "version": version, "why": _why(mode, points, shared), "by_watchlist": by_watchlist}
+
+
+def _why(mode: SearchMode, points: Mapping[str, OperatingPoint], shared: set[tuple[float, str]]) -> str:
+    if mode is SearchMode.INVESTIGATION:
+        return INVESTIGATION_WHY
+    applied = "score >= value" if len(shared) == 1 else "score >= the value of the candidate's watchlist"
+    if all(point.is_evidenced for point in points.values()):
+        return f"Identification mode: {applied}."
+    return f"Identification mode: {applied}; unevidenced default, its error rates on this gallery are not known."
+
+
+def _statements(outcome: SearchOutcome) -> list[str]:
+    searched = []
+    for scope, permitted in zip(outcome.scopes, outcome.permitted, strict=True):
+        by = f" by {', '.join(permitted.agreements)}" if permitted.agreements else ""
+        searched.append(f"{scope.watchlist_id} of {', '.join(sorted(scope.owners)) or 'nobody'}{by}")
+    return statements(
+        searchable=outcome.searchable,
+        unsearchable=outcome.unsearchable,
+        probe_sha256=outcome.probe_sha256,
+        unified_quality=outcome.analysis.faces[outcome.face_index].quality.unified,
+        searched=searched,
+        unevidenced=[name for name, point in outcome.operating_points.items() if not point.is_evidenced],
+    )

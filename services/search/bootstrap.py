@@ -1,0 +1,174 @@
+"""The composition root of search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from services.rpc.auditing import AuditRecorder
+from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_channel
+from services.rpc.server import GrpcServer
+from services.rpc.v1 import search_pb2_grpc
+from services.search.acceptance import Acceptance
+from services.search.adapters.sql_search_store import SqlSearchStore
+from services.search.closing import Closing
+from services.search.gallery_keeper import GalleryKeeper
+from services.search.grpc_server import SERVICE_NAME, GalleryServicer
+from services.search.http_api import API_DESCRIPTION, Slots, create_router
+from services.search.identify import Identify
+from services.search.ledger_counts import LedgerCounts
+from services.search.matching import Matching
+from services.search.operating_points import OperatingPoints
+from services.search.periodic import Periodic
+from services.search.ports import GalleryStore
+from services.search.settings import GallerySettings, SearchSettings
+from services.search.trail import SearchTrail
+from services.search.view import ViewSearch
+from services.shared.clock import Clock, SystemClock
+from services.shared.database import create_engine, migrate
+from services.shared.http import create_app
+from services.shared.ports.image_store import ImageStore
+from services.shared.settings import ImageStoreSettings
+from services.shared.telemetry import Metrics
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+TEND_EVERY_S = 0.5  # the gallery is ready within a blink of its peers
+FLUSH_EVERY_S = 0.25
+SWEEP_EVERY_S = 5.0
+COUNT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class SearchService:
+    """A wired service, not started yet."""
+
+    app: FastAPI
+    grpc: GrpcServer
+    gallery: GalleryKeeper
+    periodics: Sequence[Periodic]
+    closers: Sequence[Callable[[], None]]
+
+    def start(self) -> None:
+        """Serve gRPC and begin to load the gallery; health says SERVING once it is ready."""
+        self.grpc.start()
+        for periodic in self.periodics:
+            periodic.start()
+
+    def stop(self) -> None:
+        self.grpc.stop()
+        for periodic in self.periodics:
+            periodic.stop()
+        for close in self.closers:
+            close()
+
+
+def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None) -> SearchService:
+    """Raises ConfigurationError, DependencyUnavailable (a store cannot be opened)."""
+    clock = clock or SystemClock()
+    engine = create_engine(settings.database)
+    migrate(engine, MIGRATIONS)
+    store = SqlSearchStore(engine)
+    channels = {name: open_channel(getattr(settings.peers, name)) for name in ("embed", "ingest", "audit")}
+    embed, ledger = EmbedClient(channels["embed"]), LedgerClient(channels["ingest"])
+    trail = SearchTrail(AuditRecorder(AuditClient(channels["audit"]), "search", clock))
+    gallery_store = _gallery_store(settings.gallery)
+    gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
+    counts = LedgerCounts(ledger)
+    closing = Closing(store, trail, clock, settings.orphan_age_s)
+    acceptance = Acceptance(
+        WatchlistFile(settings.watchlists_path), OperatingPoints(settings.operating_points_path), gallery, clock
+    )
+    # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
+    executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
+    identify = Identify(
+        acceptance=acceptance,
+        embed=embed,
+        matching=Matching(gallery, acceptance, clock),
+        store=store,
+        probes=_image_store(settings.probes),
+        trail=trail,
+        closing=closing,
+        counts=counts,
+        clock=clock,
+        metrics=metrics,
+        executor=executor,
+    )
+    app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
+    app.include_router(
+        create_router(
+            identify,
+            ViewSearch(store, trail, closing),
+            TokenVerifier(settings.tokens),
+            Slots(settings.max_concurrent_searches),
+        )
+    )
+    servicer = GalleryServicer(gallery)
+    grpc = GrpcServer(
+        settings.grpc_host,
+        settings.grpc_port,
+        [SERVICE_NAME],
+        lambda server: search_pb2_grpc.add_GalleryServicer_to_server(servicer, server),
+    )
+
+    def tend() -> None:
+        gallery.tend()
+        grpc.set_serving(not gallery.waiting_for())
+
+    return SearchService(
+        app=app,
+        grpc=grpc,
+        gallery=gallery,
+        periodics=[
+            Periodic("gallery", tend, TEND_EVERY_S),
+            Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
+            Periodic("flush", closing.flush, FLUSH_EVERY_S),
+            Periodic("sweep", closing.sweep, SWEEP_EVERY_S),
+        ],
+        closers=[
+            lambda: executor.shutdown(wait=True),
+            closing.flush,
+            gallery_store.close,
+            engine.dispose,
+            *(channel.close for channel in channels.values()),
+        ],
+    )
+
+
+def _gallery_store(settings: GallerySettings) -> GalleryStore:
+    if settings.kind == "exact":
+        from services.search.adapters.exact_gallery_store import ExactGalleryStore  # noqa: PLC0415 - loads faiss
+
+        return ExactGalleryStore()
+    # By name, because it needs an extra that is installed only where it is used.
+    adapter = import_module("services.search.adapters.milvus_gallery_store")
+    store: GalleryStore = adapter.MilvusGalleryStore(settings)
+    return store
+
+
+def _image_store(settings: ImageStoreSettings) -> ImageStore:
+    if settings.kind == "folder":
+        from services.shared.adapters.folder_image_store import FolderImageStore  # noqa: PLC0415
+
+        return FolderImageStore(settings.path)
+    from services.shared.adapters.minio_image_store import (  # noqa: PLC0415 - an extra
+        MinioImageStore,
+        Protection,
+        S3Connection,
+    )
+
+    connection = S3Connection(
+        endpoint=settings.endpoint,
+        bucket=settings.bucket,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        is_secure=settings.is_secure,
+    )
+    return MinioImageStore(connection, Protection(retention_days=settings.retention_days))

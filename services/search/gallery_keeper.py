@@ -1,0 +1,224 @@
+"""Keeps the gallery: opens it for the model in use, fills it from the ledger, and lets nobody search a part of it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from services.rpc.v1 import ingest_pb2
+from services.search.columns import records_of
+from services.search.ports import GalleryAnswer, GalleryStore, PutOutcome, SearchScope
+from services.shared.biometric import ModelProvenance, Vector
+from services.shared.errors import GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
+from services.shared.telemetry import Metrics
+
+MEASURE_EVERY_S = 5.0  # counting can cost a store a query
+
+
+class ModelSource(Protocol):
+    """What the keeper needs of `services.rpc.clients.EmbedClient`."""
+
+    def describe_model(self) -> ModelProvenance: ...
+
+
+class LedgerSource(Protocol):
+    """What the keeper needs of `services.rpc.clients.LedgerClient`."""
+
+    def read_references(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]: ...
+
+
+class GalleryState(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    # Ready, but embed now runs another model, or the ledger holds templates of another.
+    MISMATCH = "model_mismatch"
+
+
+class GalleryKeeper:
+    """The gallery with its state. `tend` is to be called again and again: it loads, then watches.
+
+    While it loads, inserts and withdrawals that arrive go into the store beside the ledger's; versions make their order
+    harmless. Before the store is open they are refused as retriable, and the ledger's stream brings them later.
+    """
+
+    def __init__(self, store: GalleryStore, models: ModelSource, ledger: LedgerSource, metrics: Metrics) -> None:
+        self._store = store
+        self._models = models
+        self._ledger = ledger
+        self._metrics = metrics
+        self._model: ModelProvenance | None = None
+        self._state = GalleryState.LOADING
+        self._obstacle: LikenessError = GalleryIncomplete(
+            "The gallery is being loaded.", advice="Try again in a few seconds."
+        )
+        self._noted = ""
+        self._measured_s = -math.inf
+
+    @property
+    def state(self) -> GalleryState:
+        return self._state
+
+    @property
+    def store_name(self) -> str:
+        return self._store.name
+
+    @property
+    def model(self) -> ModelProvenance | None:
+        """The model that the gallery is open for; None before embed has said which."""
+        return self._model
+
+    def waiting_for(self) -> Mapping[str, str]:
+        """What keeps the gallery from being searched; empty when nothing does."""
+        return {} if self._state is GalleryState.READY else {"gallery": self._obstacle.detail}
+
+    def tend(self) -> None:
+        """One turn: load when not loaded, else look whether embed still runs the gallery's model."""
+        try:
+            if self._state is GalleryState.LOADING:
+                self._load()
+            else:
+                self._watch()
+        except LikenessError as error:
+            self._note(error)
+        self._measure()
+
+    def require_ready(self) -> ModelProvenance:
+        """The gallery's model. Raises GalleryIncomplete while it loads, ModelMismatch when it is of another model."""
+        if self._state is not GalleryState.READY or self._model is None:
+            obstacle = self._obstacle
+            raise type(obstacle)(obstacle.detail, advice=obstacle.advice, context=obstacle.context)
+        return self._model
+
+    def search(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
+        """The best references of the scopes.
+
+        Raises ModelMismatch when the probe's template is of another model, GalleryIncomplete when the gallery is not
+        whole or the answer is not, DependencyUnavailable.
+        """
+        held = self.require_ready().model_id
+        if model_id != held:
+            raise _mismatch(held, model_id)
+        answer = self._store.search(probe, scopes, limit)
+        _require_whole(answer, scopes, limit)
+        return answer
+
+    def put(self, batch: ingest_pb2.ReferenceBatch) -> PutOutcome:
+        """Raises GalleryIncomplete (not open yet), ModelMismatch, InvalidRequest, DependencyUnavailable."""
+        model = self._require_open()
+        if batch.model_id != model.model_id:
+            raise _mismatch(model.model_id, batch.model_id)
+        if batch.dimension != model.dimension:
+            raise InvalidRequest(
+                f"Templates of {batch.dimension} values; {model.model_id} makes {model.dimension}.",
+                advice="Send the templates as the model made them.",
+            )
+        records, vectors = records_of(batch)
+        try:
+            return self._store.put(records, vectors)
+        except ValueError as error:
+            raise InvalidRequest(f"The templates are not sound: {error}", advice="Send finite unit vectors.") from error
+
+    def withdraw(self, reference_ids: Sequence[str], versions: Sequence[int]) -> int:
+        """Raises GalleryIncomplete (not open yet), InvalidRequest, DependencyUnavailable."""
+        self._require_open()
+        if len(reference_ids) != len(versions):
+            raise InvalidRequest(
+                f"{len(reference_ids)} reference ids but {len(versions)} versions.",
+                advice="Send the ledger version of each withdrawal.",
+            )
+        return self._store.withdraw(reference_ids, versions)
+
+    def counts_by_watchlist(self) -> Mapping[str, int]:
+        totals: dict[str, int] = defaultdict(int)
+        if self._model is not None:
+            for (watchlist_id, _owner), count in self._store.counts().items():
+                totals[watchlist_id] += count
+        return totals
+
+    def owners(self, watchlist_id: str) -> frozenset[str]:
+        """Every owner with references in a watchlist."""
+        return frozenset(owner for watchlist, owner in self._store.counts() if watchlist == watchlist_id)
+
+    def _require_open(self) -> ModelProvenance:
+        if self._model is None:
+            raise GalleryIncomplete("The gallery is not open yet.", advice="Try again in a few seconds.")
+        return self._model
+
+    def _load(self) -> None:
+        started_s = monotonic()
+        model = self._models.describe_model()
+        self._store.open(model.model_id, model.dimension)
+        self._model = model
+        if self._store.needs_rebuild:
+            for batch in self._ledger.read_references(model.model_id):
+                self.put(batch)
+        # Embed may have been restarted with another model while the ledger was read; then the next turn finds out.
+        self._state = GalleryState.READY
+        self._measured_s = -math.inf
+        structlog.get_logger().info(
+            "gallery_ready",
+            store=self._store.name,
+            model_id=model.model_id,
+            references=dict(self.counts_by_watchlist()),
+            seconds=round(monotonic() - started_s, 3),
+        )
+
+    def _watch(self) -> None:
+        model = self._models.describe_model()
+        held = self._require_open().model_id
+        if model.model_id != held:
+            raise _mismatch(held, model.model_id)
+        self._state = GalleryState.READY
+        self._noted = ""
+
+    def _note(self, error: LikenessError) -> None:
+        """Remember why the gallery cannot be searched; once loaded, only another model keeps it from being."""
+        if error.detail != self._noted:
+            self._noted = error.detail
+            structlog.get_logger().warning("gallery_waits", state=self._state, code=error.code, detail=error.detail)
+        if isinstance(error, ModelMismatch):
+            self._obstacle = error
+            if self._state is GalleryState.READY:
+                self._state = GalleryState.MISMATCH
+        elif self._state is GalleryState.LOADING:
+            self._obstacle = GalleryIncomplete(
+                f"The gallery is being loaded: {error.detail}",
+                advice="Try again in a few seconds; operators: see whether embed and ingest are up.",
+            )
+
+    def _measure(self) -> None:
+        if self._model is None or monotonic() - self._measured_s < MEASURE_EVERY_S:
+            return
+        self._measured_s = monotonic()
+        for watchlist_id, count in self.counts_by_watchlist().items():
+            self._metrics.search_gallery_references.labels(watchlist_id).set(count)
+
+
+def _mismatch(held: str, other: str) -> ModelMismatch:
+    return ModelMismatch(
+        f"The gallery holds templates of {held}, not of {other}; they cannot be compared.",
+        advice="Operators: run the gallery's model in embed, or re-enrol for the new one and restart search.",
+    )
+
+
+def _require_whole(answer: GalleryAnswer, scopes: Sequence[SearchScope], limit: int) -> None:
+    """Raises GalleryIncomplete for an answer that cannot be the whole truth; nothing of it may be shown."""
+    permitted = {(scope.watchlist_id, owner) for scope in scopes for owner in scope.owners}
+    hits = answer.hits
+    if len(hits) < min(limit, answer.compared):
+        fault = f"{len(hits)} references came back where {min(limit, answer.compared)} must have"
+    elif not all(math.isfinite(hit.score) and -1.001 <= hit.score <= 1.001 for hit in hits):
+        fault = "a score is not a cosine"
+    elif not all((hit.reference.watchlist_id, hit.reference.owner) in permitted for hit in hits):
+        fault = "a reference came back that was not searched for"
+    else:
+        return
+    raise GalleryIncomplete(
+        f"The gallery's answer is not whole: {fault}.", advice="Try again; operators: reconcile the gallery."
+    )

@@ -1,0 +1,81 @@
+"""The probe's template meets the permitted part of the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.search.acceptance import Acceptance, Accepted
+from services.search.candidates import is_permitted, list_candidates, meets_threshold
+from services.search.gallery_keeper import GalleryKeeper
+from services.search.policy import PermittedScope
+from services.search.ports import Candidate, ReferenceRecord, SearchScope
+from services.shared.biometric import FaceTemplate
+from services.shared.clock import Clock
+from services.shared.errors import GalleryIncomplete
+
+# Several references of one subject make one candidate, so more references are fetched than candidates are wanted; where
+# they are still too few, four times as many.
+OVERFETCH = 4
+# What expires while the outcome is being recorded must not leave: that takes 2 s at most.
+ANSWER_MARGIN_S = 3.0
+MAX_RECHECKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the gallery gave, where it was looked for, and by which permission."""
+
+    permitted: Sequence[PermittedScope]
+    scopes: Sequence[SearchScope]
+    candidates: Sequence[Candidate]
+    compared: int
+    gallery_name: str
+
+
+class Matching:
+    """Searches the gallery for an accepted request."""
+
+    def __init__(self, gallery: GalleryKeeper, acceptance: Acceptance, clock: Clock) -> None:
+        self._gallery = gallery
+        self._acceptance = acceptance
+        self._clock = clock
+
+    def __call__(self, accepted: Accepted, template: FaceTemplate) -> Found:
+        """Search the permitted scopes, again until the permission is the same after the search as before it.
+
+        Raises Forbidden (the permission ended meanwhile), GalleryIncomplete, ModelMismatch, DependencyUnavailable.
+        """
+        permitted = accepted.decision.scopes
+        for _ in range(MAX_RECHECKS):
+            scopes = tuple(self._resolve(scope) for scope in permitted)
+            candidates, compared = self._fetch(accepted, template, scopes)
+            still_permitted = self._acceptance.decide_again(accepted).scopes
+            if still_permitted == permitted:
+                return Found(permitted, scopes, candidates, compared, self._gallery.store_name)
+            permitted = still_permitted
+        raise GalleryIncomplete("Permissions change faster than they can be searched.", advice="Try again in a minute.")
+
+    def _resolve(self, scope: PermittedScope) -> SearchScope:
+        owners = self._gallery.owners(scope.watchlist_id) if scope.owners is None else scope.owners
+        return SearchScope(scope.watchlist_id, owners)
+
+    def _fetch(
+        self, accepted: Accepted, template: FaceTemplate, scopes: Sequence[SearchScope]
+    ) -> tuple[Sequence[Candidate], int]:
+        """References until they make as many candidates as wanted, or there are no more; and how many were compared."""
+        wanted = accepted.search.request.max_candidates
+        thresholds = {name: point.threshold for name, point in accepted.operating_points.items()} or None
+        lowest = min(thresholds.values()) if thresholds else None
+        limit = wanted * OVERFETCH
+
+        def may_be_returned(reference: ReferenceRecord) -> bool:
+            return is_permitted(reference, scopes, self._clock.now().timestamp() + ANSWER_MARGIN_S)
+
+        while True:
+            answer = self._gallery.search(template.model_id, template.vector, scopes, limit)
+            candidates = list_candidates(answer.hits, wanted, thresholds=thresholds, may_be_returned=may_be_returned)
+            is_exhausted = limit >= answer.compared or not meets_threshold(answer.hits[-1].score, lowest)
+            if len(candidates) == wanted or is_exhausted:
+                return candidates, answer.compared
+            limit *= OVERFETCH
