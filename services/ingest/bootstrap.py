@@ -37,15 +37,13 @@ from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_channel
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc
-from services.shared.adapters.folder_image_store import FolderImageStore
-from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.adapters.opening import open_event_log, open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.consume import ConsumeLoop
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app
 from services.shared.ports.event_log import EventLog
 from services.shared.ports.image_store import ImageStore
-from services.shared.settings import EventLogSettings, ImageStoreSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 from services.shared.watchlists import WatchlistFile
@@ -99,24 +97,6 @@ class IngestService:
         """Keep gRPC health as true as readiness is."""
         while not self._stopping.wait(_HEALTH_PERIOD_S):
             self.grpc.set_serving(not self.problems())
-
-
-def open_event_log(settings: EventLogSettings) -> EventLog:
-    """The adapter that the settings name; a client library is imported only where it is used."""
-    if settings.kind == "sqlite":
-        return SqliteEventLog(settings.path)
-    from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog  # noqa: PLC0415 - an extra
-
-    return KafkaEventLog(KafkaConnection(settings.bootstrap_servers))
-
-
-def open_image_store(settings: ImageStoreSettings) -> ImageStore:
-    """The adapter that the settings name; a client library is imported only where it is used."""
-    if settings.kind == "folder":
-        return FolderImageStore(settings.path)
-    from services.shared.adapters.minio_image_store import MinioImageStore  # noqa: PLC0415 - an extra
-
-    return MinioImageStore(settings)
 
 
 @dataclass(frozen=True)
