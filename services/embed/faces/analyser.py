@@ -108,5 +108,10 @@ def chosen_faces(selection: Selection, face_index: int, faces: Sequence[Detectio
     if selection is Selection.BY_INDEX:
         return [face_index] if face_index < len(faces) else []
     if selection is Selection.LARGEST and faces:
-        return [max(range(len(faces)), key=lambda index: float(faces[index].box[2] * faces[index].box[3]))]
+        return [max(range(len(faces)), key=lambda index: _prominence(faces[index]))]
     return []
+
+
+def _prominence(face: Detection) -> float:
+    """Area weighed by the detector's score: a large face cut off by the edge is not what the picture was taken of."""
+    return float(face.box[2] * face.box[3]) * face.score
