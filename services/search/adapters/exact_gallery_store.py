@@ -176,6 +176,8 @@ def _permitted(scopes: Sequence[SearchScope]) -> set[BlockKey]:
 
 def _is_newest(records: Sequence[ReferenceRecord]) -> npt.NDArray[np.bool_]:
     """For each record whether it is the newest, and of equals the first, of its reference in this batch."""
+    if len({record.reference_id for record in records}) == len(records):
+        return np.ones(len(records), np.bool_)
     newest: dict[str, int] = {}
     for i, record in enumerate(records):
         if (known := newest.setdefault(record.reference_id, i)) != i and records[known].version < record.version:

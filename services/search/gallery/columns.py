@@ -81,7 +81,7 @@ class Columns:
 
 def text_column(texts: Sequence[str]) -> TextColumn:
     """Raises ValueError for a NUL character, which fixed-width arrays do not keep."""
-    if any("\0" in text for text in texts):
+    if "\0" in "".join(texts):
         raise ValueError("an identifier must not hold a NUL character")
     try:
         return np.array(texts, dtype=np.bytes_)
