@@ -166,7 +166,7 @@ class AuditProcess:
 
     def get(self, path: str, *roles: str, **parameters: str | int) -> httpx.Response:
         headers = self.tokens.headers(*roles) if roles else {}
-        return httpx.get(f"{self.url}{path}", headers=headers, params=parameters, timeout=30.0)
+        return httpx.get(f"{self.url}{path}", headers=headers, params=parameters or None, timeout=30.0)
 
 
 def recorder_to(address: str) -> AuditRecorder:
