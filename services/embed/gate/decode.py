@@ -35,7 +35,6 @@ _DECODER_ERRORS = (
     AssertionError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -89,6 +88,8 @@ def _decode_with_pillow(name: str, data: memoryview, pixels: memoryview, limits:
             return DecodedImage(name, *converted.size, orientation, _frame_count(picture, data))
     except (Undecodable, TooManyPixels, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(str(error)) from error
     except _DECODER_ERRORS as error:
         if "out of memory" in str(error).lower():
             raise MemoryError(str(error)) from error
