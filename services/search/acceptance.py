@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.operating_points import OperatingPoint, OperatingPoints
@@ -27,10 +28,26 @@ MAX_KEY_CHARS = 200
 class Accepted:
     """A request that is complete and permitted, not opened yet. `operating_points` is empty in investigation mode."""
 
-    search: NewSearch
+    principal: Principal
+    request: SearchRequest
     probe: bytes
     decision: Decision
     operating_points: Mapping[str, OperatingPoint]
+    accepted_at: datetime
+    idempotency_key: str | None
+
+    def open(self) -> NewSearch:
+        """The search as it is to be stored, under new ids. Digests the probe: 1 ms for each MB."""
+        return NewSearch(
+            search_id=new_id(),
+            outcome_entry_id=new_id(),
+            principal=self.principal,
+            request=self.request,
+            probe_sha256=hashlib.sha256(self.probe).hexdigest(),
+            probe_size_bytes=len(self.probe),
+            opened_at=self.accepted_at,
+            idempotency_key=self.idempotency_key,
+        )
 
 
 class Acceptance:
@@ -45,9 +62,9 @@ class Acceptance:
         self._clock = clock
 
     def __call__(self, principal: Principal, upload: Upload, idempotency_key: str | None) -> Accepted:
-        """An accepted search with its ids.
+        """Raises InvalidRequest, ImageRefused (empty), Forbidden; GalleryIncomplete, ModelMismatch, ConfigurationError.
 
-        Raises InvalidRequest, ImageRefused (empty), Forbidden; GalleryIncomplete, ModelMismatch, ConfigurationError.
+        Errors of the caller come before those of the platform, so that a wrong request is told so at any time.
         """
         now = self._clock.now()
         _check_key(idempotency_key)
@@ -57,22 +74,12 @@ class Acceptance:
         decision = decide(principal, request, watchlists, now.date())
         decision.require()
         points = self._points(request, self._gallery.require_ready())
-        search = NewSearch(
-            search_id=new_id(),
-            outcome_entry_id=new_id(),
-            principal=principal,
-            request=request,
-            probe_sha256=hashlib.sha256(probe).hexdigest(),
-            probe_size_bytes=len(probe),
-            opened_at=now,
-            idempotency_key=idempotency_key,
-        )
-        return Accepted(search, probe, decision, points)
+        return Accepted(principal, request, probe, decision, points, now, idempotency_key)
 
     def decide_again(self, accepted: Accepted) -> Decision:
         """The same decision by what is in force now. Raises Forbidden, ConfigurationError."""
-        search, now = accepted.search, self._clock.now()
-        decision = decide(search.principal, search.request, self._watchlists.current(), now.date())
+        today = self._clock.now().date()
+        decision = decide(accepted.principal, accepted.request, self._watchlists.current(), today)
         decision.require()
         return decision
 

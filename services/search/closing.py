@@ -31,7 +31,7 @@ _NO_OUTCOME = {
 class Closing:
     """Knows which searches run here and which have their terminal entry in the log but not yet in the store.
 
-    A search that is open for longer than `orphan_age_s` and does not run here was left behind by a process that stopped;
+    A search that is open for longer than `orphan_age_s` and does not run here was left behind by a stopped process;
     the age has to be longer than any search takes: analysis 10 s, two audit entries of 2 s.
 
     The id of the terminal entry was stored before the search ran, and the log takes one entry an id: writing an outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -54,6 +55,17 @@ class Analyser(Protocol):
     def begin(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, face_index: int = 0
     ) -> PendingAnalysis: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An opened search and what goes on beside it."""
+
+    search: NewSearch
+    accepted: Accepted
+    analysing: PendingAnalysis
+    sealing: Future[str]
+    started_s: float
 
 
 class Identify:
@@ -122,16 +134,18 @@ class Identify:
         except CallerError as error:
             self._refuse(principal, error, upload.texts)
             raise
-        search = accepted.search
-        with self._closing.running(search.search_id):
-            face = search.request.face
-            analysing = self._embed.begin(accepted.probe, selection(face), face or 0)
-            try:
-                sealing = self._executor.submit(self._probes.put, accepted.probe)
+        face = accepted.request.face
+        analysing = self._embed.begin(accepted.probe, selection(face), face or 0)
+        try:
+            sealing = self._executor.submit(self._probes.put, accepted.probe)
+            search = accepted.open()
+            with self._closing.running(search.search_id):
                 earlier = self._open(search, upload.texts)
-                return self._complete(accepted, analysing, sealing, started_s) if earlier is None else earlier
-            finally:
-                analysing.cancel()  # changes nothing once it has ended
+                if earlier is not None:
+                    return earlier
+                return self._complete(_Running(search, accepted, analysing, sealing, started_s))
+        finally:
+            analysing.cancel()  # changes nothing once it has ended
 
     def _open(self, search: NewSearch, texts: Mapping[str, Sequence[str]]) -> bytes | None:
         """Store the search as open, or give again what its idempotency key had before."""
@@ -157,43 +171,41 @@ class Identify:
         self._trail.viewed(search.principal, new_id(), earlier)
         return with_timings(earlier.result, earlier.timings_ms)
 
-    def _complete(
-        self, accepted: Accepted, analysing: PendingAnalysis, sealing: Future[str], started_s: float
-    ) -> bytes:
+    def _complete(self, running: _Running) -> bytes:
         """Run an opened search to its one outcome."""
         try:
-            return self._perform(accepted, analysing, sealing, started_s)
+            return self._perform(running)
         except LikenessError as error:
-            self._end(accepted.search, error)
+            self._end(running.search, error)
             raise
         except Exception:
-            self._end(accepted.search, LikenessError("An internal error; it has been logged."))
+            self._end(running.search, LikenessError("An internal error; it has been logged."))
             raise
 
-    def _perform(self, accepted: Accepted, analysing: PendingAnalysis, sealing: Future[str], started_s: float) -> bytes:
-        search = accepted.search
+    def _perform(self, running: _Running) -> bytes:
+        search, accepted = running.search, running.accepted
         intent_s = self._clock.monotonic_s()
         self._trail.intend(search, accepted.decision.scopes)
         audit_ms = self._ms_since(intent_s)
-        analysis = analysing.result()
+        analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
         gallery_s = self._clock.monotonic_s()
         found = self._match(accepted, template)
         gallery_ms = self._ms_since(gallery_s)
-        outcome = self._outcome(accepted, analysis, face_index, found)
+        outcome = self._outcome(running, analysis, face_index, found)
         result = orjson.dumps(answer_document(outcome))
-        _require_sealed(sealing, search.probe_sha256)
+        _require_sealed(running.sealing, search.probe_sha256)
         recording = self._executor.submit(self._record_done, search, outcome, result)
         self._store.finish(search.search_id, result, outcome.candidates, analysis.model.model_id)
         audit_ms += recording.result()
         timings = {stage: analysis.timings_ms[stage] for stage in _EMBED_STAGES}
-        timings |= {"gallery": gallery_ms, "audit": audit_ms, "total": self._ms_since(started_s)}
+        timings |= {"gallery": gallery_ms, "audit": audit_ms, "total": self._ms_since(running.started_s)}
         self._closing.confirm(search.search_id, timings)
         self._observe(timings)
         return with_timings(result, timings)
 
-    def _outcome(self, accepted: Accepted, analysis: ImageAnalysis, face_index: int, found: Found) -> SearchOutcome:
-        search = accepted.search
+    def _outcome(self, running: _Running, analysis: ImageAnalysis, face_index: int, found: Found) -> SearchOutcome:
+        search = running.search
         return SearchOutcome(
             search_id=search.search_id,
             request=search.request,
@@ -207,7 +219,7 @@ class Identify:
             searchable=found.compared,
             unsearchable=self._counts.unsearchable(search.request.watchlists),
             gallery_name=found.gallery_name,
-            operating_points=accepted.operating_points,
+            operating_points=running.accepted.operating_points,
         )
 
     def _record_done(self, search: NewSearch, outcome: SearchOutcome, result: bytes) -> float:

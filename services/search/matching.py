@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.search.acceptance import Acceptance, Accepted
 from services.search.candidates import is_permitted, list_candidates, meets_threshold
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.policy import PermittedScope
-from services.search.ports import Candidate, ReferenceRecord, SearchScope
+from services.search.ports import Candidate, SearchScope
 from services.shared.biometric import FaceTemplate
 from services.shared.clock import Clock
 from services.shared.errors import GalleryIncomplete
@@ -64,16 +65,15 @@ class Matching:
         self, accepted: Accepted, template: FaceTemplate, scopes: Sequence[SearchScope]
     ) -> tuple[Sequence[Candidate], int]:
         """References until they make as many candidates as wanted, or there are no more; and how many were compared."""
-        wanted = accepted.search.request.max_candidates
+        wanted = accepted.request.max_candidates
         thresholds = {name: point.threshold for name, point in accepted.operating_points.items()} or None
         lowest = min(thresholds.values()) if thresholds else None
         limit = wanted * OVERFETCH
-
-        def may_be_returned(reference: ReferenceRecord) -> bool:
-            return is_permitted(reference, scopes, self._clock.now().timestamp() + ANSWER_MARGIN_S)
-
         while True:
             answer = self._gallery.search(template.model_id, template.vector, scopes, limit)
+            may_be_returned = partial(
+                is_permitted, scopes=scopes, at_unix_s=self._clock.now().timestamp() + ANSWER_MARGIN_S
+            )
             candidates = list_candidates(answer.hits, wanted, thresholds=thresholds, may_be_returned=may_be_returned)
             is_exhausted = limit >= answer.compared or not meets_threshold(answer.hits[-1].score, lowest)
             if len(candidates) == wanted or is_exhausted:

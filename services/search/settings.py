@@ -38,5 +38,5 @@ class SearchSettings(ServiceSettings):
     # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
     # 40 threads of the HTTP side, and health has to have some left.
     max_concurrent_searches: int = Field(default=16, ge=1, le=32)
-    # A search that is open for longer than this and runs nowhere gets the outcome UNKNOWN: longer than any search takes.
+    # A search that is open for longer than this and runs nowhere gets the outcome UNKNOWN: longer than any takes.
     orphan_age_s: float = Field(default=20.0, ge=0.5, le=45)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from services.rpc.v1 import ingest_pb2
+from tests.integration.search.peers import Peers, Reference, batch_of, vector_like, vector_of
+from tests.integration.search.process import SearchProcess
+
+CUSTODY = [
+    Reference("r-ann-1", "ANN", vector_of("ann")),
+    Reference("r-ann-2", "ANN", vector_like("ann", 0.8)),
+    Reference("r-bob-1", "BOB", vector_of("bob")),
+    Reference("r-cat-1", "CAT", vector_like("ann", 0.5)),
+    Reference("r-old-1", "OLD", vector_like("ann", 0.9), expires_at=1),
+    Reference("r-east-1", "ANN", vector_like("ann", 0.95), owner="eastmoor"),
+    *(Reference(f"r-{i:03d}", f"S{i:03d}", vector_of(f"stranger {i}")) for i in range(100)),
+]
+LIBERAL = [
+    Reference("l-ann-1", "TRAVELLER", vector_like("ann", 0.7), "op_liberal", "eastmoor"),
+    Reference("l-wes-1", "WESTERNER", vector_like("ann", 0.75), "op_liberal", "westhaven"),
+]
+OFFENDERS = [Reference("s-ann-1", "ANN", vector_like("ann", 0.99), "sex_offenders")]
+
+
+@contextmanager
+def filled_peers() -> Iterator[Peers]:
+    peers = Peers()
+    peers.ledger.batches = [batch_of(references) for references in (CUSTODY[:50], CUSTODY[50:], LIBERAL, OFFENDERS)]
+    peers.ledger.counts = ingest_pb2.LedgerCounts(
+        watchlists=[
+            ingest_pb2.WatchlistCount(watchlist_id="custody", accepted=115, enrolled=106, refused=7, quarantined=2),
+            ingest_pb2.WatchlistCount(watchlist_id="op_liberal", accepted=5, enrolled=2, refused=3),
+        ]
+    )
+    with peers.running():
+        yield peers
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with filled_peers() as peers:
+        yield peers
+
+
+@pytest.fixture
+def search(peers: Peers, tmp_path: Path) -> Iterator[SearchProcess]:
+    with SearchProcess(tmp_path, peers) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def shared_peers() -> Iterator[Peers]:
+    """For tests that only ask for something and change nothing."""
+    with filled_peers() as peers:
+        yield peers
+
+
+@pytest.fixture(scope="module")
+def shared_search(shared_peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchProcess]:
+    with SearchProcess(tmp_path_factory.mktemp("search"), shared_peers) as process:
+        yield process

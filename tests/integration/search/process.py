@@ -1,0 +1,164 @@
+"""A real search process beside fake peers, and an operator who calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.rpc.clients import GalleryClient, open_channel
+from tests.integration.search.peers import Peers
+from tests.support.waiting import wait_until
+from tests.unit.shared.issuer import Issuer
+
+READY_S = 30.0
+WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
+FORM: Mapping[str, Any] = {
+    "case_reference": "NS/2026/004711",
+    "purpose": "prevention_and_detection",
+    "offence": "burglary",
+    "source": "cctv",
+    "watchlists": ["custody"],
+}
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(opened.getsockname()[1]) for opened in held]
+    for opened in held:
+        opened.close()
+    return ports
+
+
+class SearchProcess:
+    """`python -m services.search` on data of its own. Use it as a context manager, which kills it at the end."""
+
+    def __init__(self, root: Path, peers: Peers, **settings: str) -> None:
+        self.root = root
+        self.issuer = Issuer(root)
+        self.http_port, self.grpc_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        prefix = "LIKENESS_SEARCH__"
+        own = {
+            "HTTP_PORT": str(self.http_port),
+            "GRPC_PORT": str(self.grpc_port),
+            "DATABASE__URL": f"sqlite:///{root / 'search.sqlite'}",
+            "PROBES__PATH": str(root / "probes"),
+            "TOKENS__JWKS_PATH": str(self.issuer.settings.jwks_path),
+            **{f"PEERS__{name.upper()}": f"127.0.0.1:{port}" for name, port in peers.ports.items()},
+            **settings,
+        }
+        self._environment = {**os.environ, **{prefix + name: value for name, value in own.items()}}
+
+    def __enter__(self) -> SearchProcess:
+        self.start()
+        self.wait_ready()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        with (self.root / "search.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.search"], env=self._environment, stdout=log, stderr=log
+            )
+
+    def wait_ready(self) -> None:
+        wait_until(self._is_ready, READY_S, lambda: f"search to be ready: {self.log()}", interval_s=0.02)
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As an operator does; the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(timeout=30)
+        self._process = None
+        return status
+
+    def log(self) -> str:
+        return (self.root / "search.log").read_text("utf-8", "replace")[-4000:]
+
+    def gallery(self) -> GalleryClient:
+        return GalleryClient(open_channel(f"127.0.0.1:{self.grpc_port}"))
+
+    def operator(self, **claims: Any) -> Operator:
+        return Operator(self.url, self.issuer.token(**claims))
+
+    def metric(self, name: str) -> float:
+        """The value of one series, as in `likeness_search_requests_total{outcome="done"}`."""
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[-1])
+        return 0.0
+
+
+class Operator:
+    """Calls the search API with one token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def search(
+        self,
+        image: bytes | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        without: Sequence[str] = (),
+        **fields: Any,
+    ) -> httpx.Response:
+        """`fields` are changes to FORM."""
+        form = {name: value for name, value in {**FORM, **fields}.items() if name not in without}
+        files = {"image": ("probe.jpg", image, "image/jpeg")} if image is not None else {"none": b""}
+        return self.http.post("/v1/searches", data=form, files=files, headers=headers)
+
+    def answer(self, image: bytes, **fields: Any) -> dict[str, Any]:
+        response = self.search(image, **fields)
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
+        return body
+
+    def see(self, search_id: str) -> httpx.Response:
+        return self.http.get(f"/v1/searches/{search_id}")
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem of a response, which must have that status and code and say what to do."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    body: dict[str, Any] = json.loads(response.content)
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code), body
+    assert body["detail"]
+    assert body["advice"]
+    return body
+
+
+def timed(call: Any) -> tuple[Any, float]:
+    """The result of a call and the seconds that it took."""
+    started = time.monotonic()
+    result = call()
+    return result, time.monotonic() - started
