@@ -12,11 +12,14 @@ _UNIT_TOLERANCE = 1e-3  # float32 rounding of a unit vector is a thousand times 
 
 
 def decide(analysis: ImageAnalysis, policy: QualityPolicy, decided_at_ms: int) -> Decision:
-    """The verdict on an analysed image: refuse without a face, with rivals for the largest face or with too little
-    quality; quarantine where the template itself is unusable; enrol the largest face otherwise."""
+    """The verdict on an analysed image: refuse without a face, with rivals for the subject's face or with too little
+    quality; quarantine where the template itself is unusable; enrol the subject's face otherwise.
+
+    The subject's face is the one that embed gave a template: it knows best which is the most prominent.
+    """
     if not analysis.faces:
         return _refuse("no_face_found", "No face was found in the image.", decided_at_ms)
-    face = max(analysis.faces, key=lambda each: each.box.width * each.box.height)
+    face = next((each for each in analysis.faces if each.template is not None), analysis.faces[0])
     rivals = [other for other in analysis.faces if other is not face and _is_rival(other, face, policy)]
     if rivals:
         detail = f"{len(rivals) + 1} faces of comparable size; crop the image to the subject."

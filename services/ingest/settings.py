@@ -16,8 +16,8 @@ class QualityPolicy(BaseModel):
     # Below this distance between the eyes a face has fewer pixels than its template has values worth comparing.
     min_inter_eye_px: float = Field(default=12.0, ge=0)
     min_unified_quality: float = Field(default=5.0, ge=0, le=100)
-    # Another face counts as a rival of the largest from this share of its inter-eye distance on, where the detector is
-    # this sure of it. Smaller or doubtful ones are bystanders and patterns.
+    # Another face is a rival of the subject's from this share of its inter-eye distance on, where the detector is this
+    # sure of it. Smaller or doubtful ones are bystanders and patterns.
     rival_size_ratio: float = Field(default=0.75, gt=0, le=1)
     rival_detection_score: float = Field(default=0.8, ge=0, le=1)
 

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Lock
 from time import sleep
 
@@ -117,9 +118,9 @@ def _faces_of(image: bytes) -> tuple[DetectedFace, ...]:
     if image.startswith(b"noface"):
         return ()
     if image.startswith(b"twofaces"):
-        return (face(image), face(image, x=400, inter_eye_px=55))
+        return (face(image), replace(face(image, x=400, inter_eye_px=55), template=None))
     if image.startswith(b"bystander"):
-        return (face(image, x=10, inter_eye_px=14), face(image))
+        return (replace(face(image, x=10, inter_eye_px=14), template=None), face(image))
     if image.startswith(b"tiny"):
         return (face(image, inter_eye_px=7),)
     if image.startswith(b"blurred"):
@@ -136,6 +137,8 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
         self.withdrawn: dict[str, int] = {}
         self.put_calls = 0
         self.error: LikenessError | None = None
+        # Called once a put has taken effect.
+        self.after: Callable[[], None] = lambda: None
         self._lock = Lock()
 
     def PutReferences(  # noqa: N802 - the stub's name
@@ -154,6 +157,7 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
                     self.references[reference_id] = (version, request.watchlist_id, request.subject_ids[place])
                     self.vectors[reference_id] = request.vectors[place * size : (place + 1) * size]
                     put += 1
+        self.after()
         return search_pb2.PutReferencesResponse(put=put, unchanged=len(request.reference_ids) - put)
 
     def WithdrawReferences(  # noqa: N802 - the stub's name
@@ -168,6 +172,11 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
                 gone += self.references.pop(reference_id, None) is not None
         return search_pb2.WithdrawReferencesResponse(withdrawn=gone)
 
+    def DescribeGallery(  # noqa: N802 - the stub's name
+        self, request: search_pb2.DescribeGalleryRequest, context: grpc.ServicerContext
+    ) -> search_pb2.GalleryDescription:
+        return search_pb2.GalleryDescription(state="ready", model_id="fake-model-1")
+
 
 class FakeAudit(audit_pb2_grpc.AuditServicer):
     """Keeps entries in order; the same id with other words is a conflict, as in the real log."""
@@ -176,6 +185,8 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
         self.entries: list[audit_pb2.AuditEntry] = []
         self.is_down = False
         self.delay_s = 0.0
+        # Called with each entry, once it is in the log.
+        self.after: Callable[[audit_pb2.AuditEntry], None] = lambda _entry: None
         self._by_id: dict[str, audit_pb2.AuditEntry] = {}
         self._lock = Lock()
 
@@ -193,13 +204,32 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
                 self.entries.append(entry)
             elif _timeless(known) != _timeless(entry):
                 raise Conflict("Another entry stands under this id.", code="audit_entry_conflict")
-        return audit_pb2.AppendResponse(sequence=self.entries.index(known))
+        self.after(entry)
+        return audit_pb2.AppendResponse(sequence=0)
+
+    def GetCheckpoint(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.Checkpoint:
+        raise NotImplementedError
+
+    def ProveInclusion(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveInclusionRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.InclusionProof:
+        raise NotImplementedError
+
+    def ProveConsistency(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveConsistencyRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.ConsistencyProof:
+        raise NotImplementedError
 
     def terminal(self, activity_id: str) -> list[audit_pb2.AuditEntry]:
         return [e for e in self.entries if e.activity_id == activity_id and e.phase != audit_pb2.INTENT]
 
     def intents(self) -> set[str]:
         return {e.activity_id for e in self.entries if e.phase == audit_pb2.INTENT}
+
+    def outcomes_by_activity(self) -> Counter[str]:
+        return Counter(e.activity_id for e in self.entries if e.phase != audit_pb2.INTENT)
 
 
 def _timeless(entry: audit_pb2.AuditEntry) -> bytes:

@@ -108,9 +108,7 @@ class IngestProcess:
     def ledger(self) -> LedgerClient:
         return LedgerClient(open_channel(f"127.0.0.1:{self.grpc_port}"))
 
-    def token(
-        self, role: str = "custodian", watchlists: Sequence[str] = WATCHLISTS, force: str = "northshire"
-    ) -> str:
+    def token(self, role: str = "custodian", watchlists: Sequence[str] = WATCHLISTS, force: str = "northshire") -> str:
         return self.issuer.issue(
             role, watchlists, force=force, person_id=f"{force}-{role}", lifetime=timedelta(hours=1)
         )
@@ -133,7 +131,9 @@ class Custodian:
     """Calls the enrolment API with one token."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+        self.http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+        )
 
     def enrol(self, image: bytes, *, headers: Mapping[str, str] | None = None, **fields: str) -> httpx.Response:
         form = {name: value for name, value in {**FORM, **fields}.items() if value}
