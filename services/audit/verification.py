@@ -469,14 +469,19 @@ def _open_store(path: Path) -> _Source:
 def _store_items(connection: sqlite3.Connection) -> Iterator[_Row | Checkpoint]:
     heads = connection.execute(f"SELECT {', '.join(_HEAD_COLUMNS)} FROM checkpoint ORDER BY tree_size")  # noqa: S608
     rows = connection.execute(f"SELECT canonical, hashes, {', '.join(_COLUMNS)} FROM entry ORDER BY sequence")  # noqa: S608
+    position = 0
     head = _next_head(heads, 0)
-    for position, row in enumerate(rows):
-        while head is not None and head.tree_size <= position:
-            yield head
-            head = _next_head(heads, position)
-        # A value of another type is no entry and no hash; the checks then say where.
-        entry, hashes = (value if isinstance(value, bytes) else b"" for value in row[:2])
-        yield _Row(entry, hashes, row[2:])
+    try:
+        for row in rows:
+            while head is not None and head.tree_size <= position:
+                yield head
+                head = _next_head(heads, position)
+            # A value of another type is no entry and no hash; the checks then say where.
+            entry, hashes = (value if isinstance(value, bytes) else b"" for value in row[:2])
+            yield _Row(entry, hashes, row[2:])
+            position += 1
+    except sqlite3.Error as error:
+        raise VerificationFailed(1, position, f"the row of entry {position} cannot be read: {error}") from error
     while head is not None:
         yield head
         head = _next_head(heads, head.tree_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +56,10 @@ class LocalLog:
     metrics: Metrics
 
     def fill(self, count: int) -> None:
+        """Append, many at a time where there are many: they share flushes, and their order does not matter then."""
         start = self.log.size
-        for number in range(start, start + count):
-            self.log.append(statement(number))
+        with ThreadPoolExecutor(1 if count < 100 else 32) as callers:
+            list(callers.map(lambda number: self.log.append(statement(number)), range(start, start + count)))
 
 
 @contextmanager

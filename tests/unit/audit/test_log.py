@@ -258,13 +258,7 @@ def _edit(path: Path, *statements: str) -> None:
         ("DELETE FROM entry WHERE sequence = 3", "lacks 1"),
         ("UPDATE entry SET hashes = zeroblob(length(hashes)) WHERE sequence = 15", "root is another"),
         ("UPDATE checkpoint SET root_hash = zeroblob(32) WHERE tree_size = 20", "signature"),
-        (
-            (
-                "UPDATE entry SET canonical = CAST(replace(canonical, 'h-21', 'h') AS BLOB) WHERE sequence = 21",
-                "entry 21",
-            ),
-            "entry 21",
-        ),
+        ("UPDATE entry SET canonical = CAST(replace(canonical, '-21', '-9') AS BLOB) WHERE sequence = 21", "entry 21"),
         ("UPDATE entry SET canonical = 'x' WHERE sequence = 21", "no entry at 21"),
     ],
 )
