@@ -74,13 +74,18 @@ class IngestProcess:
         while True:
             if self._process is not None and self._process.poll() is not None:
                 raise AssertionError(f"ingest ended with {self._process.returncode}: {self.log()}")
-            try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
+            if self.readiness()[0] == 200:
+                return
             assert monotonic() < deadline, self.log()
             sleep(0.05)
+
+    def readiness(self) -> tuple[int, set[str]]:
+        """Status and what is waited for; 0 when nobody answers."""
+        try:
+            answer = httpx.get(f"{self.url}/readyz", timeout=2)
+        except httpx.TransportError:
+            return 0, set()
+        return answer.status_code, set(answer.json().get("waiting_for", {}))
 
     def kill(self) -> None:
         """As `kill -9` does."""

@@ -1,0 +1,122 @@
+"""Custody images from the event log: enrolled as from any other door; what is no good becomes a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services.rpc.v1 import events_pb2
+from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.ids import new_id
+from services.shared.ports.event_log import Event, ReceivedEvent
+from tests.integration.ingest.fakes import FakePeers
+from tests.integration.ingest.service import FORM, IngestProcess
+from tests.support.waiting import wait_until
+
+TOPIC = "likeness.custody-image-received.v1"
+
+
+@pytest.fixture
+def log(ingest: IngestProcess) -> Iterator[SqliteEventLog]:
+    log = SqliteEventLog(ingest.root / "events.sqlite")
+    yield log
+    log.close()
+
+
+def message(subject_id: str, **changes: str | bytes) -> events_pb2.CustodyImageReceived:
+    fields: dict[str, Any] = {
+        "event_id": new_id(),
+        "watchlist_id": "custody",
+        **{name: value for name, value in FORM.items() if name != "watchlist"},
+        "subject_id": subject_id,
+        **changes,
+    }
+    if "image_sha256" not in fields:
+        fields.setdefault("image", b"custody image of " + subject_id.encode())
+    return events_pb2.CustodyImageReceived(**fields)
+
+
+def event(subject_id: str, **changes: str | bytes) -> Event:
+    return Event(TOPIC, f"northshire/{subject_id}", message(subject_id, **changes).SerializeToString())
+
+
+def enrolled_subjects(peers: FakePeers) -> list[str]:
+    return [subject_id for _, _, subject_id in peers.gallery.references.values()]
+
+
+def dead_letters(log: SqliteEventLog) -> list[ReceivedEvent]:
+    member = log.subscribe([f"{TOPIC}.dead-letter"], f"test-{new_id()}")
+    found = list(member.poll(1000, 0.2))
+    member.close()
+    return found
+
+
+def test_events_are_enrolled_once_however_often_they_come(
+    ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
+) -> None:
+    events = [event(f"KF-{number}") for number in range(20)]
+    log.publish([*events, *events])
+    log.publish(events)
+    wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 0, 20, "the feed to be read")
+    expected = sorted(f"KF-{number}" for number in range(20))
+    wait_until(
+        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KF-")) == expected, 20, "all enrolled once"
+    )
+    page = ingest.custodian().http.get("/v1/enrolments", params={"limit": 1000}).json()
+    assert {item["source"] for item in page["enrolments"] if item["subject_id"].startswith("KF-")} == {"kafka"}
+
+
+def test_an_event_may_name_an_image_of_the_store(ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog) -> None:
+    sha256 = FolderImageStore(ingest.root / "images").put(b"brought by other means")
+    log.publish([event("KF-STORED", image_sha256=sha256)])
+    wait_until(lambda: "KF-STORED" in enrolled_subjects(peers), 10, "the stored image to be enrolled")
+
+
+def test_poison_goes_aside_with_its_reason_and_the_others_move_on(peers: FakePeers, log: SqliteEventLog) -> None:
+    wrong = {
+        "malformed_message": Event(TOPIC, "northshire/P-1", b"\xff\xffno protobuf"),
+        "unknown_schema_version": Event(TOPIC, "northshire/P-2", event("P-2").value, {"schema-version": "9"}),
+        "unknown_watchlist": event("P-3", watchlist_id="nowhere"),
+        "lawful_basis_not_allowed": event("P-4", lawful_basis="curiosity"),
+        "captured_on_malformed": event("P-5", captured_on="yesterday"),
+        "image_not_stored": event("P-6", image_sha256="0" * 64),
+        "image_empty": event("P-7", image=b""),
+    }
+    log.publish([*wrong.values(), event("P-GOOD")])
+    wait_until(lambda: "P-GOOD" in enrolled_subjects(peers), 5, "the others to move on")
+    wait_until(lambda: len(dead_letters(log)) == len(wrong), 10, "every dead letter")
+    for letter in dead_letters(log):
+        source = wrong[letter.headers["dead-letter-reason"]]
+        assert (letter.key, letter.value) == (source.key, source.value)
+        assert letter.headers["dead-letter-topic"] == TOPIC
+        assert letter.headers["dead-letter-tries"] == "3"
+        assert letter.headers["dead-letter-detail"]
+    assert not any(subject.startswith("P-") and subject != "P-GOOD" for subject in enrolled_subjects(peers))
+
+
+def test_the_feed_waits_while_the_audit_log_is_away(
+    ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
+) -> None:
+    letters = len(dead_letters(log))
+    peers.audit.is_down = True
+    log.publish([event("KF-PATIENT")])
+    try:
+        wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 1, 5, "the event to be unread")
+    finally:
+        peers.audit.is_down = False
+    wait_until(lambda: "KF-PATIENT" in enrolled_subjects(peers), 15, "the event to be enrolled after all")
+    assert len(dead_letters(log)) == letters
+
+
+def test_a_kill_repeats_events_and_skips_none(ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog) -> None:
+    log.publish([event(f"KILL-{number}") for number in range(60)])
+    wait_until(lambda: any(s.startswith("KILL-") for s in enrolled_subjects(peers)), 10, "the first to be enrolled")
+    ingest.kill()
+    ingest.start_ready()
+    expected = sorted(f"KILL-{number}" for number in range(60))
+    wait_until(
+        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KILL-")) == expected, 30, "all, each once"
+    )
