@@ -2,9 +2,9 @@
 
     python -m tests.bench.gallery_kernels [--sizes 10000 107500 1000000] [--rounds 200] [--out figures.json]
 
-Every kernel answers the same probes with the 50 best of the same random unit vectors of 128 values, in turn, one after
-the other, so that a busy machine slows all of them. simsimd, numkong and usearch are no dependencies: they take part
-where somebody has installed them.
+Every kernel answers the same probes with the 50 best of the same random unit vectors of 128 values, in turn with a
+plain reading of all vectors, so that a busy machine slows both. simsimd, numkong and usearch are no dependencies: they
+take part where somebody has installed them.
 """
 
 from __future__ import annotations
@@ -234,27 +234,30 @@ def read_floor(vectors: Matrix) -> Callable[[], object]:
     return vectors.reshape(-1).view(np.int64).max
 
 
+def measured(one: Contender, vectors: Matrix, probes: Matrix, rounds: int) -> dict[str, Any]:
+    """One kernel in turn with the read floor, so that only one is in memory."""
+    kernel, turn = one.make(vectors), iter(range(10**9))
+    samples = side_by_side(
+        {"floor": read_floor(vectors), "kernel": lambda: kernel(probes[next(turn) % len(probes)])}, rounds
+    )
+    floor, taken = samples["floor"], samples["kernel"]
+    return {
+        **taken.as_json(),
+        "floor_p50_ms": round(floor.p50, 3),
+        "times_the_floor": round(taken.p50 / floor.p50, 2),
+        "fastest_times_the_floor": round(taken.percentile(5) / floor.percentile(5), 2),
+        "recall": recall(kernel, vectors, probes[:3]),
+        "eight_callers": concurrently(kernel, probes, 8, max(5, rounds // 8)),
+    }
+
+
 def measure(size: int, rounds: int) -> dict[str, Any]:
     vectors, probes = synthetic_gallery(size), synthetic_gallery(64, seed=2)
-    kernels = {one.name: one.make(vectors) for one in available(CONTENDERS)}
-    turn = iter(range(10**9))
-    actions: dict[str, Callable[[], object]] = {"read floor": read_floor(vectors)}
-    for name, kernel in kernels.items():
-        actions[name] = lambda kernel=kernel: kernel(probes[next(turn) % len(probes)])  # type: ignore[misc]
-    samples = side_by_side(actions, rounds)
-    floor = samples["read floor"]
-    figures: dict[str, Any] = {"read floor": samples["read floor"].as_json()}
-    for name, kernel in kernels.items():
-        figures[name] = {
-            **samples[name].as_json(),
-            "times_the_floor": round(samples[name].p50 / floor.p50, 2),
-            "fastest_times_the_floor": round(samples[name].percentile(5) / floor.percentile(5), 2),
-            "recall": recall(kernel, vectors, probes[:5]),
-            "eight_callers": concurrently(kernel, probes, 8, max(5, rounds // 8)),
-        }
-        line = figures[name]
+    figures: dict[str, Any] = {}
+    for one in available(CONTENDERS):
+        line = figures[one.name] = measured(one, vectors, probes, rounds)
         print(
-            f"{size:>9,}  {name:32s} p50 {line['p50_ms']:8.3f} ms  p99 {line['p99_ms']:8.3f}  "
+            f"{size:>9,}  {one.name:32s} p50 {line['p50_ms']:8.3f} ms  p99 {line['p99_ms']:8.3f}  "
             f"{line['times_the_floor']:5.2f} ({line['fastest_times_the_floor']:5.2f}) x floor  "
             f"recall {line['recall']:.3f}  8 callers "
             f"{line['eight_callers']['searches_per_s']:6,}/s p99 {line['eight_callers']['p99_ms']:8.2f}",

@@ -101,7 +101,7 @@ class ExactScan:
         keep = min(3 * limit + 64, rows)
         code = ProbeCode.of(probe)
         found = self._scan_codes(parts, code, keep, threads)
-        scored = _score(parts, np.unique(np.concatenate([found.labels, *_odd_labels(parts)])), probe)
+        scored = _score(parts, _with_odd_rows(parts, found.labels), probe)
         if keep < rows:
             errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32))
             could_reach = float(found.scores.min()) + errors + self._slack
@@ -145,12 +145,13 @@ class ExactScan:
         return _score(parts, rows | (number << LABEL_ROW_BITS), probe)
 
 
-def _odd_labels(parts: Sequence[Part]) -> list[Labels]:
-    return [
+def _with_odd_rows(parts: Sequence[Part], labels: Labels) -> Labels:
+    odd = [
         part.chunk.odd_rows | (number << LABEL_ROW_BITS)
         for number, part in enumerate(parts)
         if len(part.chunk.odd_rows)
     ]
+    return np.unique(np.concatenate([labels, *odd])) if odd else np.sort(labels)
 
 
 def _best_of(shares: Sequence[CodeScores], keep: int) -> CodeScores:
@@ -168,22 +169,19 @@ def _score(parts: Sequence[Part], labels: Labels, probe: Vector) -> _Scored:
     `labels` are sorted.
     """
     vectors = np.empty((len(labels), len(probe)), np.float32)
-    numbers, starts = np.unique(labels >> LABEL_ROW_BITS, return_index=True)
-    stops = [*starts.tolist(), len(labels)][1:]
-    for number, start, stop in zip(numbers.tolist(), starts.tolist(), stops, strict=True):
-        rows = labels[start:stop] & _ROW_MASK
-        np.take(parts[number].chunk.columns.vectors, rows, axis=0, out=vectors[start:stop], mode="clip")
-    products = np.multiply(vectors, probe, dtype=np.float64)
-    return _Scored(labels, products.sum(axis=1).clip(-1.0, 1.0))
+    bounds = np.searchsorted(labels, np.arange(len(parts) + 1) << LABEL_ROW_BITS).tolist()
+    for part, start, stop in zip(parts, bounds[:-1], bounds[1:], strict=True):
+        if start < stop:
+            rows = labels[start:stop] & _ROW_MASK
+            np.take(part.chunk.columns.vectors, rows, axis=0, out=vectors[start:stop], mode="clip")
+    scores = np.einsum("ij,j->i", vectors.astype(np.float64), probe.astype(np.float64))
+    return _Scored(labels, scores.clip(-1.0, 1.0))
 
 
 def _ranked(parts: Sequence[Part], scored: _Scored, limit: int) -> list[Found]:
     reaching = np.flatnonzero(scored.scores >= scored.bar(limit))
     labels = scored.labels[reaching]
-    places = zip((labels >> LABEL_ROW_BITS).tolist(), (labels & _ROW_MASK).tolist(), strict=True)
-    found = [
-        Found(score, parts[number], row)
-        for score, (number, row) in zip(scored.scores[reaching].tolist(), places, strict=True)
-    ]
-    found.sort(key=lambda one: (-one.score, one.part.chunk.columns.reference_ids.item(one.row)))
-    return found[:limit]
+    places = list(zip((labels >> LABEL_ROW_BITS).tolist(), (labels & _ROW_MASK).tolist(), strict=True))
+    ids = [parts[number].chunk.columns.reference_ids.item(row) for number, row in places]
+    ranked = sorted(zip((-scored.scores[reaching]).tolist(), ids, places, strict=True))[:limit]
+    return [Found(-score, parts[number], row) for score, _, (number, row) in ranked]
