@@ -50,8 +50,8 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     Raises ConfigurationError for a network whose bytes are wrong, a provider that is missing or a port that is taken.
     """
     metrics = metrics or Metrics()
-    detector, recogniser = _open_models(settings)
-    inference = InferencePool(settings.inference, _worker_order(settings, detector, recogniser), metrics)
+    detector, recogniser = open_models(settings)
+    inference = InferencePool(settings.inference, worker_order(settings, detector, recogniser), metrics)
     gate = GatePool(settings.gate, metrics)
     gate.start()
     try:
@@ -78,7 +78,8 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     return EmbedService(app, grpc, gate, inference, analyse)
 
 
-def _open_models(settings: EmbedSettings) -> tuple[PreparedModel, PreparedModel]:
+def open_models(settings: EmbedSettings) -> tuple[PreparedModel, PreparedModel]:
+    """Detector and recogniser of the settings, verified. Raises ConfigurationError."""
     manifest = load_manifest(settings.model.manifest_path)
     store = ModelStore(settings.model.cache_path)
     return (
@@ -87,7 +88,9 @@ def _open_models(settings: EmbedSettings) -> tuple[PreparedModel, PreparedModel]
     )
 
 
-def _worker_order(settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel) -> dict[str, Any]:
+def worker_order(settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel) -> dict[str, Any]:
+    """What an inference worker is told when it starts."""
+
     def described(model: PreparedModel) -> dict[str, Any]:
         return {"entry": model.entry.model_dump(mode="json"), "path": str(model.path), "sha256": model.sha256}
 

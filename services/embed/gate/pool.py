@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -105,7 +105,8 @@ class GatePool:
         _check_before_decoding(data, self._settings.max_bytes)
         slot, answer = self._decode(data, deadline_s)
         try:
-            yield DecodedLease(_checked(answer, self._settings.max_pixels), slot.arena, float(answer["ms"]))
+            image, gate_ms = checked_answer(answer, self._settings.max_pixels)
+            yield DecodedLease(image, slot.arena, gate_ms)
         finally:
             self._give_back(slot)
 
@@ -224,16 +225,20 @@ def _check_before_decoding(data: bytes, max_bytes: int) -> None:
         raise refusal("image_format_not_allowed", "The file is not a still image of an allowed format.")
 
 
-def _checked(answer: dict[str, Any], max_pixels: int) -> DecodedImage:
-    """The worker's answer, believed only as far as it keeps within the arena and the lists. Raises ImageRefused."""
+def checked_answer(answer: Mapping[str, Any], max_pixels: int) -> tuple[DecodedImage, float]:
+    """What the worker says, believed only as far as it keeps within the arena and the lists: the image and the time
+    in milliseconds. Raises ImageRefused.
+    """
     code = answer.get("refused")
     if code in _DETAIL:
         text = str(answer.get("text", ""))
         raise refusal(code, f"{_DETAIL[code]}: {text}." if text else f"{_DETAIL[code]}.")
     numbers = [answer.get(name) for name in ("width", "height", "orientation", "frames")]
-    if not all(type(number) is int for number in numbers) or answer.get("format") not in ALLOWED:
-        raise refusal("image_decoder_crashed", "The decoder gave an answer that makes no sense.")
-    width, height, orientation, frames = (int(number) for number in numbers if number is not None)
-    if min(width, height, frames) < 1 or width * height > max_pixels or not 1 <= orientation <= 8:
-        raise refusal("image_decoder_crashed", "The decoder gave an answer that makes no sense.")
-    return DecodedImage(str(answer["format"]), width, height, orientation, min(frames, 2**31))
+    milliseconds = answer.get("ms")
+    if all(type(number) is int for number in numbers) and isinstance(milliseconds, float):
+        width, height, orientation, frames = (int(number) for number in numbers if number is not None)
+        is_possible = min(width, height, frames) >= 1 and width * height <= max_pixels and 1 <= orientation <= 8
+        if is_possible and answer.get("format") in ALLOWED and code is None:
+            image = DecodedImage(str(answer["format"]), width, height, orientation, min(frames, 2**31))
+            return image, milliseconds
+    raise refusal("image_decoder_crashed", "The decoder gave an answer that makes no sense.")

@@ -119,7 +119,14 @@ class InferencePool:
 
     @property
     def waiting(self) -> int:
+        """Jobs that no worker has yet."""
         return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """Jobs that a worker has."""
+        with self._changed:
+            return sum(len(worker.outstanding) for worker in self._workers)
 
     def analyse(self, lease: DecodedLease, selection: Selection, face_index: int, deadline_s: float) -> Answer:
         """Faces of a decoded image. `deadline_s` is on the monotonic clock. Raises Overloaded, PlatformError."""

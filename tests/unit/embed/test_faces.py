@@ -104,7 +104,7 @@ def test_the_prepared_recogniser_answers_as_published(
 ) -> None:
     model = prepared_models["recogniser"]
     published = _published_session(model.path.parents[1] / "sources" / model.entry.file)
-    for path in some_faces:
+    for path in some_faces[::2]:
         pixels = _read(path)
         for face in detector.detect(pixels)[:1]:
             crop = Picture(pixels, 1).aligned(alignment(face.landmarks), SIDE)
@@ -119,7 +119,7 @@ def _published_session(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.ND
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=CPU)
     dangling = {item.name: np.zeros(item.shape, np.float32) for item in session.get_inputs() if item.name != "data"}
-    return lambda blob: session.run(None, {"data": blob, **dangling})[0][0]  # type: ignore[no-any-return]
+    return lambda blob: session.run(None, {"data": blob, **dangling})[0][0]
 
 
 def test_a_batch_gives_what_single_faces_give(recogniser: Recogniser) -> None:

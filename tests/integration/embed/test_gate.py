@@ -1,0 +1,249 @@
+"""The image gate on real processes: it decodes, refuses, and outlives whatever happens to its workers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from services.embed.gate.pool import DecodedLease, GatePool, checked_answer
+from services.embed.settings import GateSettings
+from services.shared.errors import IMAGE_REFUSALS, ImageRefused, Overloaded
+from services.shared.telemetry import Metrics
+from tests.support.waiting import wait_until
+
+IN_TIME_S = 20.0
+
+
+def _picture(name: str, size: tuple[int, int] = (64, 48), colour: str = "red", mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size, colour).save(stream, name)
+    return stream.getvalue()
+
+
+def _slow_picture() -> bytes:
+    """Some tenths of a second of decoding."""
+    stream = io.BytesIO()
+    Image.effect_noise((5000, 5000), 90).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _code(pool: GatePool, data: bytes) -> str:
+    with pytest.raises(ImageRefused) as caught, pool.decoded(data, monotonic() + IN_TIME_S):
+        pass
+    assert caught.value.advice
+    return caught.value.code
+
+
+def _first_pixel(lease: DecodedLease) -> list[int]:
+    return list(lease.arena.pixel_view()[:3])
+
+
+@contextmanager
+def _pool(metrics: Metrics, **settings: object) -> Iterator[GatePool]:
+    pool = GatePool(GateSettings.model_validate({"workers": 1, **settings}), metrics)
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def test_pixels_arrive_in_shared_memory(gate: GatePool) -> None:
+    for name in ("PNG", "BMP", "TIFF"):
+        with gate.decoded(_picture(name), monotonic() + IN_TIME_S) as lease:
+            assert (lease.image.format, *lease.image.upright_size) == (name, 64, 48)
+            assert _first_pixel(lease) == [0, 0, 255]
+
+
+def test_pixels_stay_while_the_worker_decodes_the_next_image(metrics: Metrics) -> None:
+    with _pool(metrics) as pool, pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as first:
+        with pool.decoded(_picture("PNG", colour="blue"), monotonic() + IN_TIME_S) as second:
+            assert _first_pixel(second) == [255, 0, 0]
+            with pytest.raises(Overloaded), pool.decoded(_picture("PNG"), monotonic() + 0.1):
+                pass
+        assert _first_pixel(first) == [0, 0, 255]
+
+
+def test_many_threads_each_get_their_own_picture(gate: GatePool) -> None:
+    def colour_of(index: int) -> bool:
+        shade = (index * 7) % 256
+        stream = io.BytesIO()
+        Image.new("RGB", (200, 100), (shade, 0, 255 - shade)).save(stream, "PNG")
+        with gate.decoded(stream.getvalue(), monotonic() + IN_TIME_S) as lease:
+            pixels = np.frombuffer(lease.arena.pixel_view(), np.uint8, 200 * 100 * 3).reshape(-1, 3)
+            return bool((pixels == [255 - shade, 0, shade]).all())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(colour_of, range(100)))
+
+
+def test_every_refusal_has_its_reason(metrics: Metrics) -> None:
+    with _pool(metrics, max_bytes=100_000, max_pixels=10_000) as pool:
+        assert _code(pool, b"") == "image_empty"
+        assert _code(pool, b"<svg/>") == "image_format_not_allowed"
+        assert _code(pool, _picture("JPEG")[:-20]) == "image_undecodable"
+        assert _code(pool, _picture("PNG", (101, 100))) == "image_too_many_pixels"
+        assert _code(pool, _picture("JPEG", (101, 100))) == "image_too_many_pixels"
+        assert _code(pool, _picture("BMP", (200, 200))) == "image_too_large"
+
+
+def test_a_picture_that_takes_too_long_ends_its_worker_alone(metrics: Metrics) -> None:
+    with _pool(metrics, cpu_s=0.1, wall_s=6) as pool:
+        before = pool.process_ids
+        assert _code(pool, _slow_picture()) == "image_decode_too_slow"
+        with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as lease:
+            assert _first_pixel(lease) == [0, 0, 255]
+        assert pool.process_ids != before
+    assert metrics.embed_worker_restarts_total.labels("gate")._value.get() == 1
+
+
+def test_a_worker_that_waits_for_ever_is_ended_by_the_clock(metrics: Metrics) -> None:
+    with _pool(metrics, wall_s=0.5) as pool:
+        os.kill(pool.process_ids[0], signal.SIGSTOP)
+        assert _code(pool, _picture("PNG")) == "image_decode_too_slow"
+        with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S):
+            pass
+
+
+def test_a_picture_that_needs_too_much_memory_is_refused(metrics: Metrics) -> None:
+    arena_bytes = 33 * 2**20 + 150_000_000
+    with _pool(metrics, memory_bytes=arena_bytes + 200 * 2**20) as pool:
+        before = pool.process_ids
+        assert _code(pool, _picture("PNG", (7000, 7000), mode="RGBA")) == "image_decode_too_much_memory"
+        assert pool.process_ids == before, "the worker lives on"
+
+
+def test_an_image_whose_worker_was_killed_is_tried_once_more(metrics: Metrics) -> None:
+    with _pool(metrics) as pool:
+        os.kill(pool.process_ids[0], signal.SIGKILL)
+        with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as lease:
+            assert _first_pixel(lease) == [0, 0, 255]
+
+
+def test_an_image_that_ends_two_workers_is_refused(metrics: Metrics) -> None:
+    """Stands for a decoder's crash: every worker is killed while it decodes."""
+    with _pool(metrics) as pool:
+        killed: list[int] = []
+
+        def kill_whoever_decodes() -> None:
+            while len(killed) < 2:
+                for pid in set(pool.process_ids) - set(killed):
+                    os.kill(pid, signal.SIGSEGV)
+                    killed.append(pid)
+
+        killer = Thread(target=kill_whoever_decodes)
+        killer.start()
+        assert _code(pool, _slow_picture()) == "image_decoder_crashed"
+        killer.join(IN_TIME_S)
+        wait_until(lambda: bool(set(pool.process_ids) - set(killed)), IN_TIME_S, "a new worker")
+
+
+def test_workers_are_replaced_after_so_many_images(metrics: Metrics) -> None:
+    with _pool(metrics, recycle_after_images=3) as pool:
+        seen = set()
+        for _ in range(10):
+            seen.update(pool.process_ids)
+            with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as lease:
+                assert _first_pixel(lease) == [0, 0, 255]
+        assert len(seen) >= 3
+        gone = [pid for pid in seen - set(pool.process_ids) if psutil.pid_exists(pid)]
+    assert gone == []
+
+
+def test_a_worker_has_no_secrets_no_files_and_no_connections(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metrics: Metrics
+) -> None:
+    monkeypatch.setenv("LIKENESS_SECRET_OF_THE_SERVICE", "hidden")
+    with (tmp_path / "open").open("w") as opened, _pool(metrics) as pool:
+        os.set_inheritable(opened.fileno(), True)
+        worker = psutil.Process(pool.process_ids[0])
+        assert "LIKENESS_SECRET_OF_THE_SERVICE" not in worker.environ()
+        assert "PATH" not in worker.environ()
+        targets = {str(path.readlink()) for path in Path(f"/proc/{worker.pid}/fd").iterdir()}
+        assert {target.split(":")[0].split(" ")[0] for target in targets} == {"/dev/null", "socket", "/memfd"}
+        limits = Path(f"/proc/{worker.pid}/limits").read_text()
+        for name in ("Max processes", "Max file size", "Max core file size"):
+            line = next(line for line in limits.splitlines() if line.startswith(name))
+            assert line.removeprefix(name).split()[:2] == ["0", "0"]
+        limit = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+        highest = max(int(path.name) for path in Path(f"/proc/{worker.pid}/fd").iterdir())
+        assert int(limit.split()[3]) <= highest + 1
+
+
+def test_closing_ends_every_process_and_every_caller(metrics: Metrics) -> None:
+    with _pool(metrics) as pool:
+        processes = pool.process_ids
+        os.kill(processes[0], signal.SIGSTOP)
+        with ThreadPoolExecutor(2) as threads:
+            callers = [threads.submit(_enter, pool) for _ in range(2)]
+            pool.close()
+            assert [type(caller.exception(IN_TIME_S)) for caller in callers] == [Overloaded, Overloaded]
+        assert not any(psutil.pid_exists(pid) for pid in processes)
+
+
+def _enter(pool: GatePool) -> None:
+    with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S):
+        pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 8000, "height": 8000},
+        {"width": 0},
+        {"width": True},
+        {"height": "64"},
+        {"orientation": 9},
+        {"frames": None},
+        {"format": "SVG"},
+        {"refused": "no_such_reason"},
+        {"ms": "fast"},
+    ],
+)
+def test_a_worker_is_not_believed_when_it_talks_nonsense(changes: dict[str, object]) -> None:
+    answer: dict[str, object] = {"format": "PNG", "width": 64, "height": 48, "orientation": 1, "frames": 1, "ms": 1.0}
+    assert checked_answer(answer, 50_000_000)[0].upright_size == (64, 48)
+    with pytest.raises(ImageRefused) as caught:
+        checked_answer({**answer, **changes}, 50_000_000)
+    assert caught.value.code == "image_decoder_crashed"
+
+
+def test_hostile_files_meet_their_expectation(gate: GatePool, hostile: Path) -> None:
+    """Every still of the development set: decoded or refused as its label says, in time, with workers left."""
+    with (hostile / "manifest.csv").open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if not row["kind"].startswith(("video", "strings"))]
+    random.Random(1).shuffle(rows)
+
+    def outcome(row: dict[str, str]) -> tuple[str, float]:
+        started = monotonic()
+        try:
+            with gate.decoded((hostile / row["path"]).read_bytes(), monotonic() + IN_TIME_S):
+                return "decode", monotonic() - started
+        except ImageRefused as refusal:
+            assert refusal.code in IMAGE_REFUSALS
+            return "reject", monotonic() - started
+
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(outcome, rows))
+    wrong = [
+        (row["path"], row["expected"], found)
+        for row, (found, _) in zip(rows, outcomes, strict=True)
+        if row["expected"] != "either" and row["expected"] != found
+    ]
+    assert wrong == []
+    assert max(seconds for _, seconds in outcomes) < 10
+    wait_until(lambda: len(gate.process_ids) == 2, IN_TIME_S, "both workers")
