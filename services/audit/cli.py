@@ -33,7 +33,9 @@ from services.shared.settings import DatabaseSettings
 
 audit_app = typer.Typer(no_args_is_help=True, help="Export and verify the audit log.")
 
+# Where `likeness up` keeps them in its data folder.
 STORE_IN_DATA = Path("audit/audit.sqlite")
+WITNESS_IN_DATA = Path("audit-witness")
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)
 
 
@@ -63,7 +65,12 @@ def verify_command(
         keys = [read_public_key(file.read_bytes()) for file in public_key or []]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise typer.BadParameter(f"a given checkpoint or key cannot be read: {error}") from error
-    source = path / STORE_IN_DATA if path.is_dir() else path
+    source = path
+    if path.is_dir():
+        source = path / STORE_IN_DATA
+        if witness is None and (path / WITNESS_IN_DATA).is_dir():
+            witness = path / WITNESS_IN_DATA
+            console.print(f"witness: {witness}", highlight=False, soft_wrap=True)
     try:
         with _progress(console, "verifying") as progress:
             report = verify(source, witness=witness, checkpoints=heads, public_keys=keys, progress=progress)
