@@ -45,5 +45,12 @@ def problem_response(error: LikenessError) -> ProblemResponse:
         headers["Retry-After"] = "2"
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    body = problem_body(error.code, error.http_status, error.detail, error.advice, error.context)
+    body = problem_body(error.code, error.http_status, error.detail, error.advice or _advice(error), error.context)
     return ProblemResponse(orjson.dumps(body), status_code=error.http_status, headers=headers)
+
+
+def _advice(error: LikenessError) -> str:
+    """For errors that bring none, so that no problem leaves its reader without a next step."""
+    if error.retriable:
+        return "Try again in a few seconds; if it persists, tell the operators."
+    return "Correct the request; /docs describes it." if error.caller_fault else "Tell the operators."

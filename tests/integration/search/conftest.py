@@ -8,7 +8,7 @@ import pytest
 
 from services.rpc.v1 import ingest_pb2
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_like, vector_of
-from tests.integration.search.process import SearchProcess
+from tests.integration.search.process import SearchProcess, SearchThread
 
 CUSTODY = [
     Reference("r-ann-1", "ANN", vector_of("ann")),
@@ -47,9 +47,9 @@ def peers() -> Iterator[Peers]:
 
 
 @pytest.fixture
-def search(peers: Peers, tmp_path: Path) -> Iterator[SearchProcess]:
-    with SearchProcess(tmp_path, peers) as process:
-        yield process
+def search(peers: Peers, tmp_path: Path) -> Iterator[SearchThread]:
+    with SearchThread(tmp_path, peers) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -91,8 +91,8 @@ class FakeEmbed(embed_pb2_grpc.EmbedServicer):
     def __init__(self) -> None:
         self.model_id = MODEL_ID
         self.error: LikenessError | None = None
-        # Called before each answer; blocks or kills as the test wants.
-        self.before: Callable[[], None] = lambda: None
+        # Called with the image before each answer; blocks as long as the test wants.
+        self.before: Callable[[bytes], object] = lambda _image: None
         self.calls = 0
         self.cancelled = Event()
 
@@ -103,7 +103,7 @@ class FakeEmbed(embed_pb2_grpc.EmbedServicer):
         # A callback on termination also runs after a normal end; only a call still active then was cancelled.
         answered = Event()
         context.add_callback(lambda: None if answered.is_set() else self.cancelled.set())
-        self.before()
+        self.before(request.image)
         answered.set()
         if self.error is not None:
             raise self.error
@@ -196,8 +196,8 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
         self.entries: list[audit_pb2.AuditEntry] = []
         self.is_down = False
         # Called with the entry before and after it is kept.
-        self.before: Callable[[audit_pb2.AuditEntry], None] = lambda _entry: None
-        self.after: Callable[[audit_pb2.AuditEntry], None] = lambda _entry: None
+        self.before: Callable[[audit_pb2.AuditEntry], object] = lambda _entry: None
+        self.after: Callable[[audit_pb2.AuditEntry], object] = lambda _entry: None
         self._by_id: dict[str, audit_pb2.AuditEntry] = {}
         self._lock = Lock()
 

@@ -1,4 +1,4 @@
-"""A real search process beside fake peers, and an operator who calls it."""
+"""A real search service beside fake peers, and an operator who calls it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, Self
 
 import httpx
+import uvicorn
+from prometheus_client import CollectorRegistry
 
 from services.rpc.clients import GalleryClient, open_channel
+from services.search.bootstrap import build
+from services.search.settings import SearchSettings
+from services.shared.telemetry import Metrics
 from tests.integration.search.peers import Peers
 from tests.support.waiting import wait_until
 from tests.unit.shared.issuer import Issuer
@@ -39,17 +45,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-class SearchProcess:
-    """`python -m services.search` on data of its own. Use it as a context manager, which kills it at the end."""
+class RunningSearch:
+    """What a test does with a search service, however it runs. A context manager that starts and ends it."""
 
     def __init__(self, root: Path, peers: Peers, **settings: str) -> None:
         self.root = root
         self.issuer = Issuer(root)
         self.http_port, self.grpc_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        prefix = "LIKENESS_SEARCH__"
-        own = {
+        self._settings = {
             "HTTP_PORT": str(self.http_port),
             "GRPC_PORT": str(self.grpc_port),
             "DATABASE__URL": f"sqlite:///{root / 'search.sqlite'}",
@@ -58,51 +62,37 @@ class SearchProcess:
             **{f"PEERS__{name.upper()}": f"127.0.0.1:{port}" for name, port in peers.ports.items()},
             **settings,
         }
-        self._environment = {**os.environ, **{prefix + name: value for name, value in own.items()}}
 
-    def __enter__(self) -> SearchProcess:
+    def __enter__(self) -> Self:
         self.start()
         self.wait_ready()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._process is not None:
-            self.kill()
+        self.end()
 
     def start(self) -> None:
-        with (self.root / "search.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.search"], env=self._environment, stdout=log, stderr=log
-            )
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """However, and also when it has ended already."""
+        raise NotImplementedError
+
+    def trouble(self) -> str:
+        """What it says when it does not become ready."""
+        return ""
 
     def wait_ready(self) -> None:
-        wait_until(self._is_ready, READY_S, lambda: f"search to be ready: {self.log()}", interval_s=0.02)
+        wait_until(lambda: self._answers("/readyz"), READY_S, lambda: f"search to be ready: {self.trouble()}", 0.02)
 
-    def _is_ready(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+    def wait_alive(self) -> None:
+        wait_until(lambda: self._answers("/healthz"), READY_S, lambda: f"search to answer: {self.trouble()}", 0.02)
+
+    def _answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx.get(self.url + path, timeout=2).status_code == 200
         except httpx.TransportError:
             return False
-
-    def kill(self) -> None:
-        """As `kill -9` does."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> int:
-        """As an operator does; the exit status."""
-        return self._end(signal.SIGTERM)
-
-    def _end(self, number: int) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        status = self._process.wait(timeout=30)
-        self._process = None
-        return status
-
-    def log(self) -> str:
-        return (self.root / "search.log").read_text("utf-8", "replace")[-4000:]
 
     def gallery(self) -> GalleryClient:
         return GalleryClient(open_channel(f"127.0.0.1:{self.grpc_port}"))
@@ -116,6 +106,65 @@ class SearchProcess:
             if line.startswith(name + " "):
                 return float(line.split()[-1])
         return 0.0
+
+
+class SearchProcess(RunningSearch):
+    """`python -m services.search`, as in operation; can be killed and started again on its data."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {**os.environ, **{f"LIKENESS_SEARCH__{name}": value for name, value in self._settings.items()}}
+        with (self.root / "search.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.search"], env=environment, stdout=log, stderr=log
+            )
+
+    def end(self) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As an operator does; the exit status."""
+        return self._signal(signal.SIGTERM)
+
+    def trouble(self) -> str:
+        return (self.root / "search.log").read_text("utf-8", "replace")[-4000:]
+
+    def _signal(self, number: int) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(timeout=30)
+        self._process = None
+        return status
+
+
+class SearchThread(RunningSearch):
+    """The same service on real sockets in a thread of the test: starts in a blink, cannot be killed."""
+
+    def start(self) -> None:
+        nested: dict[str, Any] = {}
+        for name, value in self._settings.items():
+            *groups, last = name.lower().split("__")
+            place = nested
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[last] = value
+        self._service = build(SearchSettings(**nested), Metrics(CollectorRegistry()))
+        config = uvicorn.Config(self._service.app, port=self.http_port, log_level="critical", access_log=False)
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(target=self._server.run, name="search-http", daemon=True)
+        self._service.start()
+        self._thread.start()
+
+    def end(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        self._service.stop()
 
 
 class Operator:

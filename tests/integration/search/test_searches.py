@@ -16,11 +16,11 @@ from services.rpc.v1 import audit_pb2
 from services.search.api_models import SearchAnswer
 from services.shared.adapters.folder_image_store import FolderImageStore
 from tests.integration.search.peers import Peers
-from tests.integration.search.process import FORM, SearchProcess, problem
+from tests.integration.search.process import FORM, SearchProcess, SearchThread, problem
 from tests.support.waiting import wait_until
 
 
-def test_a_probe_is_searched(search: SearchProcess, peers: Peers) -> None:
+def test_a_probe_is_searched(search: SearchThread, peers: Peers) -> None:
     operator = search.operator()
     image = b"face:ann"
     answer = operator.answer(image)
@@ -75,7 +75,7 @@ def test_the_unsearchable_are_counted_in_the_background(shared_search: SearchPro
     assert any("12 were not" in said for said in answer["statements"])
 
 
-def test_a_search_is_seen_again_byte_for_byte_by_its_force_alone(search: SearchProcess, peers: Peers) -> None:
+def test_a_search_is_seen_again_byte_for_byte_by_its_force_alone(search: SearchThread, peers: Peers) -> None:
     made = search.operator().search(b"face:ann")
     search_id = made.json()["search_id"]
     for _ in range(2):
@@ -113,15 +113,6 @@ def test_what_is_not_there_and_what_is_not_yours_take_the_same_time(shared_searc
             assert stranger.see(wanted).status_code == 404
             taken.append((time.perf_counter() - started) * 1000)
     assert abs(median(times[search_id]) - median(times[absent])) < 10
-
-
-def test_the_answer_restates_after_a_restart(peers: Peers, tmp_path: Path) -> None:
-    with SearchProcess(tmp_path, peers) as search:
-        made = search.operator().search(b"face:ann")
-        assert search.stop() == 0
-        search.start()
-        search.wait_ready()
-        assert search.operator().see(made.json()["search_id"]).content == made.content
 
 
 def test_only_signatories_in_force_are_searched(shared_search: SearchProcess) -> None:
@@ -165,7 +156,7 @@ def test_a_threshold_with_evidence_goes_before_the_default(peers: Peers, tmp_pat
         '{"format": 1, "operating_points": [{"model_id": "yunet+sface-test+p1", "watchlist": "custody", '
         '"threshold": 0.6, "version": "custody-2026-11", "evidence": {"reference": "evaluation-7", "fpir": 0.01}}]}'
     )
-    with SearchProcess(tmp_path, peers, OPERATING_POINTS_PATH=str(path)) as search:
+    with SearchThread(tmp_path, peers, OPERATING_POINTS_PATH=str(path)) as search:
         answer = search.operator().answer(b"face:ann", mode="identification", watchlists=["custody", "op_liberal"])
         assert [c["subject_id"] for c in answer["candidates"]] == ["ANN", "TRAVELLER"]
         threshold = answer["threshold"]
