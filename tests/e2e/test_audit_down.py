@@ -1,0 +1,61 @@
+"""Without the audit log nothing is done and nothing is disclosed: both APIs say so within three seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.casework import enrol, post_enrolment, post_search
+from tests.support.faces import DevelopmentFaces
+from tests.support.platform import Platform
+from tests.support.waiting import wait_until
+
+LIMIT_S = 3.0
+BACK_LIMIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def own_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with Platform(tmp_path_factory.mktemp("audit-down")) as running:
+        yield running
+
+
+def _timed(answer: httpx.Response, begun: float) -> tuple[int, str, float]:
+    return answer.status_code, answer.json()["code"], time.monotonic() - begun
+
+
+def test_search_and_enrolment_are_refused_while_audit_is_down_and_work_after(
+    own_platform: Platform, faces: DevelopmentFaces
+) -> None:
+    reference, probe = faces.mated_pairs()[0]
+    enrol(own_platform, reference.path, "S-1")
+    image = probe.path.read_bytes()
+    with (
+        own_platform.client("search", "operator") as operator,
+        own_platform.client("ingest", "custodian") as custodian,
+    ):
+        earlier = post_search(operator, image).json()["search_id"]
+        own_platform.kill("audit")
+        begun = time.monotonic()
+        code, problem, elapsed_s = _timed(post_search(operator, image), begun)
+        assert (code, problem) == (503, "audit_unavailable")
+        assert elapsed_s < LIMIT_S
+        begun = time.monotonic()
+        code, problem, elapsed_s = _timed(post_enrolment(custodian, image, "S-2"), begun)
+        assert (code, problem) == (503, "audit_unavailable")
+        assert elapsed_s < LIMIT_S
+        begun = time.monotonic()
+        code, problem, elapsed_s = _timed(operator.get(f"/v1/searches/{earlier}"), begun)
+        assert (code, problem) == (503, "audit_unavailable")
+        assert elapsed_s < LIMIT_S
+        own_platform.restart("audit")
+        # "Try again in a few seconds": the services reconnect by themselves.
+        wait_until(lambda: post_search(operator, image).status_code == 200, BACK_LIMIT_S, "searches to work again")
+        again = post_search(operator, image)
+        assert again.json()["candidates"][0]["subject_id"] == "S-1"
+        assert "S-2" not in {candidate["subject_id"] for candidate in again.json()["candidates"]}
+        listed = custodian.get("/v1/enrolments").json()["enrolments"]
+        assert [entry["subject_id"] for entry in listed] == ["S-1"]
