@@ -196,10 +196,12 @@ class SyntheticLedger(Protocol):
         ...
 
     def insert(self, batch: SyntheticBatch) -> Sequence[int]:
-        """Insert as accepted with the verdict ENROL; returns the versions given, in order."""
+        """Insert as accepted with the verdict ENROL; returns the versions given, consecutive and in order."""
         ...
 
-    def mark_enrolled(self, enrolment_ids: Sequence[str], settled_at_ms: int) -> None: ...
+    def mark_enrolled(self, watchlist_id: str, versions: Sequence[int], settled_at_ms: int) -> None:
+        """Settle what `insert` gave these versions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

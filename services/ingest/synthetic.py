@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ def synthetic_vectors(seed: int, block: int, dimension: int) -> npt.NDArray[np.f
     return rotated
 
 
+@lru_cache(maxsize=1)
 def _rotation(seed: int, dimension: int) -> npt.NDArray[np.float32]:
     """So that no axis is special."""
     square = np.random.default_rng((seed, dimension)).standard_normal((dimension, dimension))
@@ -111,7 +113,9 @@ class FillSynthetic:
                 advice="For a demonstration or a measurement, set LIKENESS_INGEST__ALLOW_SYNTHETIC=true.",
             )
         if command.watchlist_id not in self._watchlists.current():
-            raise InvalidRequest(f"There is no watchlist {command.watchlist_id!r}.", code="unknown_watchlist")
+            raise InvalidRequest(
+                f"There is no watchlist {command.watchlist_id!r}.", advice="Give one of the configured watchlists."
+            )
         if not command.owner or command.until_count > _MAX_REFERENCES:
             raise InvalidRequest(f"An owner and a count of at most {_MAX_REFERENCES} are needed.")
 
@@ -166,4 +170,4 @@ class FillSynthetic:
                 expires_at=[0] * count,
             )
         )
-        self._ledger.mark_enrolled(batch.enrolment_ids, self._now_ms())
+        self._ledger.mark_enrolled(batch.watchlist_id, versions, self._now_ms())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -27,7 +27,10 @@ from services.shared.errors import (
     AuditUnavailable,
     Conflict,
     DependencyUnavailable,
+    Forbidden,
+    InvalidRequest,
     LikenessError,
+    NotFound,
     Overloaded,
     PayloadTooLarge,
     error_from_code,
@@ -59,6 +62,14 @@ def _translated(peer: str) -> Iterator[None]:
         raise _likeness_error(error, peer) from error
 
 
+_KINDS: Mapping[grpc.StatusCode, type[LikenessError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.PERMISSION_DENIED: Forbidden,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: Conflict,
+}
+
+
 def _likeness_error(error: grpc.RpcError, peer: str) -> LikenessError:
     # The stubs type one pair where the library gives a tuple of pairs.
     metadata = dict(cast("tuple[tuple[str, bytes], ...]", error.trailing_metadata() or ()))
@@ -68,9 +79,10 @@ def _likeness_error(error: grpc.RpcError, peer: str) -> LikenessError:
         known = error_from_code(problem.code, problem.detail, problem.advice, context)
         if known is not None:
             return known
-        if error.code() is grpc.StatusCode.ALREADY_EXISTS:
-            # A conflict under a code of its own, such as `audit_entry_conflict`.
-            return Conflict(problem.detail, advice=problem.advice, code=problem.code, context=context)
+        # A code of its own, such as `audit_entry_conflict`, on an error whose kind the status tells.
+        kind = _KINDS.get(error.code())
+        if kind is not None:
+            return kind(problem.detail, advice=problem.advice, code=problem.code, context=context)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         if "message larger" in str(error.details()):
             return PayloadTooLarge("The image is over the size limit.", advice="Send at most 32 MiB.")

@@ -15,11 +15,12 @@ from services.shared.settings import DatabaseSettings
 def create_engine(settings: DatabaseSettings) -> sa.Engine:
     """An engine with durable commits: PostgreSQL as it is; SQLite in WAL mode, synchronous=FULL, foreign keys on."""
     url = sa.make_url(settings.url)
+    # Parameters are templates and personal data: they stay out of errors, and so out of logs.
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_size=settings.pool_size, pool_pre_ping=True)
+        return sa.create_engine(url, pool_size=settings.pool_size, pool_pre_ping=True, hide_parameters=True)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
+    engine = sa.create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:

@@ -147,7 +147,7 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
         if self.error is not None:
             raise self.error
         put = 0
-        size = request.dimension * 4
+        size, vectors = request.dimension * 4, request.vectors  # a field of bytes is copied whenever it is read
         with self._lock:
             self.put_calls += 1
             for place, reference_id in enumerate(request.reference_ids):
@@ -155,7 +155,7 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
                 held = max(self.references.get(reference_id, (0, "", ""))[0], self.withdrawn.get(reference_id, 0))
                 if version > held:
                     self.references[reference_id] = (version, request.watchlist_id, request.subject_ids[place])
-                    self.vectors[reference_id] = request.vectors[place * size : (place + 1) * size]
+                    self.vectors[reference_id] = vectors[place * size : (place + 1) * size]
                     put += 1
         self.after()
         return search_pb2.PutReferencesResponse(put=put, unchanged=len(request.reference_ids) - put)
