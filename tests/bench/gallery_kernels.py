@@ -108,8 +108,7 @@ def likeness(vectors: Matrix, threads: int = 1) -> Kernel:
     scan = ExactScan(vectors.shape[1], threads)
 
     def search(probe: Matrix) -> Rows:
-        found = scan.best(views, probe, LIMIT)
-        return np.array([int(one.part.chunk.columns.reference_ids[one.row]) for one in found], np.int64)
+        return np.array([int(hit.reference.reference_id) for hit in scan.best(views, probe, LIMIT)], np.int64)
 
     return search
 
@@ -195,15 +194,17 @@ def available(contenders: Sequence[Contender]) -> list[Contender]:
     return [one for one in contenders if find_spec(one.needs) is not None]
 
 
-def recall(kernel: Kernel, vectors: Matrix, probes: Matrix) -> float:
-    """Of the 50 best by float64, the share found."""
-    found = 0
-    for probe in probes:
-        truth = np.empty(len(vectors))
-        for start in range(0, len(vectors), BLOCK_ROWS):
-            truth[start : start + BLOCK_ROWS] = vectors[start : start + BLOCK_ROWS].astype(np.float64) @ probe
-        found += len(set(best(truth.astype(np.float64), LIMIT).tolist()) & set(kernel(probe).tolist()))
-    return found / (len(probes) * LIMIT)
+def truths(vectors: Matrix, probes: Matrix) -> list[set[int]]:
+    """The 50 best of each probe by float64."""
+    starts = range(0, len(vectors), BLOCK_ROWS)
+    wide = probes.astype(np.float64).T
+    scores = np.concatenate([vectors[start : start + BLOCK_ROWS].astype(np.float64) @ wide for start in starts])
+    return [set(best(scores[:, number], LIMIT).tolist()) for number in range(len(probes))]
+
+
+def recall(kernel: Kernel, probes: Matrix, truth: Sequence[set[int]]) -> float:
+    found = [len(rows & set(kernel(probe).tolist())) for probe, rows in zip(probes, truth, strict=True)]
+    return sum(found) / (len(truth) * LIMIT)
 
 
 def concurrently(kernel: Callable[[Matrix], object], probes: Matrix, callers: int, searches: int) -> dict[str, float]:
@@ -234,7 +235,7 @@ def read_floor(vectors: Matrix) -> Callable[[], object]:
     return vectors.reshape(-1).view(np.int64).max
 
 
-def measured(one: Contender, vectors: Matrix, probes: Matrix, rounds: int) -> dict[str, Any]:
+def measured(one: Contender, vectors: Matrix, probes: Matrix, truth: Sequence[set[int]], rounds: int) -> dict[str, Any]:
     """One kernel in turn with the read floor, so that only one is in memory."""
     kernel, turn = one.make(vectors), iter(range(10**9))
     samples = side_by_side(
@@ -246,7 +247,7 @@ def measured(one: Contender, vectors: Matrix, probes: Matrix, rounds: int) -> di
         "floor_p50_ms": round(floor.p50, 3),
         "times_the_floor": round(taken.p50 / floor.p50, 2),
         "fastest_times_the_floor": round(taken.percentile(5) / floor.percentile(5), 2),
-        "recall": recall(kernel, vectors, probes[:3]),
+        "recall": recall(kernel, probes[: len(truth)], truth),
         "eight_callers": concurrently(kernel, probes, 8, max(5, rounds // 8)),
     }
 
@@ -254,8 +255,9 @@ def measured(one: Contender, vectors: Matrix, probes: Matrix, rounds: int) -> di
 def measure(size: int, rounds: int) -> dict[str, Any]:
     vectors, probes = synthetic_gallery(size), synthetic_gallery(64, seed=2)
     figures: dict[str, Any] = {}
+    truth = truths(vectors, probes[:5])
     for one in available(CONTENDERS):
-        line = figures[one.name] = measured(one, vectors, probes, rounds)
+        line = figures[one.name] = measured(one, vectors, probes, truth, rounds)
         print(
             f"{size:>9,}  {one.name:32s} p50 {line['p50_ms']:8.3f} ms  p99 {line['p99_ms']:8.3f}  "
             f"{line['times_the_floor']:5.2f} ({line['fastest_times_the_floor']:5.2f}) x floor  "

@@ -15,7 +15,7 @@ from services.search.gallery.chunk import CHUNK_ROWS
 from services.search.gallery.columns import Columns, RowIndex, text_column
 from services.search.gallery.directory import WITHDRAWN, Directory
 from services.search.gallery.scan import ROWS_A_THREAD, ExactScan
-from services.search.ports import GalleryAnswer, GalleryHit, PutOutcome, ReferenceRecord, SearchScope
+from services.search.ports import GalleryAnswer, PutOutcome, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
 from services.shared.errors import ConfigurationError, GalleryIncomplete, ModelMismatch
 
@@ -115,8 +115,7 @@ class ExactGalleryStore:
             raise ValueError(f"limit must be at least 1, not {limit}")
         _require_unit_rows(np.atleast_2d(probe), 1, self._dimension)
         views = [published[key] for key in _permitted(scopes) if key in published]
-        found = scan.best(views, np.ascontiguousarray(probe, np.float32), limit)
-        hits = [GalleryHit(one.part.view.record(one.part.chunk, one.row), one.score) for one in found]
+        hits = scan.best(views, np.ascontiguousarray(probe, np.float32), limit)
         return GalleryAnswer(hits=hits, compared=sum(view.count for view in views))
 
     def counts(self) -> Mapping[BlockKey, int]:

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from services.search.gallery.block import BlockView
 from services.search.gallery.chunk import ChunkView
-from services.search.gallery.codes import LABEL_ROW_BITS, CodeScanner, CodeScores, ProbeCode, float_scores
+from services.search.gallery.codes import LABEL_ROW_BITS, CodeScanner, CodeScores, ProbeCode, float_scores, usual_error
 from services.search.gallery.slots import Slots
+from services.search.ports import GalleryHit
 from services.shared.biometric import Vector
 
 # Waking a second thread costs some 0.1 ms, as much as 15,000 rows take; with fewer rows than these it gains nothing.
@@ -36,15 +37,6 @@ class Part:
 
     view: BlockView
     chunk: ChunkView
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """One row of the answer."""
-
-    score: float
-    part: Part
-    row: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,17 +70,21 @@ class ExactScan:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gallery-scan")
         self._handing_over = threading.Lock()
         self._is_closed = False
+        # The scores of random unit vectors of d values spread by 1/sqrt(d), and four times that away from 0, where the
+        # best of a million are, an error of e lets e^(4 e sqrt(d)) times as many rows come into question.
+        self._spare = float(np.exp(4 * 1.5 * usual_error(dimension) * np.sqrt(dimension)))
         # Float32 sums of d products are off by less than d * 2^-23; the rest is for unit vectors that are not quite.
         self._slack = (dimension + 64) * 2.0**-22
 
-    def best(self, views: Sequence[BlockView], probe: Vector, limit: int) -> list[Found]:
+    def best(self, views: Sequence[BlockView], probe: Vector, limit: int) -> list[GalleryHit]:
         """The `limit` best rows by float64 dot product, ties by reference_id. `probe`: contiguous float32."""
         parts = [Part(view, chunk) for view in views for chunk in view.chunks]
         rows = sum(view.count for view in views)
         if not rows:
             return []
         with self._slots.taken(at_most=rows // self._rows_a_thread) as threads:
-            return _ranked(parts, self._proven(parts, probe, limit, rows, threads), limit)
+            scored = self._proven(parts, probe, limit, rows, threads)
+        return _ranked(parts, scored, limit)
 
     def close(self) -> None:
         """End the pool; a search that still runs goes on in its own thread."""
@@ -98,7 +94,7 @@ class ExactScan:
 
     def _proven(self, parts: Sequence[Part], probe: Vector, limit: int, rows: int, threads: int) -> _Scored:
         """Exact scores of rows among which the answer is."""
-        keep = min(3 * limit + 64, rows)
+        keep = min(int(limit * self._spare) + 32, rows)
         code = ProbeCode.of(probe)
         found = self._scan_codes(parts, code, keep, threads)
         scored = _score(parts, _with_odd_rows(parts, found.labels), probe)
@@ -178,10 +174,12 @@ def _score(parts: Sequence[Part], labels: Labels, probe: Vector) -> _Scored:
     return _Scored(labels, scores.clip(-1.0, 1.0))
 
 
-def _ranked(parts: Sequence[Part], scored: _Scored, limit: int) -> list[Found]:
+def _ranked(parts: Sequence[Part], scored: _Scored, limit: int) -> list[GalleryHit]:
     reaching = np.flatnonzero(scored.scores >= scored.bar(limit))
     labels = scored.labels[reaching]
     places = list(zip((labels >> LABEL_ROW_BITS).tolist(), (labels & _ROW_MASK).tolist(), strict=True))
     ids = [parts[number].chunk.columns.reference_ids.item(row) for number, row in places]
     ranked = sorted(zip((-scored.scores[reaching]).tolist(), ids, places, strict=True))[:limit]
-    return [Found(-score, parts[number], row) for score, _, (number, row) in ranked]
+    return [
+        GalleryHit(parts[number].view.record(parts[number].chunk, row), -score) for score, _, (number, row) in ranked
+    ]
