@@ -15,7 +15,7 @@ from services.audit.merkle import Hashes, Node, node_of_stored, sequences_of
 from services.audit.ports import EntryFilter, LogWriting, NewEntry, PublishedKey
 from services.audit.verification import Checkpoint
 from services.shared.database import create_engine, migrate
-from services.shared.errors import AuditUnavailable, IntegrityError
+from services.shared.errors import AuditUnavailable, ConfigurationError, IntegrityError
 from services.shared.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -61,6 +61,7 @@ _heartbeat = sa.Table("heartbeat", _metadata, sa.Column("id", sa.Integer), sa.Co
 
 _SIZE = sa.select(sa.func.coalesce(sa.func.max(_entry.c.sequence) + 1, 0))
 _STORED = sa.select(_entry.c.sequence, _entry.c.canonical, _entry.c.hashes)
+_BY_ID = _STORED.add_columns(_entry.c.entry_id).where(_entry.c.entry_id.in_(sa.bindparam("entry_ids", expanding=True)))
 
 
 class SqlLogStore:
@@ -68,7 +69,13 @@ class SqlLogStore:
 
     def __init__(self, settings: DatabaseSettings, write_timeout_s: float) -> None:
         self._timeout_ms = int(write_timeout_s * 1000)
-        self.engine = create_engine(settings)
+        try:
+            self.engine = create_engine(settings)
+        except (OSError, ImportError, sa.exc.ArgumentError) as error:
+            raise ConfigurationError(
+                f"the audit store cannot be used: {error}",
+                advice="Correct LIKENESS_AUDIT__DATABASE__URL; PostgreSQL needs the extra `postgres`.",
+            ) from error
         self._is_sqlite = self.engine.dialect.name == "sqlite"
         self._path = Path(self.engine.url.database) if self._is_sqlite and self.engine.url.database else None
         self._file: tuple[int, int] | None = None
@@ -210,8 +217,8 @@ class _SqlLogWriting:
         return int(self._connection.scalar(_SIZE) or 0)
 
     def find(self, entry_ids: Sequence[str]) -> dict[str, StoredEntry]:
-        query = _STORED.add_columns(_entry.c.entry_id).where(_entry.c.entry_id.in_(entry_ids))
-        return {row[3]: _stored(row) for row in self._connection.execute(query)}
+        rows = self._connection.execute(_BY_ID, {"entry_ids": list(entry_ids)})
+        return {row.entry_id: _stored(row) for row in rows}
 
     def node_hashes(self, nodes: Iterable[Node]) -> Hashes:
         return _node_hashes(self._connection, nodes)

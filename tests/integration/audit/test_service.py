@@ -80,6 +80,7 @@ def test_health_is_that_of_the_log(audit: AuditProcess) -> None:
     stub = health_pb2_grpc.HealthStub(open_channel(audit.address))
     answer = stub.Check(health_pb2.HealthCheckRequest(service="likeness.v1.Audit"), timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert "/v1/audit/entries/{sequence}" in audit.get("/openapi.json").json()["paths"]
     metrics = audit.get("/metrics").text
     assert "likeness_audit_append_seconds_bucket" in metrics
     assert 'likeness_audit_entries_total{operation="consultation",phase="done"}' in metrics

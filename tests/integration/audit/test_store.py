@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.audit.adapters.sql_log_store import SqlLogStore
-from services.shared.errors import AuditUnavailable
+from services.shared.errors import AuditUnavailable, ConfigurationError
 from services.shared.ids import new_id
 from tests.integration.audit.store_contract import NOW, LogStoreContract, OpenStore, store_of
 from tests.unit.audit.builders import local_log, statement
@@ -74,3 +74,9 @@ class TestPostgresql(LogStoreContract):
         opened.append(store_of("postgresql+psycopg://nobody:none@127.0.0.1:1/none?connect_timeout=1"))
         with pytest.raises(AuditUnavailable):
             opened[0].open(new_id(), NOW)
+
+
+@pytest.mark.parametrize("url", ["no url", "nothing://x", "sqlite:////proc/nowhere/audit.sqlite"])
+def test_a_wrong_url_is_told_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="audit store cannot be used"):
+        store_of(url)
