@@ -1,6 +1,6 @@
 """The ways to scan a gallery that were weighed against each other, side by side.
 
-    python -m tests.bench.gallery_kernels [--sizes 10000 107500 1000000] [--rounds 200] [--out figures.json]
+    python -m tests.bench.gallery_kernels [--sizes 10000 107500 1000000] [--rounds 200] [--only faiss likeness]
 
 Every kernel answers the same probes with the 50 best of the same random unit vectors of 128 values, in turn with a
 plain reading of all vectors, so that a busy machine slows both. simsimd, numkong and usearch are no dependencies: they
@@ -190,8 +190,9 @@ CONTENDERS = [
 ]
 
 
-def available(contenders: Sequence[Contender]) -> list[Contender]:
-    return [one for one in contenders if find_spec(one.needs) is not None]
+def available(named: Sequence[str]) -> list[Contender]:
+    """Those whose name begins with one of these, and that are installed."""
+    return [one for one in CONTENDERS if one.name.startswith(tuple(named)) and find_spec(one.needs) is not None]
 
 
 def truths(vectors: Matrix, probes: Matrix) -> list[set[int]]:
@@ -252,11 +253,11 @@ def measured(one: Contender, vectors: Matrix, probes: Matrix, truth: Sequence[se
     }
 
 
-def measure(size: int, rounds: int) -> dict[str, Any]:
+def measure(size: int, rounds: int, named: Sequence[str] = ("",)) -> dict[str, Any]:
     vectors, probes = synthetic_gallery(size), synthetic_gallery(64, seed=2)
     figures: dict[str, Any] = {}
     truth = truths(vectors, probes[:5])
-    for one in available(CONTENDERS):
+    for one in available(named):
         line = figures[one.name] = measured(one, vectors, probes, truth, rounds)
         print(
             f"{size:>9,}  {one.name:32s} p50 {line['p50_ms']:8.3f} ms  p99 {line['p99_ms']:8.3f}  "
@@ -272,10 +273,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 107_500, 1_000_000])
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="kernels whose names begin like this")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args(arguments)
     figures = {
-        str(size): measure(size, chosen.rounds if size < 500_000 else chosen.rounds // 4) for size in chosen.sizes
+        str(size): measure(size, chosen.rounds if size < 500_000 else chosen.rounds // 4, chosen.only)
+        for size in chosen.sizes
     }
     if chosen.out:
         chosen.out.write_text(json.dumps(figures, indent=1))
