@@ -46,6 +46,9 @@ PARTS = {
     "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
     "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
     "identify": Part("services.search.cli", "register", "Search one probe and print the ranked candidates."),
+    "evaluate": Part(
+        "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."
+    ),
     "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }
