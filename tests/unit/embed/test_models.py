@@ -72,6 +72,60 @@ def test_prelu_is_the_same_function_for_slopes_outside_zero_to_one(network: byte
     np.testing.assert_allclose(out, np.where(batch > 0, batch, slopes * batch), rtol=1e-6, atol=1e-6)
 
 
+def _mobile_network(rng: np.random.Generator) -> bytes:
+    """The pattern of SFace in small: convolution, normalisation, PReLU, depthwise, and so on to a matrix product."""
+
+    def noise(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    constants = {"w1": noise(4, 3, 3, 3), "w2": noise(4, 1, 3, 3), "b2": noise(4), "w3": noise(6, 4, 1, 1)}
+    constants |= {"wg": noise(5, 6 * 36), "bg": noise(5)}
+    nodes = []
+
+    def normalise(value: str, channels: int) -> str:
+        names = [f"{value}_{part}" for part in ("gain", "offset", "mean", "variance")]
+        constants.update({name: noise(channels) for name in names[:3]})
+        constants[names[3]] = rng.uniform(0.5, 2, channels).astype(np.float32)
+        nodes.append(helper.make_node("BatchNormalization", [value, *names], [f"{value}_n"], epsilon=1e-3))
+        return f"{value}_n"
+
+    def bend(value: str, channels: int) -> str:
+        constants[f"{value}_slope"] = rng.uniform(-1, 3, (channels, 1, 1)).astype(np.float32)
+        nodes.append(helper.make_node("PRelu", [value, f"{value}_slope"], [f"{value}_p"]))
+        return f"{value}_p"
+
+    nodes.append(helper.make_node("Conv", ["data", "w1"], ["c1"], pads=[1] * 4))
+    value = bend(normalise("c1", 4), 4)
+    nodes.append(helper.make_node("Conv", [value, "w2", "b2"], ["c2"], group=4, pads=[1] * 4))
+    value = bend(normalise("c2", 4), 4)
+    nodes.append(helper.make_node("Conv", [value, "w3"], ["c3"]))
+    value = bend(normalise("c3", 6), 6)
+    nodes.append(helper.make_node("Flatten", [value], ["flat"]))
+    nodes.append(helper.make_node("Gemm", ["flat", "wg", "bg"], ["g"], transB=1))
+    out = normalise("g", 5)
+    graph = helper.make_graph(
+        nodes,
+        "mobile",
+        [helper.make_tensor_value_info("data", TensorProto.FLOAT, [1, 3, 6, 6])],
+        [helper.make_tensor_value_info(out, TensorProto.FLOAT, [1, 5])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+
+
+def test_passes_leave_the_function_of_a_network_as_it_is() -> None:
+    rng = np.random.default_rng(6)
+    network = _mobile_network(rng)
+    prepared = prepare(network, "recogniser")
+    kinds = {node.op_type for node in onnx.load_model_from_string(prepared).graph.node}
+    assert kinds == {"Conv", "Relu", "Add", "Mul", "Flatten", "Gemm"}
+    before, after = OnnxruntimeSession(network, providers=CPU), OnnxruntimeSession(prepared, providers=CPU)
+    for _ in range(5):
+        data = rng.normal(size=(1, 3, 6, 6)).astype(np.float32)
+        (expected,), (found,) = before.run(data).values(), after.run(data).values()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_preparation_is_repeatable_and_strips_what_dangles(network: bytes) -> None:
     prepared = prepare(network, "recogniser")
     assert prepared == prepare(network, "recogniser")
