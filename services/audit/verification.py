@@ -369,14 +369,14 @@ class _Source:
     close: Callable[[], None]
 
 
-def _keys_by_id(declared: Iterable[tuple[str, str]]) -> dict[str, Ed25519PublicKey]:
+def _keys_by_id(declared: Iterable[tuple[object, object]]) -> dict[str, Ed25519PublicKey]:
     """Check 1: the id of every key is its hash."""
     keys = {}
     for key_id, pem in declared:
-        key = read_public_key(pem.encode())
+        key = read_public_key(str(pem).encode())
         if key_id_of(key) != key_id:
-            raise ValueError(f"the key {key_id} is another key than its id says")
-        keys[key_id] = key
+            raise ValueError(f"the key {key_id!r} is another key than its id says")
+        keys[key_id_of(key)] = key
     return keys
 
 
@@ -394,7 +394,7 @@ def _parse_header(line: bytes) -> tuple[str, dict[str, Ed25519PublicKey], int]:
     header = json.loads(line)["export"]
     if header["format"] != EXPORT_FORMAT:
         raise ValueError(f"the export is of the form {header['format']!r}, not {EXPORT_FORMAT}")
-    keys = _keys_by_id((str(key["key_id"]), str(key["public_key"])) for key in header["keys"])
+    keys = _keys_by_id((key["key_id"], key["public_key"]) for key in header["keys"])
     return str(header["log_id"]), keys, _natural(header["tree_size"])
 
 
@@ -467,7 +467,7 @@ def _open_store(path: Path) -> _Source:
         connection.close()
         raise
     entries = 0 if newest is None else newest + 1
-    return _Source("store", log_id, keys, entries, _store_items(connection), connection.close)
+    return _Source("store", str(log_id), keys, entries, _store_items(connection), connection.close)
 
 
 def _store_items(connection: sqlite3.Connection) -> Iterator[_Row | Checkpoint]:

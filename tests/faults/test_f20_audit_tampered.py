@@ -410,6 +410,8 @@ def test_f20_a_changed_store_is_found_and_the_row_is_named(exported: _Exported, 
         ("UPDATE signing_key SET public_key = 'none'", 1),
         ("DELETE FROM signing_key", 6),
         ("DELETE FROM log", 1),
+        ("UPDATE log SET log_id = x'ff'", 6),
+        ("UPDATE signing_key SET public_key = x'ff'", 1),
         ("DROP TABLE entry", 1),
     ],
 )
@@ -433,6 +435,26 @@ def test_f20_what_is_no_log_is_said_to_be_none(tmp_path: Path, content: bytes) -
     with pytest.raises(VerificationFailed) as failure:
         verify(path)
     assert failure.value.check == 1
+
+
+@pytest.mark.parametrize("kind", ["export", "store"])
+def test_f20_whatever_the_bytes_the_verifier_answers(exported: _Exported, tmp_path: Path, kind: str) -> None:
+    """Random damage to a file is found or does not matter; it never ends the verifier in another way."""
+    whole = b"".join(exported.lines) if kind == "export" else exported.store_path.read_bytes()
+    path = tmp_path / "damaged"
+    chooser = random.Random(kind)
+    found = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        at = chooser.randrange(len(damaged))
+        length = chooser.choice([1, 4, 100, 5000])
+        damaged[at : at + length] = chooser.choice([b"", bytes(length), chooser.randbytes(length)])
+        path.write_bytes(damaged)
+        try:
+            verify(path, witness=exported.witness)
+        except VerificationFailed:
+            found += 1
+    assert found > 75
 
 
 def _copy(source: Path, target: Path) -> None:
