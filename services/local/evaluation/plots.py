@@ -85,7 +85,8 @@ def _cmc(summary: Summary, path: Path) -> Path:
         axes.set_xscale("log")
         axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
         axes.minorticks_off()
-        axes.set_ylim(min(0.95, float(np.nanmin(shares)) - 0.03), 1.002)
+        lowest = min([float(np.nanmin(shares)), *(rate.low for rate in summary.ranks.values())])
+        axes.set_ylim(min(0.95, lowest - 0.02), 1.003)
         _percent_axis(axes.yaxis, 1)
         axes.set_xlabel("rank")
         axes.set_title(f"Mated searches with their subject within a rank ({summary.mated} searches)")
@@ -163,10 +164,11 @@ def _bars(axes: Any, parts: Sequence[Slice], title: str) -> None:
             if rate is not None:
                 axes.errorbar(place + shift, rate.estimate, _arms(rate), fmt="o", color=colour, capsize=3, label=label)
                 label = "_nolegend_"  # noqa: PLW2901 - named once
+    axes.set_xlim(-0.5, len(parts) - 0.5)
     axes.set_xticks(places, [f"{part.name}\n{part.mated} searches" for part in parts], fontsize=7)
     axes.set_title(f"Found, by {title}")
     if len(parts):
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def draw_conditions(summaries: Sequence[Summary], path: Path) -> Path:

@@ -1,0 +1,106 @@
+"""`python -m tests.accuracy`: the naive pipeline, the steps beyond it, and the tables of docs/accuracy.md.
+
+Runs on the development faces (LIKENESS_SHARED_DATA); templates are kept under LIKENESS_CACHE, so a second run is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import typer
+
+from services.local.evaluation.degrade import SERIES, Degradation, blur, inter_eye, inter_eye_jpeg
+from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
+from services.local.evaluation.summary import Summary, plain, summarise
+from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
+from tests.accuracy.offline import embed_templates, search_offline
+from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
+from tests.accuracy.tables import side_by_side, steps_table
+from tests.support.faces import shared_data
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+# The first two were looked at while the steps were chosen, the others were not.
+CONDITIONS = (inter_eye_jpeg(24, 20), blur(2), inter_eye(16))
+
+
+def development_set() -> LabelledSet:
+    folder = shared_data() / "faces"
+    return read_labelled_set(folder, folder / "manifest.csv")
+
+
+def naive_summaries(labelled: LabelledSet, *, degrade: bool) -> list[Summary]:
+    """The naive pipeline under every condition, judged as the platform is."""
+    pipeline = OpenCvPipeline()
+    clean = naive_templates(pipeline, labelled.stills)
+    runs = [search_offline(labelled, clean, clean, leave_one_out=True)]
+    for degradation in SERIES if degrade else ():
+        worse = naive_degraded(pipeline, labelled.stills, clean, degradation.name, degradation.apply)
+        runs.append(search_offline(labelled, worse, clean, degradation.name, leave_one_out=False))
+    return [summarise(run) for run in runs]
+
+
+@app.command()
+def naive(degrade: Annotated[bool, typer.Option("--degrade")] = False, out: Path | None = None) -> None:
+    """Measure OpenCV's own pipeline; `--out` writes the figures as JSON."""
+    summaries = naive_summaries(development_set(), degrade=degrade)
+    if out is not None:
+        out.write_text(json.dumps(plain([asdict(summary) for summary in summaries])), encoding="utf-8")
+    for summary in summaries:
+        print(summary.condition, summary.ranks, summary.at_fpir, summary.at_fpir_leaving_one_out, sep="\n  ")
+
+
+@app.command()
+def table(evaluation: Annotated[Path, typer.Argument(help="evaluation.json of `likeness evaluate`.")]) -> None:
+    """Naive beside Likeness, as Markdown."""
+    document: dict[str, Any] = json.loads(evaluation.read_text("utf-8"))
+    degrade = len(document["summaries"]) > 1
+    ours = plain([asdict(summary) for summary in naive_summaries(development_set(), degrade=degrade)])
+    print(side_by_side(ours, document["summaries"]))
+
+
+@app.command()
+def steps() -> None:
+    """What each step beyond the naive pipeline brings, on people that it was not tuned on."""
+    cv2.setNumThreads(1)
+    labelled, pipeline = development_set(), OpenCvPipeline()
+    galleries = {again: _views(labelled, pipeline, None, looks_again=again) for again in (False, True)}
+    print(steps_table("as they are", [judge_step(labelled, s, *[galleries[s.looks_again]] * 2) for s in STEPS]))
+    for condition in CONDITIONS:
+        probes = {again: _views(labelled, pipeline, condition, looks_again=again) for again in (False, True)}
+        results = [judge_step(labelled, s, probes[s.looks_again], galleries[s.looks_again]) for s in STEPS]
+        print(steps_table(condition.name, results))
+
+
+def _views(
+    labelled: LabelledSet, pipeline: OpenCvPipeline, condition: Degradation | None, *, looks_again: bool
+) -> Views:
+    stills = labelled.stills
+    if condition is None:
+        return measure_views(
+            pipeline, stills, "clean", lambda at: stills[at].path.read_bytes(), looks_again=looks_again
+        )
+    clean, degrade = naive_templates(pipeline, stills), condition.apply
+
+    def file(at: int) -> bytes | None:
+        if stills[at].split != "probe":
+            return None
+        return degrade(stills[at].path.read_bytes(), float(clean.inter_eye_px[at]))
+
+    return measure_views(pipeline, stills, condition.name, file, looks_again=looks_again)
+
+
+@app.command()
+def offline(embed: Annotated[str, typer.Option(help="host:port of embed's gRPC")] = "127.0.0.1:50062") -> None:
+    """1:N over templates of a running embed service, without the rest of the platform."""
+    labelled = development_set()
+    templates = embed_templates(embed, labelled.stills)
+    summary = summarise(search_offline(labelled, templates, templates, leave_one_out=True))
+    print(summary.ranks, summary.at_fpir, summary.at_fpir_leaving_one_out, sep="\n")
+
+
+if __name__ == "__main__":
+    app()
