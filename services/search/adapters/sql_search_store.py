@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,9 +23,12 @@ class SqlSearchStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        # SQLite has one writer; those who wait for it look again ever less often, up to ten times a second, and some of
+        # them for a second. Waiting for a lock in turn they wait for milliseconds.
+        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
     def open(self, search: NewSearch) -> StoredSearch | None:
-        with self._transaction() as connection:
+        with self._writing, self._transaction() as connection:
             if search.idempotency_key is not None:
                 earlier = self._claim(connection, search, search.idempotency_key)
                 if earlier is not None:
@@ -46,7 +50,7 @@ class SqlSearchStore:
             }
             for candidate in candidates
         ]
-        with self._transaction() as connection:
+        with self._writing, self._transaction() as connection:
             connection.execute(
                 _UPDATE_SEARCH,
                 {
@@ -60,7 +64,7 @@ class SqlSearchStore:
                 connection.execute(_INSERT_CANDIDATE, rows)
 
     def stop(self, search_id: str, status: SearchStatus, problem: Mapping[str, Any]) -> None:
-        with self._transaction() as connection:
+        with self._writing, self._transaction() as connection:
             connection.execute(
                 sa.update(searches)
                 .where(searches.c.search_id == search_id)
@@ -75,7 +79,7 @@ class SqlSearchStore:
             {"wanted_id": search_id, "is_closed": True, "timings_ms": dict(timings) if timings else None}
             for search_id, timings in closed.items()
         ]
-        with self._transaction() as connection:
+        with self._writing, self._transaction() as connection:
             connection.execute(_UPDATE_SEARCH, rows)
 
     def unclosed(self, limit: int) -> Sequence[StoredSearch]:

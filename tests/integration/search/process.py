@@ -26,7 +26,7 @@ from tests.integration.search.peers import Peers
 from tests.support.waiting import wait_until
 from tests.unit.shared.issuer import Issuer
 
-READY_S = 30.0
+READY_S = 60.0
 WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
 FORM: Mapping[str, Any] = {
     "case_reference": "NS/2026/004711",
