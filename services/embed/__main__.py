@@ -9,6 +9,7 @@ import structlog
 from services.embed.bootstrap import build
 from services.embed.settings import EmbedSettings
 from services.shared.errors import LikenessError
+from services.shared.memory import keep_freed_memory
 from services.shared.runner import serve_http
 from services.shared.telemetry import configure_logging
 
@@ -16,6 +17,7 @@ from services.shared.telemetry import configure_logging
 def main() -> None:
     settings = EmbedSettings()
     configure_logging("embed", settings.log_level)
+    keep_freed_memory()
     try:
         service = build(settings)
     except LikenessError as error:

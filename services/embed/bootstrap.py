@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,11 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     detector, recogniser = open_models(settings)
     inference = InferencePool(settings.inference, worker_order(settings, detector, recogniser), metrics)
     gate = GatePool(settings.gate, metrics)
-    gate.start()
     try:
-        runtime = inference.start()
+        with ThreadPoolExecutor(1) as beside:
+            gate_started = beside.submit(gate.start)
+            runtime = inference.start()
+            gate_started.result()
         model = _provenance(settings, detector, recogniser, runtime)
         analyse = AnalyseImage(gate, inference, model, metrics, max_pending=settings.max_pending)
         grpc = GrpcServer(
@@ -101,6 +104,7 @@ def worker_order(settings: EmbedSettings, detector: PreparedModel, recogniser: P
         "recogniser": described(recogniser),
         "model_id": model_id_of(detector.entry, recogniser.entry, settings.detection),
         "max_batch_images": settings.inference.max_batch_images,
+        "max_batch_faces": settings.inference.max_batch_faces,
         "max_arenas": settings.gate.arenas,
     }
 

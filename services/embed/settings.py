@@ -65,6 +65,8 @@ class InferenceSettings(BaseModel):
     workers: int = Field(default_factory=_cores, ge=1)
     # Images taken from the queue at once, their faces templated in one batch. More than 1 pays on a GPU only.
     max_batch_images: int = Field(default=1, ge=1)
+    # Faces templated at once: more costs memory, and pays on a GPU only.
+    max_batch_faces: int = Field(default=8, ge=1)
     # A worker that does not answer for so long is replaced.
     job_timeout_s: float = Field(default=20.0, gt=0)
     start_timeout_s: float = Field(default=60.0, gt=0)

@@ -65,5 +65,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     # Spinning threads of several workers take the cores from each other: two to three times slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # onnxruntime's own arena never shrinks: one picture with many faces would cost its memory for ever. The C library's
+    # allocator is as fast once it keeps what is freed (services.shared.memory).
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return options

@@ -29,13 +29,21 @@ class Recogniser:
     SFace sees RGB from 0 to 255 and normalises inside the network; ArcFace networks see RGB from -1 to 1.
     """
 
-    def __init__(self, session: ModelSession, *, kind: str, dimension: int) -> None:
+    def __init__(self, session: ModelSession, *, kind: str, dimension: int, max_batch_faces: int = 8) -> None:
         self._session = session
         self._dimension = dimension
+        self._max_batch_faces = max_batch_faces
         self._scale, self._mean = (1 / 127.5, 127.5) if kind == "arcface" else (1.0, 0.0)
 
     def vectors(self, faces: Sequence[Pixels]) -> Tensor:
-        """One unit vector a face. Raises ConfigurationError when the network has another dimension than announced."""
+        """One unit vector a face, in batches that bound the memory of a crowd.
+
+        Raises ConfigurationError when the network has another dimension than announced.
+        """
+        size = self._max_batch_faces
+        return np.concatenate([self._batch(faces[start : start + size]) for start in range(0, len(faces), size)])
+
+    def _batch(self, faces: Sequence[Pixels]) -> Tensor:
         mean = (self._mean,) * 3
         blob = cv2.dnn.blobFromImages(list(faces), self._scale, (SIDE, SIDE), mean, swapRB=True)
         (output,) = self._session.run(np.asarray(blob)).values()

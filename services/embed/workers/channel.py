@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -100,5 +99,4 @@ class Channel:
 def channel_pair() -> tuple[Channel, socket.socket]:
     """This process's end, and the one to hand to a worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    os.set_inheritable(theirs.fileno(), True)
     return Channel(ours), theirs

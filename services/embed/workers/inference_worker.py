@@ -30,6 +30,7 @@ from services.embed.settings import DetectionSettings, ModelSettings
 from services.embed.workers.arena import Arena
 from services.embed.workers.channel import Channel, ChannelClosed
 from services.shared.errors import LikenessError
+from services.shared.memory import give_freed_memory_back, keep_freed_memory
 
 
 def main(descriptor: int) -> None:
@@ -43,7 +44,10 @@ def main(descriptor: int) -> None:
     except LikenessError as error:
         channel.send({"failed": error.code, "detail": error.detail, "advice": error.advice})
         return
+    gc.collect()
     gc.freeze()
+    give_freed_memory_back()
+    keep_freed_memory()
     channel.send({"ready": True, "provider": provider, "runtime": runtime_name()})
     try:
         _Service(channel, analyser, int(order["max_batch_images"]), int(order["max_arenas"])).run()
@@ -68,7 +72,9 @@ def _build(order: dict[str, Any]) -> tuple[FaceAnalyser, str]:
     detector = YuNet(sessions[0], score_threshold=detection.score_threshold, nms_threshold=detection.nms_threshold)
     finder = FaceFinder(detector, nms_threshold=detection.nms_threshold, max_faces=detection.max_faces)
     entry = ModelEntry.model_validate(order["recogniser"]["entry"])
-    recogniser = Recogniser(sessions[1], kind=entry.kind, dimension=entry.dimension)
+    recogniser = Recogniser(
+        sessions[1], kind=entry.kind, dimension=entry.dimension, max_batch_faces=int(order["max_batch_faces"])
+    )
     analyser = FaceAnalyser(finder, recogniser, str(order["model_id"]))
     analyser.warm_up()
     return analyser, sessions[1].provider
