@@ -45,7 +45,11 @@ def demo(
     write_html(result, pictures, sheet)
     write_png(result, pictures, picture)
     console.print(f"Contact sheet: {sheet}\n               {picture}", soft_wrap=True, highlight=False)
-    console.print(f"Go on with it: likeness up --data {data} --allow-synthetic", soft_wrap=True, highlight=False)
+    console.print(
+        f"Go on with it: source .venv/bin/activate; likeness up --data {data} --allow-synthetic",
+        soft_wrap=True,
+        highlight=False,
+    )
     raise typer.Exit(0 if result.succeeded else 1)
 
 
