@@ -27,7 +27,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from services.search.gallery.block import Block
+from services.search.gallery.block import Block, Cuts
 from services.search.gallery.codes import encode
 from services.search.gallery.columns import Columns
 from services.search.gallery.scan import ExactScan
@@ -102,10 +102,11 @@ def faiss_quantiser(vectors: Matrix, quantiser: str) -> Kernel:
 def likeness(vectors: Matrix, threads: int = 1) -> Kernel:
     """What the gallery does: codes, proof, float64 scores and ids."""
     records = [ReferenceRecord(f"{row:036d}", f"{row:036d}", "o", "w", 1, 0) for row in range(len(vectors))]
-    block = Block("w", "o")
-    block.append(Columns.of(records, vectors))
+    codes, errors = encode(vectors)
+    block = Block("w", "o", Cuts())
+    block.append(Columns.of(records, vectors, errors), codes)
     views = [block.view()]
-    scan = ExactScan(vectors.shape[1], threads)
+    scan = ExactScan(vectors.shape[1], threads, Cuts())
 
     def search(probe: Matrix) -> Rows:
         return np.array([int(hit.reference.reference_id) for hit in scan.best(views, probe, LIMIT)], np.int64)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
+from services.search.gallery.block import Cuts
 from services.search.ports import GalleryStore, ReferenceRecord, SearchScope
 from services.shared.errors import GalleryIncomplete, ModelMismatch
 
@@ -22,7 +23,7 @@ MODEL = "yunet+sface+p1"
 ADAPTERS: dict[str, Callable[[], GalleryStore]] = {
     "exact": ExactGalleryStore,
     # the same where every batch spans chunks and every search threads
-    "exact in small pieces": lambda: ExactGalleryStore(threads=3, rows_a_thread=64, chunk_rows=32),
+    "exact in small pieces": lambda: ExactGalleryStore(threads=3, cuts=Cuts(chunk=32, codes=96, thread=64, first=4)),
 }
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from services.search.gallery.block import Block, BlockView
-from services.search.gallery.chunk import CHUNK_ROWS
-from services.search.gallery.columns import Columns, RowIndex, text_column
+from services.search.gallery.block import Block, BlockView, Cuts
+from services.search.gallery.codes import Codes, encode
+from services.search.gallery.columns import Columns, text_column
 from services.search.gallery.directory import WITHDRAWN, Directory
-from services.search.gallery.scan import ROWS_A_THREAD, ExactScan
+from services.search.gallery.scan import ExactScan
 from services.search.ports import GalleryAnswer, PutOutcome, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
 from services.shared.errors import ConfigurationError, GalleryIncomplete, ModelMismatch
@@ -32,16 +32,12 @@ class ExactGalleryStore:
     """GalleryStore in memory. A search reads one published state from start to end and waits for no writer.
 
     At the same version a withdrawal wins over an insert, whichever comes first. `threads`: how many scan at once, by
-    default one a processor; a single search over many references uses those that are idle, one for every
-    `rows_a_thread` of them. `chunk_rows`: the unit in which references are stored and changes copied.
+    default one a processor; a single search over many references uses those that are idle.
     """
 
-    def __init__(
-        self, threads: int | None = None, *, rows_a_thread: int = ROWS_A_THREAD, chunk_rows: int = CHUNK_ROWS
-    ) -> None:
+    def __init__(self, threads: int | None = None, cuts: Cuts | None = None) -> None:
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._rows_a_thread = rows_a_thread
-        self._chunk_rows = chunk_rows
+        self._cuts = cuts or Cuts()
         self._writing = threading.Lock()
         self._model_id = ""
         self._dimension = 0
@@ -75,17 +71,18 @@ class ExactGalleryStore:
                 )
             self._close_scan()
             self._model_id, self._dimension = model_id, dimension
-            self._scan = ExactScan(dimension, self._threads, self._rows_a_thread)
+            self._scan = ExactScan(dimension, self._threads, self._cuts)
 
     def put(self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32]) -> PutOutcome:
         with self._writing:
             self._require_open()
             _require_unit_rows(vectors, len(records), self._dimension)
-            batch = Columns.of(records, np.ascontiguousarray(vectors, np.float32))
+            codes, code_errors = encode(np.ascontiguousarray(vectors, np.float32))
+            batch = Columns.of(records, vectors, code_errors)
             places, held = self._directory.find(batch.reference_ids)
             is_news = (batch.versions > held) & _is_newest(records)
             touched = self._remove(places[is_news & (places >= 0)])
-            touched |= self._append(records, batch, is_news)
+            touched |= self._append(records, batch, codes, is_news)
             self._publish(touched)
             put = int(is_news.sum())
             return PutOutcome(put=put, unchanged=len(records) - put)
@@ -145,22 +142,24 @@ class ExactGalleryStore:
             self._directory.set(moved.reference_ids, (number << ROW_BITS) | moved.rows, moved.versions)
         return touched
 
-    def _append(self, records: Sequence[ReferenceRecord], batch: Columns, is_news: npt.NDArray[np.bool_]) -> set[int]:
+    def _append(
+        self, records: Sequence[ReferenceRecord], batch: Columns, codes: Codes, is_news: npt.NDArray[np.bool_]
+    ) -> set[int]:
         by_key: dict[BlockKey, list[int]] = defaultdict(list)
         for i in np.flatnonzero(is_news).tolist():
             by_key[records[i].watchlist_id, records[i].owner].append(i)
         for key, chosen in by_key.items():
             # A batch that goes to one block whole, as a rebuild's do, is not copied once more.
-            rows: RowIndex = slice(None) if len(chosen) == len(records) else np.array(chosen)
-            part, number = batch.take(rows), self._block_number(key)
-            places = (number << ROW_BITS) | self._blocks[number].append(part)
+            rows = slice(None) if len(chosen) == len(records) else np.array(chosen)
+            part, number = Columns(*(column[rows] for column in batch.fields())), self._block_number(key)
+            places = (number << ROW_BITS) | self._blocks[number].append(part, codes[rows])
             self._directory.set(part.reference_ids, places, part.versions)
         return {self._number_of[key] for key in by_key}
 
     def _block_number(self, key: BlockKey) -> int:
         if key not in self._number_of:
             self._number_of[key] = len(self._blocks)
-            self._blocks.append(Block(*key, self._chunk_rows))
+            self._blocks.append(Block(*key, self._cuts))
         return self._number_of[key]
 
     def _publish(self, numbers: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""One (watchlist, owner) in memory: a run of chunks, all full but the last, with no gap for what was withdrawn."""
+"""One (watchlist, owner) in memory: contiguous rows with no gap for what was withdrawn."""
 
 from __future__ import annotations
 
@@ -7,20 +7,62 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.search.gallery.chunk import CHUNK_ROWS, Chunk, ChunkView
+from services.search.gallery.codes import Codes, usual_error
 from services.search.gallery.columns import Columns, TextColumn
+from services.search.gallery.table import Fields, Table
 from services.search.ports import ReferenceRecord
 
 Rows = npt.NDArray[np.int64]
 
+# A few rows with bad codes are rather scored in every search than allowed to spoil the bound of their whole chunk.
+ODD_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """How a gallery is cut, in rows.
+
+    `chunk`: what a change copies, some 10 MB at 128 values. `codes`: codes are in larger pieces, as each piece costs
+    searching threads a hand-over of the GIL; a multiple of `chunk`. `thread`: what a further thread is worth waking
+    for (some 0.1 ms, as much as 15,000 rows take). `first`: what room is made for when a watchlist begins.
+    """
+
+    chunk: int = 16_384
+    codes: int = 131_072
+    thread: int = 49_152
+    first: int = 256
+
+    def __post_init__(self) -> None:
+        if self.codes % self.chunk:
+            raise ValueError(f"codes are cut at chunks: {self.codes} is no multiple of {self.chunk}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkView:
+    """Rows that never change. `code_error`: the largest of their codes' errors, but for the `odd_rows`."""
+
+    columns: Columns
+    code_error: float
+    odd_rows: Rows
+
+    @classmethod
+    def of(cls, fields: Fields) -> ChunkView:
+        columns = Columns(*fields)
+        errors = columns.code_errors
+        odd = np.flatnonzero(errors > usual_error(columns.vectors.shape[1]))
+        if len(odd) > ODD_ROWS:
+            odd = odd[:0]
+        return cls(columns, float(np.max(np.delete(errors, odd), initial=0.0)), odd)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockView:
-    """What a search sees of one block."""
+    """What a search sees of one block: the same rows in chunks and, in larger pieces, as codes."""
 
     watchlist_id: str
     owner: str
     chunks: tuple[ChunkView, ...]
+    codes: tuple[Codes, ...]
     count: int
 
     def record(self, chunk: ChunkView, row: int) -> ReferenceRecord:
@@ -45,90 +87,48 @@ class Moved:
 
 
 class Block:
-    """The writer's side. Rows are numbered through the chunks. Not thread-safe: readers use `view()`."""
+    """The writer's side. Not thread-safe: readers use `view()`."""
 
-    def __init__(self, watchlist_id: str, owner: str, chunk_rows: int = CHUNK_ROWS) -> None:
+    def __init__(self, watchlist_id: str, owner: str, cuts: Cuts) -> None:
         self.key = (watchlist_id, owner)
-        self._chunk_rows = chunk_rows
-        self._chunks: list[Chunk] = []
-        self._views: dict[int, ChunkView] = {}  # by chunk number; gone when the chunk changed
-        self._unshown: set[int] = set()  # chunks that no view has shown, which may be changed in place
+        self._details = Table(cuts.chunk, cuts.first)
+        self._codes = Table(cuts.codes, cuts.first)
+        self._shown: dict[int, tuple[Fields, ChunkView]] = {}
 
     @property
     def count(self) -> int:
-        return (len(self._chunks) - 1) * self._chunk_rows + self._chunks[-1].count if self._chunks else 0
+        return self._details.count
 
     def view(self) -> BlockView:
-        """What there is now; from here on it is changed in copies only."""
-        self._unshown.clear()
-        for number, chunk in enumerate(self._chunks):
-            if number not in self._views:
-                self._views[number] = chunk.view()
-        return BlockView(*self.key, tuple(self._views[number] for number in range(len(self._chunks))), self.count)
+        """What there is now; it never changes."""
+        chunks = tuple(self._chunk_view(number, fields) for number, fields in enumerate(self._details.view()))
+        return BlockView(*self.key, chunks, tuple(codes for (codes,) in self._codes.view()), self.count)
 
-    def append(self, rows: Columns) -> Rows:
+    def append(self, rows: Columns, codes: Codes) -> Rows:
         """Add at the end; returns the row numbers."""
-        first, done, total = self.count, 0, len(rows.versions)
-        while done < total:
-            tail = self._tail_for(rows)
-            taken = min(tail.room, total - done)
-            tail.append(rows.take(slice(done, done + taken)))
-            done += taken
-        return np.arange(first, first + total, dtype=np.int64)
+        first = self.count
+        self._details.append(rows.fields())
+        self._codes.append((codes,))
+        return np.arange(first, self.count, dtype=np.int64)
 
     def remove(self, rows: Rows) -> Moved:
         """Remove distinct rows; the last references take their places, so that nothing removed is compared."""
         count = self.count - len(rows)
         holes = np.sort(rows[rows < count])
         movers = np.setdiff1d(np.arange(count, self.count, dtype=np.int64), rows)
-        moved = [self._columns_of(int(row)) for row in movers]
-        for hole, columns in zip(holes.tolist(), moved, strict=True):
-            self._writable(hole // self._chunk_rows, columns).overwrite(
-                slice(hole % self._chunk_rows, hole % self._chunk_rows + 1), columns
-            )
-        self._cut(count)
+        moved = [Columns(*self._details.row(row)) for row in movers.tolist()]
+        for table in (self._details, self._codes):
+            for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
+                table.overwrite(hole, table.row(mover))
+            table.cut(count)
         return Moved(
             reference_ids=np.concatenate([np.empty(0, "S1"), *(columns.reference_ids for columns in moved)]),
             versions=np.concatenate([np.empty(0, np.int64), *(columns.versions for columns in moved)]),
             rows=holes,
         )
 
-    def _columns_of(self, row: int) -> Columns:
-        at = row % self._chunk_rows
-        return self._chunks[row // self._chunk_rows].columns.take(slice(at, at + 1))
-
-    def _tail_for(self, rows: Columns) -> Chunk:
-        if not self._chunks or not self._chunks[-1].room:
-            self._unshown.add(len(self._chunks))
-            self._chunks.append(Chunk.like(rows, self._chunk_rows))
-        number = len(self._chunks) - 1
-        self._views.pop(number, None)
-        tail = self._chunks[number]
-        if not tail.columns.holds_texts_of(rows):
-            tail = self._replace(number, tail.columns.widened_for(rows))
-        return tail
-
-    def _writable(self, number: int, incoming: Columns) -> Chunk:
-        chunk = self._chunks[number]
-        self._views.pop(number, None)
-        if number in self._unshown and chunk.columns.holds_texts_of(incoming):
-            return chunk
-        return self._replace(number, chunk.columns.widened_for(incoming))
-
-    def _replace(self, number: int, prototype: Columns) -> Chunk:
-        self._chunks[number] = self._chunks[number].copy(prototype)
-        self._unshown.add(number)
-        return self._chunks[number]
-
-    def _cut(self, count: int) -> None:
-        """Drop every row from `count` on. The tail becomes a copy: views show rows that an append would write."""
-        for number in range(-(-count // self._chunk_rows), len(self._chunks)):
-            self._views.pop(number, None)
-            self._unshown.discard(number)
-        del self._chunks[-(-count // self._chunk_rows) :]
-        if not self._chunks:
-            return
-        tail = len(self._chunks) - 1
-        kept = count - tail * self._chunk_rows
-        if kept < self._chunks[tail].count:
-            self._writable(tail, self._chunks[tail].columns).count = kept
+    def _chunk_view(self, number: int, fields: Fields) -> ChunkView:
+        known = self._shown.get(number)
+        if known is None or known[0] is not fields:
+            known = self._shown[number] = (fields, ChunkView.of(fields))
+        return known[1]

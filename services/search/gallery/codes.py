@@ -29,7 +29,7 @@ Codes = npt.NDArray[np.uint8]
 _RANGE_IN_RMS = 5.0
 _LARGEST_CODE = 127
 _ZERO = 128  # the code that stands for 0
-# A label is the number of a part and a row in it, as faiss packs them.
+# A label is the number of a piece and a row in it, as faiss packs them.
 LABEL_ROW_BITS = 32
 _ROWS_AT_ONCE = 2048  # temporaries stay in the cache
 
@@ -38,7 +38,7 @@ _kernels: Any = faiss  # its stubs lack the scanner of inverted lists
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodeScores:
-    """The best codes of a scan, in no order: score x'·q' and label, which is the number of the part and the row."""
+    """The best codes of a scan, in no order: score x'·q' and label, which is the number of the piece and the row."""
 
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
@@ -101,20 +101,20 @@ class CodeScanner:
         )
         self._require_whole_number_products(dimension)
 
-    def best(self, probe: ProbeCode, parts: Sequence[tuple[int, Codes]], keep: int) -> CodeScores:
-        """The `keep` best of (number, contiguous codes); fewer where there are fewer. Releases the GIL."""
-        products, labels = self._products(probe.values, parts, keep)
+    def best(self, probe: ProbeCode, pieces: Sequence[Codes], keep: int) -> CodeScores:
+        """The `keep` best of some contiguous arrays; fewer where there are fewer. Releases the GIL."""
+        products, labels = self._products(probe.values, pieces, keep)
         scale = np.float32(self._step * probe.step)
         return CodeScores(products * scale, labels)
 
     def _products(
-        self, values: Vector, parts: Sequence[tuple[int, Codes]], keep: int
+        self, values: Vector, pieces: Sequence[Codes], keep: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         products = np.full(keep, -np.inf, np.float32)
         labels = np.full(keep, -1, np.int64)
         heap = _kernels.swig_ptr(products), _kernels.swig_ptr(labels)
         self._scanner.set_query(_kernels.swig_ptr(values))
-        for number, codes in parts:
+        for number, codes in enumerate(pieces):
             self._scanner.set_list(number, 0.0)
             self._scanner.scan_codes(len(codes), _kernels.swig_ptr(codes), None, *heap, keep)
         found = labels >= 0
@@ -125,7 +125,7 @@ class CodeScanner:
         drawn = np.random.default_rng(dimension)
         codes = drawn.integers(1, 256, (100, dimension)).astype(np.uint8)
         values = drawn.integers(-_LARGEST_CODE, _LARGEST_CODE + 1, dimension).astype(np.float32)
-        products, labels = self._products(values, [(0, codes)], len(codes))
+        products, labels = self._products(values, [codes], len(codes))
         expected = (codes.astype(np.float64) - _ZERO) @ values.astype(np.float64)
         if len(labels) != len(codes) or np.any(np.abs(products - expected[labels]) > 2.0**-20 * np.abs(expected).max()):
             raise ConfigurationError(

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,15 +18,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.search.gallery.block import BlockView
-from services.search.gallery.chunk import ChunkView
-from services.search.gallery.codes import LABEL_ROW_BITS, CodeScanner, CodeScores, ProbeCode, float_scores, usual_error
+from services.search.gallery.block import BlockView, ChunkView, Cuts
+from services.search.gallery.codes import (
+    LABEL_ROW_BITS,
+    Codes,
+    CodeScanner,
+    CodeScores,
+    ProbeCode,
+    float_scores,
+    usual_error,
+)
 from services.search.gallery.slots import Slots
 from services.search.ports import GalleryHit
 from services.shared.biometric import Vector
 
-# Waking a second thread costs some 0.1 ms, as much as 15,000 rows take; with fewer rows than these it gains nothing.
-ROWS_A_THREAD = 49_152
 _ROW_MASK = (1 << LABEL_ROW_BITS) - 1
 
 Labels = npt.NDArray[np.int64]
@@ -33,15 +39,23 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What is scanned in one go."""
+    """A chunk of a block."""
 
     view: BlockView
     chunk: ChunkView
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Codes that are scanned in one go: those of `first_part` and of the parts that follow it."""
+
+    codes: Codes
+    first_part: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Scored:
-    """Rows by label, with their exact scores."""
+    """Rows with their exact scores. A label is the number of a part and the row in it."""
 
     labels: Labels
     scores: npt.NDArray[np.float64]
@@ -63,9 +77,9 @@ class _Scored:
 class ExactScan:
     """Scans for any number of threads at once, of which at most `threads` run: more would only slow each other."""
 
-    def __init__(self, dimension: int, threads: int, rows_a_thread: int = ROWS_A_THREAD) -> None:
+    def __init__(self, dimension: int, threads: int, cuts: Cuts) -> None:
         self._slots = Slots(threads)
-        self._rows_a_thread = rows_a_thread
+        self._cuts = cuts
         self._idle = [CodeScanner(dimension) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gallery-scan")
         self._handing_over = threading.Lock()
@@ -82,8 +96,8 @@ class ExactScan:
         rows = sum(view.count for view in views)
         if not rows:
             return []
-        with self._slots.taken(at_most=rows // self._rows_a_thread) as threads:
-            scored = self._proven(parts, probe, limit, rows, threads)
+        with self._slots.taken(at_most=rows // self._cuts.thread) as threads:
+            scored = self._proven(parts, self._shares(views, rows, threads), probe, limit)
         return _ranked(parts, scored, limit)
 
     def close(self) -> None:
@@ -92,48 +106,61 @@ class ExactScan:
             self._is_closed = True
         self._pool.shutdown()
 
-    def _proven(self, parts: Sequence[Part], probe: Vector, limit: int, rows: int, threads: int) -> _Scored:
+    def _proven(self, parts: Sequence[Part], shares: Sequence[Sequence[_Piece]], probe: Vector, limit: int) -> _Scored:
         """Exact scores of rows among which the answer is."""
-        keep = min(int(limit * self._spare) + 32, rows)
-        code = ProbeCode.of(probe)
-        found = self._scan_codes(parts, code, keep, threads)
+        keep, code = int(limit * self._spare) + 32, ProbeCode.of(probe)
+        found = self._scan_codes(shares, code, keep)
         scored = _score(parts, _with_odd_rows(parts, found.labels), probe)
-        if keep < rows:
+        if len(found.labels) == keep:  # there may be more
             errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32))
             could_reach = float(found.scores.min()) + errors + self._slack
             for number in np.flatnonzero(could_reach >= scored.bar(limit)).tolist():
                 scored = scored.with_part(number, self._scan_floats(parts, number, probe, scored.bar(limit)))
         return scored
 
-    def _scan_codes(self, parts: Sequence[Part], probe: ProbeCode, keep: int, threads: int) -> CodeScores:
-        numbered = [(number, part.chunk.columns.codes) for number, part in enumerate(parts)]
-        size = -(-len(numbered) // threads)
-        mine, *others = [numbered[start : start + size] for start in range(0, len(numbered), size)]
-        futures = self._handed_over(probe, others, keep)
-        shares = [self._scan_share(probe, mine, keep)]
+    def _shares(self, views: Sequence[BlockView], rows: int, threads: int) -> list[list[_Piece]]:
+        """All codes, in order, about as many for each thread."""
+        most = -(-rows // threads)
+        most += -most % self._cuts.chunk  # a piece starts with a part
+        shares: dict[int, list[_Piece]] = defaultdict(list)
+        part = done = 0
+        for codes in (codes for view in views for codes in view.codes):
+            for start in range(0, len(codes), most):
+                piece = _Piece(codes[start : start + most], part + start // self._cuts.chunk)
+                shares[done * threads // rows].append(piece)
+                done += len(piece.codes)
+            part += -(-len(codes) // self._cuts.chunk)
+        return list(shares.values())
+
+    def _scan_codes(self, shares: Sequence[Sequence[_Piece]], probe: ProbeCode, keep: int) -> CodeScores:
+        mine, *others = shares
+        futures = self._handed_over(others, probe, keep)
+        scores = [self._scan_share(mine, probe, keep)]
         if futures is None:
-            shares += [self._scan_share(probe, other, keep) for other in others]
+            scores += [self._scan_share(other, probe, keep) for other in others]
         else:
-            shares += [future.result() for future in futures]
-        return _best_of(shares, keep)
+            scores += [future.result() for future in futures]
+        return _best_of(scores, keep)
 
     def _handed_over(
-        self, probe: ProbeCode, shares: Sequence[Sequence[tuple[int, npt.NDArray[np.uint8]]]], keep: int
+        self, shares: Sequence[Sequence[_Piece]], probe: ProbeCode, keep: int
     ) -> list[Future[CodeScores]] | None:
         """Start the shares in other threads; None when those have ended."""
         with self._handing_over:
             if self._is_closed:
                 return None
-            return [self._pool.submit(self._scan_share, probe, share, keep) for share in shares]
+            return [self._pool.submit(self._scan_share, share, probe, keep) for share in shares]
 
-    def _scan_share(
-        self, probe: ProbeCode, share: Sequence[tuple[int, npt.NDArray[np.uint8]]], keep: int
-    ) -> CodeScores:
+    def _scan_share(self, share: Sequence[_Piece], probe: ProbeCode, keep: int) -> CodeScores:
         scanner = self._idle.pop()  # there is one for each slot
         try:
-            return scanner.best(probe, share, keep)
+            found = scanner.best(probe, [piece.codes for piece in share], keep)
         finally:
             self._idle.append(scanner)
+        rows = found.labels & _ROW_MASK
+        parts = np.array([piece.first_part for piece in share])[found.labels >> LABEL_ROW_BITS]
+        parts += rows // self._cuts.chunk
+        return CodeScores(found.scores, parts << LABEL_ROW_BITS | rows % self._cuts.chunk)
 
     def _scan_floats(self, parts: Sequence[Part], number: int, probe: Vector, bar: float) -> _Scored:
         scores = float_scores(probe, parts[number].chunk.columns.vectors)
@@ -150,11 +177,13 @@ def _with_odd_rows(parts: Sequence[Part], labels: Labels) -> Labels:
     return np.unique(np.concatenate([labels, *odd])) if odd else np.sort(labels)
 
 
-def _best_of(shares: Sequence[CodeScores], keep: int) -> CodeScores:
-    if len(shares) == 1:
-        return shares[0]
-    scores = np.concatenate([share.scores for share in shares])
-    labels = np.concatenate([share.labels for share in shares])
+def _best_of(several: Sequence[CodeScores], keep: int) -> CodeScores:
+    if len(several) == 1:
+        return several[0]
+    scores = np.concatenate([found.scores for found in several])
+    labels = np.concatenate([found.labels for found in several])
+    if len(scores) <= keep:
+        return CodeScores(scores, labels)
     best = np.argpartition(scores, -keep)[-keep:]
     return CodeScores(scores[best], labels[best])
 

@@ -48,7 +48,7 @@ class TestBound:
         scanner = CodeScanner(dimension)
         for probe in probes:
             code = ProbeCode.of(probe)
-            found = scanner.best(code, [(0, codes)], len(codes))
+            found = scanner.best(code, [codes], len(codes))
             truth = vectors.astype(np.float64) @ probe.astype(np.float64)
             assert sorted(found.labels.tolist()) == list(range(500))
             slack = 1e-6
@@ -73,20 +73,17 @@ def test_cut_components_show_in_the_error() -> None:
 
 
 @pytest.mark.parametrize("dimension", [1, 31, 64, 128, 130, 512])
-def test_the_scan_keeps_the_best_of_all_parts(dimension: int) -> None:
+def test_the_scan_keeps_the_best_of_all_pieces(dimension: int) -> None:
     """Against whole-number arithmetic, which the kernels must equal exactly."""
     drawn = np.random.default_rng(dimension)
-    parts: list[tuple[int, Codes]] = [
-        (number, drawn.integers(1, 256, (rows, dimension)).astype(np.uint8))
-        for number, rows in ((0, 700), (5, 1), (9, 300))
-    ]
+    pieces: list[Codes] = [drawn.integers(1, 256, (rows, dimension)).astype(np.uint8) for rows in (700, 1, 300)]
     probe = ProbeCode.of(gaussian(1, dimension)[0])
     truth = {
         number << LABEL_ROW_BITS | row: float(score)
-        for number, codes in parts
+        for number, codes in enumerate(pieces)
         for row, score in enumerate((codes.astype(np.int64) - 128) @ probe.values.astype(np.int64))
     }
-    found = CodeScanner(dimension).best(probe, parts, 50)
+    found = CodeScanner(dimension).best(probe, pieces, 50)
     kept = [truth[label] for label in found.labels.tolist()]
     assert sorted(kept, reverse=True) == sorted(truth.values(), reverse=True)[:50]
     np.testing.assert_allclose(found.scores, np.array(kept) * step_of(dimension) * probe.step, rtol=1e-5, atol=1e-7)
@@ -96,15 +93,15 @@ def test_a_scanner_can_be_used_again() -> None:
     codes, _ = encode(gaussian(1000, 128))
     scanner = CodeScanner(128)
     first, second = (ProbeCode.of(probe) for probe in gaussian(2, 128, seed=1))
-    before = scanner.best(first, [(0, codes)], 10)
-    scanner.best(second, [(0, codes)], 400)
-    after = scanner.best(first, [(0, codes)], 10)
+    before = scanner.best(first, [codes], 10)
+    scanner.best(second, [codes], 400)
+    after = scanner.best(first, [codes], 10)
     assert sorted(before.labels) == sorted(after.labels)
 
 
 def test_fewer_rows_than_asked_for() -> None:
     codes, _ = encode(gaussian(3, 128))
-    assert len(CodeScanner(128).best(ProbeCode.of(gaussian(1, 128)[0]), [(0, codes)], 10).labels) == 3
+    assert len(CodeScanner(128).best(ProbeCode.of(gaussian(1, 128)[0]), [codes], 10).labels) == 3
 
 
 def test_float_scores_are_dot_products() -> None:

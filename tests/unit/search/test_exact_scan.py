@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
+from services.search.gallery.block import Cuts
 from services.search.ports import ReferenceRecord, SearchScope
 
 Matrix = npt.NDArray[np.float32]
@@ -72,10 +73,9 @@ GALLERIES = [
 ]
 
 
-@pytest.fixture(params=[(1, ROWS, 16_384), (3, 500, 512)], ids=["one thread", "three threads"])
+@pytest.fixture(params=[(1, Cuts()), (3, Cuts(chunk=512, codes=1536, thread=500))], ids=["one thread", "three threads"])
 def store(request: pytest.FixtureRequest) -> Iterator[ExactGalleryStore]:
-    threads, rows_a_thread, chunk_rows = request.param
-    store = ExactGalleryStore(threads, rows_a_thread=rows_a_thread, chunk_rows=chunk_rows)
+    store = ExactGalleryStore(*request.param)
     store.open("model", DIMENSION)
     yield store
     store.close()
