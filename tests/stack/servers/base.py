@@ -204,8 +204,8 @@ class ServerProcess:
         self._signal(signal.SIGCONT)
 
     def discard(self) -> None:
-        """Stop it and remove its data."""
-        self.stop()
+        """End it and remove its data."""
+        self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
