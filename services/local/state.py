@@ -69,9 +69,7 @@ class PlatformLock:
 
     def acquire(self, waiting: Callable[[str], None]) -> None:
         """Raises ConfigurationError when a platform runs here. Waits for the leftovers of one that was killed."""
-        self._data.root.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self._data.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        os.set_inheritable(self.descriptor, False)
+        self.descriptor = self._open()
         deadline = time.monotonic() + _ORPHAN_WAIT_S
         has_said = False
         while not self._try():
@@ -82,6 +80,16 @@ class PlatformLock:
                 waiting("services of an earlier run are still stopping")
                 has_said = True
             time.sleep(0.1)
+
+    def _open(self) -> int:
+        try:
+            self._data.root.mkdir(parents=True, exist_ok=True)
+            return os.open(self._data.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._data.root} cannot hold a platform's data: {error.strerror}.",
+                advice="Give a folder that you may write to with --data.",
+            ) from error
 
     def _try(self) -> bool:
         try:

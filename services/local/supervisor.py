@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -214,10 +215,21 @@ def stop(processes: list[ServiceProcess], note: Callable[[str], None]) -> None:
 def _died_at_start(process: ServiceProcess, code: int, log: str) -> DependencyUnavailable:
     lines = process.last_lines()
     said = "\n".join(f"  {line}" for line in lines) or "  (it wrote nothing)"
+    reason = _own_words(lines)
     return DependencyUnavailable(
-        f"{process.service} stopped while starting ({describe_exit(code)}). The last lines of its log:\n{said}",
-        advice=f"The whole log is {log}. Mend what it names and start again.",
+        f"{process.service} stopped while starting ({describe_exit(code)}). {reason.get('detail', '')}\n"
+        f"The last lines of its log, {log}:\n{said}",
+        advice=str(reason.get("advice") or "Mend what the log names and start again."),
     )
+
+
+def _own_words(lines: list[str]) -> dict[str, object]:
+    """What a service that refuses to start says in the last line of its log: `detail` and `advice`."""
+    try:
+        said = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _not_started(reasons: Mapping[str, str], data: DataFolder) -> DependencyUnavailable:

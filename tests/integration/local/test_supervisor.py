@@ -157,3 +157,12 @@ def test_a_service_that_dies_at_start_ends_the_start_with_its_last_words(start: 
     assert "review stopped while starting" in said
     assert "LOUD" in said
     assert str(data.log_of("review")) in said.replace("\n", "")
+
+
+def test_a_folder_that_cannot_hold_data_is_named(start: Start, data: DataFolder) -> None:
+    data.root.write_text("a file")
+    process = start()
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "cannot hold a platform's data" in said
+    assert "Traceback" not in said
