@@ -19,14 +19,13 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 from tests.bench import goals, platform_measures
 from tests.bench.bare_rate import bare_rate
+from tests.bench.networks import prepared_models, prepared_paths
 from tests.bench.probe_picture import SIZES, distinct_portraits, probe_jpeg
 from tests.bench.reference_paths import (
     FastPath,
     MemoryRead,
     NaivePath,
     one_thread,
-    prepared_models,
-    prepared_paths,
     synthetic_gallery,
 )
 from tests.bench.timing import side_by_side

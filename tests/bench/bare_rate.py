@@ -9,7 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.bench.reference_paths import FastPath, prepared_models, synthetic_gallery
+from tests.bench.networks import prepared_models
+from tests.bench.reference_paths import FastPath, synthetic_gallery
 
 _path: FastPath | None = None
 
