@@ -112,11 +112,11 @@ def _check_texts(command: EnrolReference) -> None:
 
 def _check_captured_on(text: str, now: datetime) -> None:
     try:
-        # Python reads week dates and dates without dashes too; ours have one form.
-        captured_on = date.fromisoformat(text) if len(text) == len("2026-01-31") else None
+        captured_on = date.fromisoformat(text)
     except ValueError:
-        captured_on = None
-    if captured_on is None or captured_on < _EARLIEST:
+        captured_on = date.min
+    # Python reads week dates and dates without dashes too; ours have one form.
+    if captured_on < _EARLIEST or captured_on.isoformat() != text:
         raise InvalidRequest(
             f"`captured_on` is not a date of capture: {text!r}.",
             advice="Give the day of capture as YYYY-MM-DD.",

@@ -105,7 +105,7 @@ class LedgerQueries:
             .group_by(enrolments.c.state)
         )
         with self.reading() as connection:
-            counted: dict[str, int] = dict(connection.execute(query).tuples().all())
+            counted: dict[str, int] = dict(connection.execute(query).all())
         return {state: counted.get(state.value, 0) for state in EnrolmentState}
 
     def counts(self) -> Sequence[ingest_pb2.WatchlistCount]:

@@ -22,6 +22,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._known = _read(path)
         self._file = path.open("a", encoding="utf-8")
+        if self._file.tell() and not path.read_bytes().endswith(b"\n"):
+            self._file.write("\n")  # so that the next line is not lost with the one cut off
 
     def enrolment_id(self, key: str) -> str | None:
         return self._known.get(key)

@@ -1,0 +1,232 @@
+"""Acceptance where something fails on the way: nothing half done, and every audit intent gets its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.ingest.acceptance import AcceptEnrolments, Backlog
+from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.sql_ledger import SqlLedger
+from services.ingest.auditing import EnrolmentAudit
+from services.ingest.bootstrap import MIGRATIONS
+from services.ingest.checks import LawfulnessChecks
+from services.ingest.enrolment import EnrolReference, Source
+from services.ingest.maintenance import CloseAbandonedIntents
+from services.ingest.models import CurrentModel
+from services.rpc.v1 import audit_pb2, embed_pb2
+from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.biometric import ImageAnalysis, ModelProvenance
+from services.shared.clock import SystemClock
+from services.shared.database import create_engine, migrate
+from services.shared.errors import (
+    AuditUnavailable,
+    Conflict,
+    DependencyUnavailable,
+    InvalidRequest,
+    LikenessError,
+    Overloaded,
+)
+from services.shared.settings import DatabaseSettings
+from services.shared.tokens import Principal
+from services.shared.watchlists import WatchlistFile
+
+CUSTODIAN = Principal("c-1", "northshire", frozenset({"custodian"}), frozenset({"custody"}))
+
+
+class Trail:
+    """An audit log in memory that fails when told."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[str, audit_pb2.Phase.ValueType]] = {}
+        self.is_down = False
+
+    def record(
+        self,
+        operation: audit_pb2.Operation.ValueType,
+        phase: audit_pb2.Phase.ValueType,
+        activity: str,
+        activity_id: str,
+        principal: Principal,
+        *,
+        objects: Sequence[str] = (),
+        details: Mapping[str, str] | None = None,
+        entry_id: str | None = None,
+    ) -> audit_pb2.AppendResponse:
+        if self.is_down:
+            raise AuditUnavailable("down")
+        assert entry_id is not None
+        if self.entries.setdefault(entry_id, (activity_id, phase)) != (activity_id, phase):
+            raise Conflict("another entry")
+        return audit_pb2.AppendResponse()
+
+    def phases(self) -> list[audit_pb2.Phase.ValueType]:
+        return [phase for _, phase in self.entries.values()]
+
+
+class Images(FolderImageStore):
+    """A folder that cannot be written when told."""
+
+    is_full = False
+
+    def put(self, content: bytes) -> str:
+        if self.is_full:
+            raise DependencyUnavailable("no space left")
+        return super().put(content)
+
+
+class Embed:
+    """Says which model it runs, when it is there."""
+
+    is_there = True
+
+    def describe_model(self) -> ModelProvenance:
+        if not self.is_there:
+            raise DependencyUnavailable("away")
+        return ModelProvenance("m1", "d", "0", "r", "1", "l", 4, "p", "rt", "cpu")
+
+    def analyse(
+        self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, *, timeout_s: float
+    ) -> ImageAnalysis:
+        raise NotImplementedError
+
+
+@dataclass
+class Door:
+    """The use case with everything around it."""
+
+    acceptance: AcceptEnrolments
+    ledger: SqlLedger
+    trail: Trail
+    images: Images
+    embed: Embed
+    closing: CloseAbandonedIntents
+    waiting: dict[str, int] = field(default_factory=lambda: {"pending": 0, "events": 0})
+
+    def accept(self, image: bytes = b"image", **changes: str) -> str:
+        return self.acceptance.accept(command(image, **changes), CUSTODIAN, Source.REST).enrolment_id
+
+
+def command(image: bytes, **changes: str) -> EnrolReference:
+    fields = {
+        "watchlist_id": "custody",
+        "owner": "northshire",
+        "subject_id": "S1",
+        "lawful_basis": "pace_1984_s64a",
+        "captured_on": "2026-01-02",
+        **changes,
+    }
+    return EnrolReference(**fields, image=image)
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    engine = create_engine(DatabaseSettings(url=f"sqlite:///{tmp_path / 'l.sqlite'}"))
+    migrate(engine, MIGRATIONS)
+    committer = GroupCommitter(engine)
+    ledger, trail, images, embed = SqlLedger(engine, committer, "one"), Trail(), Images(tmp_path / "i"), Embed()
+    audit, clock, pool = EnrolmentAudit(trail), SystemClock(), ThreadPoolExecutor(4)
+    waiting = {"pending": 0, "events": 0}
+    acceptance = AcceptEnrolments(
+        ledger=ledger,
+        images=images,
+        audit=audit,
+        checks=LawfulnessChecks(WatchlistFile(), clock),
+        model=CurrentModel(embed, ledger),
+        backlog=Backlog(lambda: waiting["pending"], 10, lambda: waiting["events"], 10),
+        clock=clock,
+        pool=pool,
+        wake_worker=lambda: None,
+    )
+    closing = CloseAbandonedIntents(ledger, audit, clock)
+    closing._started_ms = 2**60  # as after a restart: whatever stands open was begun by the process before
+    yield Door(acceptance, ledger, trail, images, embed, closing, waiting)
+    pool.shutdown()
+    committer.close()
+    engine.dispose()
+
+
+def test_accepted_has_an_intent_an_image_and_a_row(door: Door) -> None:
+    enrolment_id = door.accept()
+    view = door.ledger.view(enrolment_id)
+    assert view is not None
+    assert door.images.get(view.image_sha256) == b"image"
+    assert list(door.trail.entries.values()) == [(enrolment_id, audit_pb2.INTENT)]
+    assert door.closing.step() > 0
+    assert door.trail.phases() == [audit_pb2.INTENT]
+
+
+def test_while_the_audit_log_is_down_nothing_is_done_and_its_intents_end_later(door: Door) -> None:
+    door.trail.is_down = True
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable):
+            door.accept()
+    assert door.ledger.pending_count() == 0
+    assert not [path for path in door.images._path.rglob("*") if path.is_file()]
+    door.trail.is_down = False
+    door.closing.step()
+    # Only the first was tried at all; the others were refused because of it.
+    assert door.trail.phases() == [audit_pb2.INTENT, audit_pb2.FAILED]
+    door.closing.step()
+    assert len(door.trail.entries) == 2
+
+
+def test_when_the_image_cannot_be_stored_the_intent_fails_at_once(door: Door) -> None:
+    door.images.is_full = True
+    with pytest.raises(DependencyUnavailable):
+        door.accept()
+    assert door.trail.phases() == [audit_pb2.INTENT, audit_pb2.FAILED]
+    assert door.ledger.pending_count() == 0
+    door.images.is_full = False
+    assert door.accept()
+    assert door.closing.step() > 0
+
+
+def test_over_the_backlog_nothing_new_is_begun_but_the_known_is_answered(door: Door) -> None:
+    known = door.accept()
+    for what in door.waiting:
+        door.waiting[what] = 10
+        with pytest.raises(Overloaded):
+            door.accept(b"another")
+        assert door.accept() == known
+        door.waiting[what] = 0
+    assert door.trail.phases() == [audit_pb2.INTENT]
+
+
+def test_before_embed_was_ever_seen_nothing_is_accepted_and_afterwards_it_may_go(door: Door) -> None:
+    door.embed.is_there = False
+    with pytest.raises(DependencyUnavailable):
+        door.accept()
+    door.embed.is_there = True
+    first = door.accept()
+    door.embed.is_there = False
+    assert door.accept(b"another") != first
+
+
+def test_of_a_batch_each_gets_its_own_answer(door: Door) -> None:
+    commands = [
+        command(b"one"),
+        command(b"", subject_id="S2"),
+        command(b"one"),
+        command(b"two", watchlist_id="nowhere"),
+        command(b"three"),
+    ]
+    answers = door.acceptance.accept_all(commands, CUSTODIAN, Source.CLI)
+    codes = [answer.code if isinstance(answer, LikenessError) else answer.is_new for answer in answers]
+    assert codes == [True, "image_empty", False, "unknown_watchlist", True]
+    # The second of a pair in one batch has begun as well, so it has an end as well.
+    assert sorted(door.trail.phases()) == [audit_pb2.INTENT] * 3 + [audit_pb2.REFUSED]
+    assert door.closing.step() > 0
+
+
+def test_an_image_of_the_store_has_to_be_there(door: Door) -> None:
+    fields = ("custody", "northshire", "S1", "pace_1984_s64a", "2026-01-02")
+    with pytest.raises(InvalidRequest):
+        door.acceptance.accept(EnrolReference(*fields, image_sha256="0" * 64), CUSTODIAN, Source.KAFKA)
+    stored = door.images.put(b"stored before")
+    answer = door.acceptance.accept(EnrolReference(*fields, image_sha256=stored), CUSTODIAN, Source.KAFKA)
+    assert answer.is_new

@@ -1,0 +1,96 @@
+"""Which face is enrolled, and when an image is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from services.ingest.enrolment import Verdict
+from services.ingest.quality import decide
+from services.ingest.settings import QualityPolicy
+from services.shared.biometric import (
+    Box,
+    DetectedFace,
+    FaceTemplate,
+    ImageAnalysis,
+    ImageInfo,
+    ModelProvenance,
+    Quality,
+    Vector,
+)
+
+MODEL = ModelProvenance("m1", "d", "0" * 64, "r", "1" * 64, "Apache-2.0", 4, "p1", "rt", "CPU")
+POLICY = QualityPolicy(min_inter_eye_px=20, min_unified_quality=30, rival_size_ratio=0.75, rival_detection_score=0.8)
+UNIT = np.array([0.6, 0.8, 0, 0], dtype=np.float32)
+
+
+def face(
+    inter_eye_px: float = 60, *, vector: Vector | None = UNIT, score: float = 0.9, quality: float = 70
+) -> DetectedFace:
+    template = None if vector is None else FaceTemplate(vector, "m1")
+    return DetectedFace(Box(0, 0, 10, 10), (), score, inter_eye_px, Quality(quality, {"sharpness": 1.0}), template)
+
+
+def analysis(*faces: DetectedFace) -> ImageAnalysis:
+    return ImageAnalysis(ImageInfo("JPEG", 1, 1, 1, 1, 1), faces, MODEL, {})
+
+
+def test_a_good_face_is_enrolled_with_what_it_was_decided_on() -> None:
+    decision = decide(analysis(face()), POLICY, 5)
+    assert (decision.verdict, decision.reason, decision.decided_at_ms) == (Verdict.ENROL, "", 5)
+    assert decision.template == UNIT.astype("<f4").tobytes()
+    assert (decision.model, decision.unified_quality, decision.inter_eye_px) == (MODEL, 70, 60)
+
+
+def test_no_face_is_refused() -> None:
+    assert decide(analysis(), POLICY, 0).reason == "no_face_found"
+
+
+@pytest.mark.parametrize(
+    ("other", "is_refused"),
+    [
+        (face(45, vector=None), True),  # at the ratio
+        (face(44, vector=None), False),  # just below it
+        (face(90, vector=None), True),  # larger than the subject, but cut off by the edge or so
+        (face(60, vector=None, score=0.8), True),
+        (face(60, vector=None, score=0.79), False),
+    ],
+)
+def test_a_rival_is_of_comparable_size_and_certain(other: DetectedFace, is_refused: bool) -> None:
+    for faces in ((face(), other), (other, face())):
+        decision = decide(analysis(*faces), POLICY, 0)
+        assert (decision.reason == "several_faces") == is_refused
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        (face(20), ""),
+        (face(19.9), "quality_too_low"),
+        (face(quality=30), ""),
+        (face(quality=29.9), "quality_too_low"),
+    ],
+)
+def test_the_policy_holds_at_equality(subject: DetectedFace, reason: str) -> None:
+    decision = decide(analysis(subject), POLICY, 0)
+    assert decision.reason == reason
+    assert bool(decision.template) == (not reason)
+    assert bool(decision.detail) == bool(reason)
+    # What a refusal was measured on stays on record.
+    assert decision.unified_quality == subject.quality.unified
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [None, UNIT * 2, UNIT[:3], np.full(4, np.nan, dtype=np.float32), np.zeros(4, dtype=np.float32)],
+)
+def test_an_unusable_template_is_quarantined(vector: Vector | None) -> None:
+    decision = decide(analysis(face(vector=vector)), POLICY, 0)
+    assert (decision.verdict, decision.reason, decision.template) == (Verdict.QUARANTINE, "unusable_template", b"")
+
+
+def test_the_dimension_is_the_models() -> None:
+    other = replace(analysis(face()), model=replace(MODEL, dimension=8))
+    assert decide(other, POLICY, 0).reason == "unusable_template"
