@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import structlog
 from fastapi import FastAPI
@@ -13,14 +11,11 @@ from fastapi import FastAPI
 from services.embed.analyse import AnalyseImage
 from services.embed.gate.pool import GatePool
 from services.embed.grpc_server import SERVICE_NAME, EmbedServicer
-from services.embed.models.manifest import load_manifest
-from services.embed.models.store import ModelStore, PreparedModel
+from services.embed.plan import plan_workers
 from services.embed.settings import EmbedSettings
-from services.embed.version import model_id_of, preprocessing_version
 from services.embed.workers.inference_pool import InferencePool
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import embed_pb2_grpc
-from services.shared.biometric import ModelProvenance
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 
@@ -51,15 +46,15 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     Raises ConfigurationError for a network whose bytes are wrong, a provider that is missing or a port that is taken.
     """
     metrics = metrics or Metrics()
-    detector, recogniser = open_models(settings)
-    inference = InferencePool(settings.inference, worker_order(settings, detector, recogniser), metrics)
+    plan = plan_workers(settings)
+    inference = InferencePool(settings.inference, plan.order, metrics)
     gate = GatePool(settings.gate, metrics)
     try:
         with ThreadPoolExecutor(1) as beside:
             gate_started = beside.submit(gate.start)
             runtime = inference.start()
             gate_started.result()
-        model = _provenance(settings, detector, recogniser, runtime)
+        model = replace(plan.model, runtime=str(runtime["runtime"]), provider=str(runtime["provider"]))
         analyse = AnalyseImage(gate, inference, model, metrics, max_pending=settings.max_pending)
         grpc = GrpcServer(
             settings.grpc_host,
@@ -79,51 +74,6 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     grpc.set_serving(True)
     structlog.get_logger().info("embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc.port)
     return EmbedService(app, grpc, gate, inference, analyse)
-
-
-def open_models(settings: EmbedSettings) -> tuple[PreparedModel, PreparedModel]:
-    """Detector and recogniser of the settings, verified. Raises ConfigurationError."""
-    manifest = load_manifest(settings.model.manifest_path)
-    store = ModelStore(settings.model.cache_path)
-    return (
-        store.open(manifest.get(settings.model.detector, "detector")),
-        store.open(manifest.get(settings.model.recogniser, "recogniser")),
-    )
-
-
-def worker_order(settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel) -> dict[str, Any]:
-    """What an inference worker is told when it starts."""
-
-    def described(model: PreparedModel) -> dict[str, Any]:
-        return {"entry": model.entry.model_dump(mode="json"), "path": str(model.path), "sha256": model.sha256}
-
-    return {
-        "model": settings.model.model_dump(mode="json"),
-        "detection": settings.detection.model_dump(mode="json"),
-        "detector": described(detector),
-        "recogniser": described(recogniser),
-        "model_id": model_id_of(detector.entry, recogniser.entry, settings.detection),
-        "max_batch_images": settings.inference.max_batch_images,
-        "max_batch_faces": settings.inference.max_batch_faces,
-        "max_arenas": settings.gate.arenas,
-    }
-
-
-def _provenance(
-    settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel, runtime: Mapping[str, Any]
-) -> ModelProvenance:
-    return ModelProvenance(
-        model_id=model_id_of(detector.entry, recogniser.entry, settings.detection),
-        detector=detector.entry.name,
-        detector_sha256=detector.entry.sha256,
-        recogniser=recogniser.entry.name,
-        recogniser_sha256=recogniser.entry.sha256,
-        licence=f"{detector.entry.licence}; {recogniser.entry.licence}",
-        dimension=recogniser.entry.dimension,
-        preprocessing_version=preprocessing_version(settings.detection),
-        runtime=str(runtime["runtime"]),
-        provider=str(runtime["provider"]),
-    )
 
 
 def _missing(gate: GatePool, inference: InferencePool) -> dict[str, str]:

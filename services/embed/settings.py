@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
@@ -19,6 +20,8 @@ def _cores() -> int:
 class ModelSettings(BaseModel):
     """Which networks, from which manifest, on which provider."""
 
+    # `stub` puts a stand-in for the networks, which recognises nobody, for tests of load.
+    kind: Literal["networks", "stub"] = "networks"
     detector: str = "yunet-2023mar-int8bq"
     recogniser: str = "sface-2021dec-int8bq"
     # An administrator's manifest beside the packaged one.

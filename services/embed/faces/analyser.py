@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 
@@ -42,6 +43,18 @@ class _Found:
     crops: list[Pixels]
     chosen: list[int]
     detect_ms: float
+
+
+class Analyser(Protocol):
+    """What an inference worker runs."""
+
+    def warm_up(self) -> None:
+        """Everything that the first caller should not wait for."""
+        ...
+
+    def analyse(self, jobs: Sequence[PictureJob]) -> list[PictureResult]:
+        """One result a job, in their order."""
+        ...
 
 
 class FaceAnalyser:
@@ -83,20 +96,22 @@ class FaceAnalyser:
 
     def _faces(self, found: _Found, vectors: dict[int, Tensor]) -> tuple[DetectedFace, ...]:
         return tuple(
-            self._face(face, crop, vectors.get(index))
+            described_face(face, crop, vectors.get(index), self._model_id)
             for index, (face, crop) in enumerate(zip(found.detections, found.crops, strict=True))
         )
 
-    def _face(self, face: Detection, crop: Pixels, vector: Tensor | None) -> DetectedFace:
-        x, y, width, height = (float(value) for value in face.box)
-        return DetectedFace(
-            box=Box(x, y, width, height),
-            landmarks=tuple((float(point[0]), float(point[1])) for point in face.landmarks),
-            detection_score=face.score,
-            inter_eye_px=inter_eye_px(face.landmarks),
-            quality=measure_quality(crop, face.landmarks, face.score),
-            template=None if vector is None else FaceTemplate(vector, self._model_id),
-        )
+
+def described_face(face: Detection, crop: Pixels, vector: Tensor | None, model_id: str) -> DetectedFace:
+    """A detection with everything that is measured about it; `crop` is its aligned square."""
+    x, y, width, height = (float(value) for value in face.box)
+    return DetectedFace(
+        box=Box(x, y, width, height),
+        landmarks=tuple((float(point[0]), float(point[1])) for point in face.landmarks),
+        detection_score=face.score,
+        inter_eye_px=inter_eye_px(face.landmarks),
+        quality=measure_quality(crop, face.landmarks, face.score),
+        template=None if vector is None else FaceTemplate(vector, model_id),
+    )
 
 
 def chosen_faces(selection: Selection, face_index: int, faces: Sequence[Detection]) -> list[int]:

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 
 from services.embed.adapters.onnxruntime_session import OnnxruntimeSession, runtime_name
-from services.embed.faces.analyser import FaceAnalyser, PictureJob, PictureResult
+from services.embed.faces.analyser import Analyser, FaceAnalyser, PictureJob, PictureResult
 from services.embed.faces.detector import YuNet
 from services.embed.faces.finder import FaceFinder
 from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import Recogniser
+from services.embed.faces.stub import STUB_NAME, StubAnalyser
 from services.embed.models.manifest import ModelEntry
 from services.embed.models.store import PreparedModel
 from services.embed.ports import Selection
@@ -40,7 +41,7 @@ def main(descriptor: int) -> None:
     channel = Channel.from_descriptor(descriptor)
     order, _ = channel.receive()
     try:
-        analyser, provider = _build(order)
+        analyser, runtime, provider = _build(order)
     except LikenessError as error:
         channel.send({"failed": error.code, "detail": error.detail, "advice": error.advice})
         return
@@ -48,40 +49,41 @@ def main(descriptor: int) -> None:
     gc.freeze()
     give_freed_memory_back()
     keep_freed_memory()
-    channel.send({"ready": True, "provider": provider, "runtime": runtime_name()})
+    channel.send({"ready": True, "provider": provider, "runtime": runtime})
     try:
         _Service(channel, analyser, int(order["max_batch_images"]), int(order["max_arenas"])).run()
     except ChannelClosed:
         return
 
 
-def _build(order: dict[str, Any]) -> tuple[FaceAnalyser, str]:
-    model, detection = ModelSettings(**order["model"]), DetectionSettings(**order["detection"])
-    sessions = []
-    for name in ("detector", "recogniser"):
-        entry = ModelEntry.model_validate(order[name]["entry"])
-        prepared = PreparedModel(entry, Path(order[name]["path"]), order[name]["sha256"])
-        sessions.append(
-            OnnxruntimeSession(
-                prepared.read(),
-                providers=model.providers,
-                allow_fallback=model.allow_fallback,
-                threads=model.threads,
-            )
-        )
-    detector = YuNet(sessions[0], score_threshold=detection.score_threshold, nms_threshold=detection.nms_threshold)
-    finder = FaceFinder(detector, nms_threshold=detection.nms_threshold, max_faces=detection.max_faces)
+def _build(order: dict[str, Any]) -> tuple[Analyser, str, str]:
+    """What the order asks for, with the runtime and the provider that it really runs on."""
+    model = ModelSettings(**order["model"])
+    if model.kind == "stub":
+        return StubAnalyser(str(order["model_id"])), STUB_NAME, STUB_NAME
+    detector, recogniser = (_session(order[role], model) for role in ("detector", "recogniser"))
+    detection = DetectionSettings(**order["detection"])
+    yunet = YuNet(detector, score_threshold=detection.score_threshold, nms_threshold=detection.nms_threshold)
+    finder = FaceFinder(yunet, nms_threshold=detection.nms_threshold, max_faces=detection.max_faces)
     entry = ModelEntry.model_validate(order["recogniser"]["entry"])
-    recogniser = Recogniser(
-        sessions[1], kind=entry.kind, dimension=entry.dimension, max_batch_faces=int(order["max_batch_faces"])
+    sface = Recogniser(
+        recogniser, kind=entry.kind, dimension=entry.dimension, max_batch_faces=int(order["max_batch_faces"])
     )
-    analyser = FaceAnalyser(finder, recogniser, str(order["model_id"]))
+    analyser = FaceAnalyser(finder, sface, str(order["model_id"]))
     analyser.warm_up()
-    return analyser, sessions[1].provider
+    return analyser, runtime_name(), recogniser.provider
+
+
+def _session(network: dict[str, Any], model: ModelSettings) -> OnnxruntimeSession:
+    entry = ModelEntry.model_validate(network["entry"])
+    prepared = PreparedModel(entry, Path(network["path"]), network["sha256"])
+    return OnnxruntimeSession(
+        prepared.read(), providers=model.providers, allow_fallback=model.allow_fallback, threads=model.threads
+    )
 
 
 class _Service:
-    def __init__(self, channel: Channel, analyser: FaceAnalyser, max_batch_images: int, max_arenas: int) -> None:
+    def __init__(self, channel: Channel, analyser: Analyser, max_batch_images: int, max_arenas: int) -> None:
         self._channel = channel
         self._analyser = analyser
         self._max_batch_images = max_batch_images

@@ -13,8 +13,8 @@ from time import monotonic
 import psutil
 import pytest
 
-from services.embed.bootstrap import open_models, worker_order
 from services.embed.gate.pool import GatePool
+from services.embed.plan import plan_workers
 from services.embed.ports import Selection
 from services.embed.settings import EmbedSettings
 from services.embed.workers.inference_pool import Answer, InferencePool
@@ -28,7 +28,7 @@ IN_TIME_S = 30.0
 @contextmanager
 def _pool(metrics: Metrics, model: Mapping[str, object] | None = None, **settings: object) -> Iterator[InferencePool]:
     values = EmbedSettings.model_validate({"model": model or {}, "inference": {"workers": 1, **settings}})
-    pool = InferencePool(values.inference, worker_order(values, *open_models(values)), metrics)
+    pool = InferencePool(values.inference, plan_workers(values).order, metrics)
     pool.start()
     try:
         yield pool

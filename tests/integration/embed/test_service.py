@@ -245,6 +245,21 @@ def test_workers_end_with_a_service_that_is_killed(tmp_path: Path) -> None:
         _stop(running)
 
 
+def test_the_stub_is_labelled_repeatable_and_recognises_nobody(tmp_path: Path, portrait_files: list[bytes]) -> None:
+    running = _start(tmp_path / "log", MODEL__KIND="stub", GATE__WORKERS="1", INFERENCE__WORKERS="1")
+    try:
+        wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
+        model = running.client.describe_model()
+        assert model.model_id.startswith("stub")
+        assert model.provider == "stub"
+        first, again, other = (_vector(running.client.analyse(portrait_files[index], SOLE)) for index in (1, 1, 2))
+        assert np.array_equal(first, again)
+        assert abs(first @ other) < 0.5
+        assert not any(face.template for face in running.client.analyse(portrait_files[1], NONE).faces)
+    finally:
+        _stop(running)
+
+
 @pytest.mark.parametrize("part", ["sources", "prepared"])
 def test_one_wrong_byte_in_a_network_stops_the_start(tmp_path: Path, part: str) -> None:
     cache = tmp_path / "cache"
