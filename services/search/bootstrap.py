@@ -29,11 +29,10 @@ from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
 from services.search.view import ViewSearch
+from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app
-from services.shared.ports.image_store import ImageStore
-from services.shared.settings import ImageStoreSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 from services.shared.watchlists import WatchlistFile
@@ -93,7 +92,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         embed=embed,
         matching=Matching(gallery, acceptance, clock),
         store=store,
-        probes=_image_store(settings.probes),
+        probes=open_image_store(settings.probes),
         trail=trail,
         closing=closing,
         counts=counts,
@@ -151,24 +150,3 @@ def _gallery_store(settings: GallerySettings) -> GalleryStore:
     adapter = import_module("services.search.adapters.milvus_gallery_store")
     store: GalleryStore = adapter.MilvusGalleryStore(settings)
     return store
-
-
-def _image_store(settings: ImageStoreSettings) -> ImageStore:
-    if settings.kind == "folder":
-        from services.shared.adapters.folder_image_store import FolderImageStore  # noqa: PLC0415
-
-        return FolderImageStore(settings.path)
-    from services.shared.adapters.minio_image_store import (  # noqa: PLC0415 - an extra
-        MinioImageStore,
-        Protection,
-        S3Connection,
-    )
-
-    connection = S3Connection(
-        endpoint=settings.endpoint,
-        bucket=settings.bucket,
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        is_secure=settings.is_secure,
-    )
-    return MinioImageStore(connection, Protection(retention_days=settings.retention_days))

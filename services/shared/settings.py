@@ -28,7 +28,21 @@ class EventLogSettings(BaseModel):
 
     kind: Literal["sqlite", "kafka"] = "sqlite"
     path: Path = Path("events.sqlite")
+    # Everything below is for Kafka.
     bootstrap_servers: str = "127.0.0.1:9092"
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
+    # How topics are created that are not there yet; existing ones are left as they are.
+    partitions: int = Field(default=6, ge=1)
+    replication_factor: int = Field(default=1, ge=1)
+    retention_h: int = Field(default=168, ge=1)
+    # How to speak to the brokers: TLS with a CA file, mutual TLS with a certificate and its key, SASL.
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] | None = None
+    sasl_username: str = ""
+    sasl_password: str = ""
 
 
 class ImageStoreSettings(BaseModel):
@@ -43,6 +57,8 @@ class ImageStoreSettings(BaseModel):
     is_secure: bool = False
     # Days that an original is locked against deletion; 0 switches the lock off.
     retention_days: int = 0
+    # Server-side encryption with the store's own keys (SSE-S3).
+    is_encrypted: bool = False
 
 
 class TokenSettings(BaseModel):

@@ -13,9 +13,29 @@ def open_event_log(settings: EventLogSettings) -> EventLog:
     """Raises ConfigurationError when the adapter's extra is not installed, DependencyUnavailable."""
     if settings.kind == "sqlite":
         return SqliteEventLog(settings.path)
-    from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog  # noqa: PLC0415 - an extra
+    from services.shared.adapters.kafka_event_log import (  # noqa: PLC0415 - an extra
+        KafkaConnection,
+        KafkaEventLog,
+        TopicDefaults,
+    )
 
-    return KafkaEventLog(KafkaConnection(settings.bootstrap_servers))
+    topics = TopicDefaults(settings.partitions, settings.replication_factor, settings.retention_h)
+    connection = KafkaConnection(settings.bootstrap_servers, settings.timeout_s, kafka_security(settings))
+    return KafkaEventLog(connection, topics)
+
+
+def kafka_security(settings: EventLogSettings) -> tuple[tuple[str, str], ...]:
+    """The security settings in kafka-python's words; what is not set is left to its defaults."""
+    named = {
+        "ssl_cafile": settings.ssl_cafile,
+        "ssl_certfile": settings.ssl_certfile,
+        "ssl_keyfile": settings.ssl_keyfile,
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": settings.sasl_password,
+    }
+    given = tuple((name, str(value)) for name, value in named.items() if value)
+    return (("security_protocol", settings.security_protocol), *given)
 
 
 def open_image_store(settings: ImageStoreSettings) -> ImageStore:
@@ -35,4 +55,4 @@ def open_image_store(settings: ImageStoreSettings) -> ImageStore:
         secret_key=settings.secret_key,
         is_secure=settings.is_secure,
     )
-    return MinioImageStore(connection, Protection(retention_days=settings.retention_days))
+    return MinioImageStore(connection, Protection(settings.retention_days, settings.is_encrypted))
