@@ -1,0 +1,169 @@
+"""`likeness identify`: search one probe through the REST API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.shared.errors import ConfigurationError, DependencyUnavailable, LikenessError, error_from_code
+
+if TYPE_CHECKING:
+    import httpx
+    from rich.console import Console
+
+TIMEOUT_S = 30.0
+
+WatchlistOption = Annotated[list[str], typer.Option("--watchlist", help="Which watchlist to search. Repeatable.")]
+CaseOption = Annotated[str, typer.Option("--case", help="Crime or occurrence number.")]
+TokenOption = Annotated[
+    Path, typer.Option("--token", envvar="LIKENESS_OPERATOR_TOKEN", help="A file with an operator's token.")
+]
+UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_SEARCH_URL", help="Where search listens.")]
+SourceOption = Annotated[
+    str, typer.Option(help="cctv, body_worn_video, social_media, phone, document or other: where the image is from.")
+]
+ModeOption = Annotated[
+    str, typer.Option(help="investigation: a list of fixed length. identification: only over the threshold.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(identify)
+
+
+def identify(  # noqa: PLR0917 - the options of a command
+    image: Annotated[Path, typer.Argument(help="The probe.", exists=True, dir_okay=False)],
+    watchlist: WatchlistOption,
+    case: CaseOption,
+    purpose: Annotated[str, typer.Option(help="The policing purpose, for example prevention_and_detection.")],
+    offence: Annotated[str, typer.Option(help="What is investigated.")],
+    source: SourceOption,
+    mode: ModeOption = "investigation",
+    max_candidates: Annotated[int, typer.Option(min=2, max=50, help="Length of the list.")] = 20,
+    face: Annotated[int | None, typer.Option(min=0, help="Which face to search, where there are several.")] = None,
+    token: TokenOption = Path("data/tokens/operator.token"),
+    url: UrlOption = "http://127.0.0.1:8080",
+    as_json: Annotated[bool, typer.Option("--json", help="The answer as it is, for programs.")] = False,
+) -> None:
+    """Search one probe and print the ranked candidates. For intelligence only: a candidate is no identification.
+
+    Exit status 0 with an answer, 2 when a face has to be chosen, 1 otherwise.
+    """
+    form = {
+        "case_reference": case,
+        "purpose": purpose,
+        "offence": offence,
+        "source": source,
+        "watchlists": watchlist,
+        "mode": mode,
+        "max_candidates": str(max_candidates),
+        **({} if face is None else {"face": str(face)}),
+    }
+    response = _post(url, _read_token(token), form, image)
+    body = _body(response)
+    if response.status_code == 200:
+        _print_answer(response, body, as_json=as_json)
+    elif body.get("code") == "face_choice_needed" and not as_json:
+        _print_faces(body)
+        raise typer.Exit(2)
+    elif as_json:
+        sys.stdout.write(response.text + "\n")
+        raise typer.Exit(2 if body.get("code") == "face_choice_needed" else 1)
+    else:
+        raise _error(body)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The token file {path} cannot be read: {error}",
+            advice="Give --token FILE; `likeness up` writes one to <data>/tokens/operator.token.",
+        ) from error
+
+
+def _post(url: str, token: str, form: dict[str, Any], image: Path) -> httpx.Response:
+    import httpx  # noqa: PLC0415 - `likeness --help` stays quick
+
+    try:
+        with image.open("rb") as file:
+            return httpx.post(
+                f"{url.rstrip('/')}/v1/searches",
+                headers={"Authorization": f"Bearer {token}"},
+                data=form,
+                files={"image": ("probe", file)},
+                timeout=TIMEOUT_S,
+                trust_env=False,  # a platform of the force is not behind a proxy to the internet
+            )
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise DependencyUnavailable(
+            f"search does not answer at {url}: {error}", advice="Start it with `likeness up`, or give --url."
+        ) from error
+
+
+def _body(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise DependencyUnavailable(
+            f"The answer ({response.status_code}) is not Likeness's.", advice="Check the address given with --url."
+        )
+    return body
+
+
+def _error(body: dict[str, Any]) -> LikenessError:
+    code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
+    fields = "".join(f"\n  {entry.get('field')}: {entry.get('problem')}" for entry in body.get("fields", []))
+    return error_from_code(code, detail + fields, advice) or LikenessError(detail + fields, advice=advice, code=code)
+
+
+def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(response.text + "\n")
+        return
+    from rich.table import Table  # noqa: PLC0415 - `likeness --help` stays quick
+    from rich.text import Text  # noqa: PLC0415
+
+    console = _console()
+    face = body["faces"][body["face"]]
+    console.print(
+        f"search {body['search_id']}  face {body['face']} of {len(body['faces'])}, "
+        f"{face['inter_eye_px']:.0f} px between the eyes, quality {face['quality']['unified']:.0f} of 100"
+    )
+    table = Table("rank", "score", "subject", "watchlist", "owner", "reference")
+    for candidate in body["candidates"]:
+        # What was enrolled is data: no markup in it counts.
+        names = (candidate[name] for name in ("subject_id", "watchlist", "owner", "reference_id"))
+        table.add_row(str(candidate["rank"]), f"{candidate['score']:.4f}", *(Text(str(name)) for name in names))
+    console.print(table if body["candidates"] else "No candidate.")
+    console.print(Text(body["threshold"]["why"]))
+    times = body["timings_ms"] or {}
+    console.print("  ".join(f"{stage} {times[stage]:.1f} ms" for stage in times))
+    for statement in body["statements"]:
+        console.print(Text(f"• {statement}"))
+
+
+def _print_faces(body: dict[str, Any]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - `likeness --help` stays quick
+
+    table = Table("face", "left", "top", "width", "height", "between the eyes", "quality")
+    for face in body["faces"]:
+        box = face["box"]
+        sizes = (f"{box[side]:.0f}" for side in ("x", "y", "width", "height"))
+        table.add_row(str(face["index"]), *sizes, f"{face['inter_eye_px']:.0f} px", f"{face['quality']['unified']:.0f}")
+    console = _console()
+    console.print(table)
+    console.print(f"{body['detail']} Choose one with --face N.")
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - `likeness --help` stays quick
+
+    return Console(highlight=False, soft_wrap=False)
