@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import event
 
 from services.shared.settings import DatabaseSettings
@@ -34,7 +33,33 @@ def create_engine(settings: DatabaseSettings) -> sa.Engine:
 
 def migrate(engine: sa.Engine, migrations: Path) -> None:
     """Bring the schema to the newest version; `migrations` is a service's Alembic folder."""
+    if _is_newest(engine, migrations):
+        return
+    # Alembic takes as long to import as the rest of a service; most starts have nothing to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(migrations))
     config.attributes["engine"] = engine
     command.upgrade(config, "head")
+
+
+def _is_newest(engine: sa.Engine, migrations: Path) -> bool:
+    """Whether the schema stands at the one head of the folder; False whenever that is not certain."""
+    scripts = [path.read_text("utf-8") for path in (migrations / "versions").glob("*.py")]
+    revisions = {revision for script in scripts for revision in _REVISION.findall(script)}
+    heads = revisions - {revision for script in scripts for revision in _DOWN_REVISION.findall(script)}
+    named = _VERSION_TABLE.search((migrations / "env.py").read_text("utf-8"))
+    table = sa.table(named.group(1) if named else "alembic_version", sa.column("version_num"))
+    try:
+        with engine.connect() as connection:
+            standing = set(connection.execute(sa.select(table.c.version_num)).scalars())
+    except sa.exc.SQLAlchemyError:
+        return False
+    return len(heads) == 1 and standing == heads
+
+
+_REVISION = re.compile(r"^revision\b[^=]*= *[\"'](\w+)[\"']", re.MULTILINE)
+_DOWN_REVISION = re.compile(r"^down_revision\b[^=]*= *[\"'](\w+)[\"']", re.MULTILINE)
+_VERSION_TABLE = re.compile(r"version_table *= *[\"'](\w+)[\"']")

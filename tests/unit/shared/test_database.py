@@ -1,0 +1,92 @@
+"""Migrating at start: run when there is something to migrate, and not even imported when there is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from services.shared.database import create_engine, migrate
+from services.shared.settings import DatabaseSettings
+
+_ENV = """
+from alembic import context
+with context.config.attributes["engine"].connect() as connection:
+    context.configure(connection=connection, version_table="x_schema_version")
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+"""
+_SCRIPT = """
+from alembic import op
+import sqlalchemy as sa
+revision = "{revision}"
+down_revision = {down}
+def upgrade():
+    op.create_table("made_by_{revision}", sa.Column("id", sa.Integer))
+"""
+
+AddRevision = Callable[[str, str | None], None]
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "env.py").write_text(_ENV)
+    return folder
+
+
+@pytest.fixture
+def add(migrations: Path) -> AddRevision:
+    def write(revision: str, down: str | None) -> None:
+        script = _SCRIPT.format(revision=revision, down=repr(down))
+        (migrations / "versions" / f"{revision}.py").write_text(script)
+
+    return write
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    return create_engine(DatabaseSettings(url=f"sqlite:///{tmp_path}/x.sqlite"))
+
+
+def test_a_new_revision_is_applied_to_a_store_of_an_older_one(
+    migrations: Path, add: AddRevision, engine: sa.Engine
+) -> None:
+    add("0001", None)
+    migrate(engine, migrations)
+    add("0002", "0001")
+    migrate(engine, migrations)
+    assert {"made_by_0001", "made_by_0002"} <= set(sa.inspect(engine).get_table_names())
+
+
+def test_another_services_version_in_the_same_store_does_not_count(
+    migrations: Path, add: AddRevision, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE alembic_version (version_num TEXT)"))
+        connection.execute(sa.text("INSERT INTO alembic_version VALUES ('0001')"))
+    add("0001", None)
+    migrate(engine, migrations)
+    assert "made_by_0001" in sa.inspect(engine).get_table_names()
+
+
+def test_a_store_that_is_newest_does_not_wait_for_alembic(
+    migrations: Path, add: AddRevision, engine: sa.Engine, tmp_path: Path
+) -> None:
+    add("0001", None)
+    migrate(engine, migrations)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from services.shared.database import create_engine, migrate\n"
+        "from services.shared.settings import DatabaseSettings\n"
+        f"migrate(create_engine(DatabaseSettings(url='sqlite:///{tmp_path}/x.sqlite')), Path('{migrations}'))\n"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
