@@ -6,7 +6,7 @@ import numpy as np
 
 from services.ingest.enrolment import Decision, Verdict
 from services.ingest.settings import QualityPolicy
-from services.shared.biometric import DetectedFace, ImageAnalysis
+from services.shared.biometric import Box, DetectedFace, ImageAnalysis, ImageInfo
 
 _UNIT_TOLERANCE = 1e-3  # float32 rounding of a unit vector is a thousand times smaller
 
@@ -20,7 +20,7 @@ def decide(analysis: ImageAnalysis, policy: QualityPolicy, decided_at_ms: int) -
     if not analysis.faces:
         return _refuse("no_face_found", "No face was found in the image.", decided_at_ms)
     face = next((each for each in analysis.faces if each.template is not None), analysis.faces[0])
-    rivals = [other for other in analysis.faces if other is not face and _is_rival(other, face, policy)]
+    rivals = [other for other in analysis.faces if other is not face and _is_rival(other, face, analysis.image, policy)]
     if rivals:
         detail = f"{len(rivals) + 1} faces of comparable size; crop the image to the subject."
         return _refuse("several_faces", detail, decided_at_ms)
@@ -41,11 +41,19 @@ def decide(analysis: ImageAnalysis, policy: QualityPolicy, decided_at_ms: int) -
     )
 
 
-def _is_rival(other: DetectedFace, face: DetectedFace, policy: QualityPolicy) -> bool:
-    return (
-        other.detection_score >= policy.rival_detection_score
-        and other.inter_eye_px >= policy.rival_size_ratio * face.inter_eye_px
-    )
+def _is_rival(other: DetectedFace, face: DetectedFace, image: ImageInfo, policy: QualityPolicy) -> bool:
+    if other.detection_score < policy.rival_detection_score:
+        return False
+    if other.inter_eye_px < policy.rival_size_ratio * face.inter_eye_px:
+        return False
+    share = policy.middle_share
+    return _is_in_the_middle(other.box, image, share) or not _is_in_the_middle(face.box, image, share)
+
+
+def _is_in_the_middle(box: Box, image: ImageInfo, share: float) -> bool:
+    across = abs(box.x + box.width / 2 - image.width / 2) <= share / 2 * image.width
+    down = abs(box.y + box.height / 2 - image.height / 2) <= share / 2 * image.height
+    return across and down
 
 
 def _is_usable(face: DetectedFace, dimension: int) -> bool:

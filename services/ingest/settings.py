@@ -20,6 +20,9 @@ class QualityPolicy(BaseModel):
     # sure of it. Smaller or doubtful ones are bystanders and patterns.
     rival_size_ratio: float = Field(default=0.75, gt=0, le=1)
     rival_detection_score: float = Field(default=0.8, ge=0, le=1)
+    # Nor is one a rival that stands outside this middle share of width and height while the subject stands inside: the
+    # picture was taken of the one in the middle. 1 makes every face a rival, wherever it stands.
+    middle_share: float = Field(default=0.5, gt=0, le=1)
 
 
 class QualitySettings(BaseModel):

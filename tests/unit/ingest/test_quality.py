@@ -27,14 +27,21 @@ UNIT = np.array([0.6, 0.8, 0, 0], dtype=np.float32)
 
 
 def face(
-    inter_eye_px: float = 60, *, vector: Vector | None = UNIT, score: float = 0.9, quality: float = 70
+    inter_eye_px: float = 60,
+    *,
+    vector: Vector | None = UNIT,
+    score: float = 0.9,
+    quality: float = 70,
+    at: tuple[float, float] = (50, 50),
 ) -> DetectedFace:
+    """A face whose box has its centre at a place of a picture of 100 x 100."""
     template = None if vector is None else FaceTemplate(vector, "m1")
-    return DetectedFace(Box(0, 0, 10, 10), (), score, inter_eye_px, Quality(quality, {"sharpness": 1.0}), template)
+    box = Box(at[0] - 5, at[1] - 5, 10, 10)
+    return DetectedFace(box, (), score, inter_eye_px, Quality(quality, {"sharpness": 1.0}), template)
 
 
 def analysis(*faces: DetectedFace) -> ImageAnalysis:
-    return ImageAnalysis(ImageInfo("JPEG", 1, 1, 1, 1, 1), faces, MODEL, {})
+    return ImageAnalysis(ImageInfo("JPEG", 100, 100, 1, 1, 1), faces, MODEL, {})
 
 
 def test_a_good_face_is_enrolled_with_what_it_was_decided_on() -> None:
@@ -62,6 +69,29 @@ def test_a_rival_is_of_comparable_size_and_certain(other: DetectedFace, is_refus
     for faces in ((face(), other), (other, face())):
         decision = decide(analysis(*faces), POLICY, 0)
         assert (decision.reason == "several_faces") == is_refused
+
+
+@pytest.mark.parametrize(
+    ("subject_at", "other_at", "is_refused"),
+    [
+        ((50, 50), (12, 50), False),  # a bystander at the edge
+        ((50, 50), (50, 10), False),  # in the row behind
+        ((33, 50), (67, 50), True),  # side by side
+        ((12, 50), (50, 50), True),  # the larger one is the bystander, perhaps
+        ((12, 50), (88, 50), True),
+        ((50, 50), (75, 50), True),  # at the edge of the middle
+        ((50, 50), (75.5, 50), False),
+    ],
+)
+def test_who_stands_in_the_middle_is_the_subject(
+    subject_at: tuple[float, float], other_at: tuple[float, float], is_refused: bool
+) -> None:
+    decision = decide(analysis(face(at=subject_at), face(58, vector=None, at=other_at)), POLICY, 0)
+    assert (decision.reason == "several_faces") == is_refused
+    strict = POLICY.model_copy(update={"middle_share": 1.0})
+    assert (
+        decide(analysis(face(at=subject_at), face(58, vector=None, at=other_at)), strict, 0).reason == "several_faces"
+    )
 
 
 @pytest.mark.parametrize(
