@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 
+import numpy as np
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from services.embed.gate.pool import GatePool
+from services.embed.models.manifest import load_manifest
+from services.embed.models.prepare import prepare
+from services.embed.models.store import ModelStore
 from services.embed.plan import plan_workers
 from services.embed.ports import Selection
 from services.embed.settings import EmbedSettings
 from services.embed.workers.inference_pool import Answer, InferencePool
 from services.shared.errors import ConfigurationError, Overloaded, PlatformError
+from services.shared.packages import cache_folder
 from services.shared.telemetry import Metrics
 from tests.support.waiting import wait_until
 
@@ -128,3 +136,40 @@ def test_a_configured_gpu_that_is_missing_stops_the_start(metrics: Metrics) -> N
         pass
     with _pool(metrics, {**wanted, "allow_fallback": True}) as pool:
         assert pool.process_ids
+
+
+def test_any_other_network_can_be_named_in_a_manifest(
+    gate: GatePool, metrics: Metrics, portrait_files: list[bytes], tmp_path: Path
+) -> None:
+    """A recogniser of another maker: its mean colour of the face, as ArcFace networks see it (RGB, -1 to 1)."""
+    network = _mean_colour_network()
+    (tmp_path / "mean.onnx").write_bytes(network)
+    manifest = tmp_path / "models.toml"
+    manifest.write_text(
+        '[[model]]\nname = "mean"\nrole = "recogniser"\nkind = "arcface"\nfile = "mean.onnx"\nlicence = "ours"\n'
+        f'input = "RGB"\ndimension = 3\nsha256 = "{hashlib.sha256(network).hexdigest()}"\n'
+    )
+    for entry in load_manifest(manifest).model:
+        ModelStore(tmp_path).fetch(entry, [tmp_path, cache_folder() / "models" / "sources"], prepare)
+    model = {"manifest_path": str(manifest), "recogniser": "mean", "cache_path": str(tmp_path)}
+    with _pool(metrics, model) as pool:
+        (face,) = _analyse(pool, gate, portrait_files[0])["faces"]
+    vector = np.array(face["vector"])
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    assert vector.min() < 0, "a mean under half of the range is negative only where the input is centred"
+    plan = plan_workers(EmbedSettings.model_validate({"model": model}))
+    assert plan.model.model_id.startswith("mean.")
+    assert (plan.model.dimension, plan.model.licence.split("; ")[1]) == (3, "ours")
+
+
+def _mean_colour_network() -> bytes:
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["input"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["out"]),
+        ],
+        "mean",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 112, 112])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
