@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from services.audit.verification import verify
 from services.rpc.auditing import AuditRecorder
 from services.shared.errors import AuditUnavailable
@@ -75,6 +77,7 @@ def _stored(path: Path) -> dict[str, tuple[int, bytes]]:
     return {entry_id: (sequence, leaf) for entry_id, sequence, leaf in rows}
 
 
+@pytest.mark.timeout(120 + 30 * KILLS)
 def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -> None:
     chooser = random.Random(4)
     audit = AuditProcess(tmp_path, LIKENESS_AUDIT__CHECKPOINTS__ENTRIES="50")
