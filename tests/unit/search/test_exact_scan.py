@@ -73,7 +73,7 @@ GALLERIES = [
 ]
 
 
-@pytest.fixture(params=[(1, Cuts()), (3, Cuts(chunk=512, codes=1536, thread=500))], ids=["one thread", "three threads"])
+@pytest.fixture(params=[(1, Cuts()), (3, Cuts(chunk=512, codes=4096, thread=500))], ids=["one thread", "three threads"])
 def store(request: pytest.FixtureRequest) -> Iterator[ExactGalleryStore]:
     store = ExactGalleryStore(*request.param)
     store.open("model", DIMENSION)
