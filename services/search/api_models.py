@@ -164,6 +164,16 @@ class Problem(BaseModel):
     advice: str
 
 
+_FORM_EXAMPLE: dict[str, Any] = {
+    "case_reference": "NS/2026/004711",
+    "purpose": "prevention_and_detection",
+    "offence": "burglary",
+    "source": "cctv",
+    "watchlists": ["custody"],
+    "mode": "identification",
+    "max_candidates": 20,
+}
+
 SEARCH_FORM: dict[str, Any] = {
     "required": True,
     "content": {
@@ -206,16 +216,73 @@ SEARCH_FORM: dict[str, Any] = {
                 },
             },
             "encoding": {"watchlists": {"style": "form", "explode": True}},
-            "example": {
-                "image": "(file)",
-                "case_reference": "NS/2026/004711",
-                "purpose": "prevention_and_detection",
-                "offence": "burglary",
-                "source": "cctv",
-                "watchlists": ["custody"],
-                "mode": "investigation",
-                "max_candidates": 20,
-            },
+            "example": {"image": "(file)", **_FORM_EXAMPLE},
         }
     },
+}
+
+SEARCH_EXAMPLE: dict[str, Any] = {
+    "search_id": "01a20576-dceb-7497-9876-c60afe8b4513",
+    "status": "done",
+    "searched_at": "2026-11-22T22:53:25.610Z",
+    "request": _FORM_EXAMPLE,
+    "probe": {
+        "sha256": "0f460bf0765c26861b17c8a5a4ab93deea37d38051f2fabfb137edc722d3a50d",
+        "width": 1600,
+        "height": 1200,
+        "format": "JPEG",
+    },
+    "faces": [
+        {
+            "index": 0,
+            "box": {"x": 611.2, "y": 302.9, "width": 148.6, "height": 193.3},
+            "landmarks": [[648.1, 378.0], [713.9, 375.5], [682.2, 417.3], [655.8, 451.1], [708.4, 449.6]],
+            "inter_eye_px": 65.85,
+            "detection_score": 0.9312,
+            "quality": {"unified": 71.3, "components": {"sharpness": 64.0}},
+        }
+    ],
+    "face": 0,
+    "candidates": [
+        {
+            "rank": 1,
+            "subject_id": "NS-104233",
+            "reference_id": "019c1d2e-7a44-7f21-8c55-2f0c0fd0a1b7",
+            "watchlist": "custody",
+            "owner": "northshire",
+            "score": 0.6174,
+        }
+    ],
+    "searched": [{"watchlist": "custody", "owners": ["northshire"], "agreements": []}],
+    "searchable": 107500,
+    "unsearchable": 312,
+    "gallery": "exact in-process",
+    "model": {
+        "model_id": "yunet+sface+p1",
+        "detector": "yunet",
+        "detector_sha256": "d" * 64,
+        "recogniser": "sface",
+        "recogniser_sha256": "e" * 64,
+        "licence": "Apache-2.0",
+        "dimension": 128,
+        "preprocessing_version": "p1",
+        "runtime": "onnxruntime 1.22.0",
+        "provider": "CPUExecutionProvider",
+    },
+    "threshold": {
+        "value": 0.41,
+        "version": "custody-2026-11",
+        "why": "Identification mode: score >= value.",
+        "by_watchlist": [
+            {
+                "watchlist": "custody",
+                "value": 0.41,
+                "version": "custody-2026-11",
+                "is_evidenced": True,
+                "evidence": {"reference": "evaluation-7", "fpir": 0.01, "fnir": 0.03, "enrolled": 107500},
+            }
+        ],
+    },
+    "statements": ["FOR INTELLIGENCE PURPOSES ONLY. ..."],
+    "timings_ms": {"gate": 9.3, "detect": 11.2, "template": 22.4, "gallery": 4.1, "audit": 3.9, "total": 55.0},
 }

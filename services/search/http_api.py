@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from services.search.acceptance import IMAGE_FIELD
-from services.search.api_models import SEARCH_FORM, Problem, SearchAnswer, UnansweredSearch
+from services.search.api_models import SEARCH_EXAMPLE, SEARCH_FORM, Problem, SearchAnswer, UnansweredSearch
 from services.search.identify import Identify
 from services.search.view import ViewSearch
 from services.shared.errors import CallerError, Overloaded
@@ -79,6 +79,9 @@ def _documented(*statuses: int, only: frozenset[str] = frozenset()) -> dict[int 
     return documented
 
 
+_ANSWERED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the candidate list", "content": {"application/json": {"example": SEARCH_EXAMPLE}}}
+}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {
         "description": "`not_found`: not there, of another force, or on a watchlist that you may not see",
@@ -130,7 +133,7 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
         "/searches",
         summary="Search a probe",
         response_model=SearchAnswer,
-        responses=_documented(401, 403, 408, 409, 413, 422, 500, 503),
+        responses={**_ANSWERED, **_documented(401, 403, 408, 409, 413, 422, 500, 503)},
         openapi_extra={"requestBody": SEARCH_FORM},
     )
     def search(
@@ -154,6 +157,7 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
         summary="See a search again",
         response_model=SearchAnswer | UnansweredSearch,
         responses={
+            **_ANSWERED,
             **_documented(401, 403),
             **_NOT_FOUND,
             **_documented(503, only=frozenset({"audit_unavailable", "dependency_unavailable"})),

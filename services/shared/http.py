@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from services.shared.api_page import add_api_page
 from services.shared.errors import LikenessError
 from services.shared.http_guard import HttpGuard
 from services.shared.problems import PROBLEM, ProblemResponse, problem_body, problem_response
@@ -43,14 +44,15 @@ def create_app(
     description: str = "",
     about: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """An application with `/healthz`, `/readyz`, `/metrics` and the error mapping; routers are added by the service.
+    """An application with health, readiness, metrics, `/docs` and the error mapping; the service adds its routers.
 
     `about` stands in `/readyz` once the service is ready: what it really runs on.
     """
-    app = FastAPI(title=title, version="1", description=description, redoc_url=None)
+    app = FastAPI(title=title, version="1", description=description, docs_url=None, redoc_url=None)
     app.add_middleware(HttpGuard, max_body_bytes=max_body_bytes)
     _map_errors(app)
     _add_operations(app, metrics, readiness, about or {})
+    add_api_page(app)
     return app
 
 

@@ -335,4 +335,9 @@ def test_the_api_documents_itself(shared_search: SearchProcess) -> None:
     assert set(FORM) <= set(form["schema"]["properties"]) >= {"image", "mode", "max_candidates", "face"}
     assert set(FORM) <= set(form["example"])
     assert "ValidationError" not in str(post)
-    assert httpx.get(f"{shared_search.url}/docs").status_code == 200
+    SearchAnswer.model_validate(post["responses"]["200"]["content"]["application/json"]["example"])
+    assert post["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/SearchAnswer")
+    page = httpx.get(f"{shared_search.url}/docs")
+    assert page.status_code == 200
+    assert "case_reference" in page.text
+    assert "audit_unavailable" in page.text
