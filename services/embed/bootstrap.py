@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Event, Thread
 
 import structlog
 from fastapi import FastAPI
@@ -19,7 +21,28 @@ from services.rpc.v1 import embed_pb2_grpc
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 
+_HEALTH_CHECK_S = 0.5
 _HEALTH_THREADS = 8  # so that health and DescribeModel answer while every place for images is taken
+
+
+class HealthWatch:
+    """Has gRPC health say SERVING while, and only while, the service can work."""
+
+    def __init__(self, grpc: GrpcServer, is_able: Callable[[], bool]) -> None:
+        self._grpc = grpc
+        self._is_able = is_able
+        self._stopped = Event()
+        grpc.set_serving(is_able())
+        Thread(target=self._run, name="health", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_HEALTH_CHECK_S):
+            self._grpc.set_serving(self._is_able())
+
+    def stop(self) -> None:
+        """NOT_SERVING from now on."""
+        self._stopped.set()
+        self._grpc.set_serving(False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +54,11 @@ class EmbedService:
     gate: GatePool
     inference: InferencePool
     analyse: AnalyseImage
+    health: HealthWatch
 
     def stop(self) -> None:
         """No new calls, then the workers; calls that still run are answered with Overloaded."""
-        self.grpc.set_serving(False)
+        self.health.stop()
         self.grpc.stop()
         self.inference.close()
         self.gate.close()
@@ -71,9 +95,9 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     about = {"model_id": model.model_id, "runtime": model.runtime, "provider": model.provider}
     app = create_app("Likeness embed", metrics, lambda: _missing(gate, inference), about=about)
     grpc.start()
-    grpc.set_serving(True)
+    health = HealthWatch(grpc, lambda: not _missing(gate, inference))
     structlog.get_logger().info("embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc.port)
-    return EmbedService(app, grpc, gate, inference, analyse)
+    return EmbedService(app, grpc, gate, inference, analyse, health)
 
 
 def _missing(gate: GatePool, inference: InferencePool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -12,7 +13,7 @@ from typing import Any
 import structlog
 
 from services.embed.gate.formats import ALLOWED, recognise_format
-from services.embed.gate.process import GateWorker, WorkerDied
+from services.embed.gate.process import GateWorker, WorkerDied, started_worker
 from services.embed.ports import DecodedImage
 from services.embed.settings import GateSettings
 from services.embed.workers.arena import Arena
@@ -77,16 +78,13 @@ class GatePool:
 
     def start(self) -> None:
         """Start every worker and wait until they are ready. Raises PlatformError."""
-        workers = [GateWorker(self._settings) for _ in range(self._settings.workers)]
-        for worker in workers:
-            try:
-                worker.wait_until_ready()
-            except WorkerDied as error:
-                for started in workers:
-                    started.stop()
-                raise PlatformError(
-                    f"a gate worker does not start ({error})", advice="See the service's standard error."
-                ) from error
+        try:
+            with ThreadPoolExecutor(self._settings.workers) as threads:
+                workers = list(threads.map(lambda _: started_worker(self._settings), range(self._settings.workers)))
+        except (WorkerDied, OSError) as error:
+            raise PlatformError(
+                f"a gate worker does not start ({error})", advice="See the service's standard error."
+            ) from error
         with self._changed:
             self._workers = workers
 
@@ -117,7 +115,7 @@ class GatePool:
             workers, self._workers = self._workers, []
             self._changed.notify_all()
         for worker in workers:
-            worker.stop()
+            self._end(worker)
 
     def _decode(self, data: bytes, deadline_s: float) -> tuple[_Slot, dict[str, Any]]:
         """A worker that was killed says nothing sure about the image, so there is one more try on another."""
@@ -131,6 +129,10 @@ class GatePool:
                 self._replace(slot.worker)
                 self._give_back(slot)
                 self._judge(error, is_last=tries == 2)
+            except BaseException:
+                self._replace(slot.worker)
+                self._give_back(slot)
+                raise
             else:
                 self._release_worker(slot.worker)
                 return slot, answer
@@ -182,22 +184,23 @@ class GatePool:
         with self._changed:
             if worker in self._workers:
                 self._workers.remove(worker)
+        self._end(worker)
+        if self._still_wanted():
+            Thread(target=self._start_one, name="gate-refill", daemon=True).start()
+
+    def _end(self, worker: GateWorker) -> None:
+        with self._changed:
             unused, worker.free = worker.free, []
-            is_closed = self._is_closed
         worker.stop()
         for index in unused:
             worker.arenas[index].destroy()
-        if not is_closed:
-            Thread(target=self._start_one, name="gate-refill", daemon=True).start()
 
     def _start_one(self) -> None:
         while self._still_wanted():
-            worker = GateWorker(self._settings)
             try:
-                worker.wait_until_ready()
-            except WorkerDied as error:
-                self._log.error("gate_worker_does_not_start", status=error.status)
-                worker.stop()
+                worker = started_worker(self._settings)
+            except (WorkerDied, OSError) as error:
+                self._log.error("gate_worker_does_not_start", reason=str(error))
                 with self._changed:
                     self._changed.wait(_RESTART_PAUSE_S)
                 continue
@@ -206,7 +209,7 @@ class GatePool:
                     self._workers.append(worker)
                     self._changed.notify()
                     return
-            worker.stop()
+            self._end(worker)
 
     def _still_wanted(self) -> bool:
         return not self._is_closed

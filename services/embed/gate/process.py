@@ -13,6 +13,7 @@ from services.embed.workers.channel import ChannelClosed, ChannelTimeout, channe
 from services.embed.workers.process import end_process, start_module
 
 _START_TIMEOUT_S = 30.0
+_MAX_ANSWER_BYTES = 4096  # numbers and a few words; whoever is behind the channel may be hostile
 _TOO_SLOW = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 
 
@@ -37,7 +38,7 @@ class GateWorker:
         self.is_busy = False
         self.images = 0
         self._wall_s = settings.wall_s
-        self._channel, theirs = channel_pair()
+        self._channel, theirs = channel_pair(max_message_bytes=_MAX_ANSWER_BYTES)
         descriptors = [theirs.fileno(), *(arena.descriptor for arena in self.arenas)]
         arguments = [descriptors[0], settings.max_bytes, pixel_bytes, *descriptors[1:]]
         self._process = start_module("services.embed.gate.worker", [str(value) for value in arguments], descriptors, {})
@@ -63,14 +64,12 @@ class GateWorker:
         self.arenas[arena].write_input(data)
         try:
             self._channel.send({"arena": arena, "size": len(data)})
-            answer, descriptors = self._channel.receive(self._wall_s)
+            answer, _ = self._channel.receive(self._wall_s)
         except ChannelTimeout as error:
             self._process.kill()
             raise WorkerDied(end_process(self._process, patience_s=1.0), was_too_slow=True) from error
         except ChannelClosed as error:
             raise WorkerDied(end_process(self._process, patience_s=1.0)) from error
-        if descriptors:
-            raise WorkerDied(end_process(self._process))
         return answer
 
     def stop(self) -> None:
@@ -78,3 +77,14 @@ class GateWorker:
         self._process.kill()
         self._channel.close()
         end_process(self._process)
+
+
+def started_worker(settings: GateSettings) -> GateWorker:
+    """A worker that is ready. Raises WorkerDied, OSError."""
+    worker = GateWorker(settings)
+    try:
+        worker.wait_until_ready()
+    except WorkerDied:
+        worker.stop()
+        raise
+    return worker

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from itertools import count
 
 _PAGE = mmap.PAGESIZE
@@ -45,7 +46,8 @@ class Arena:
         for start, size in ((0, self._pixels_at), (self._pixels_at, len(self._map) - self._pixels_at)):
             kept = min(_whole_pages(keep_bytes), size)
             if size > kept:
-                self._map.madvise(mmap.MADV_REMOVE, start + kept, size - kept)
+                with suppress(OSError):  # a kernel that cannot keeps the pages: slower to share, not wrong
+                    self._map.madvise(mmap.MADV_REMOVE, start + kept, size - kept)
 
     def destroy(self) -> None:
         """Give every page back, also for those who still map it, and close."""

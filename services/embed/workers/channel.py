@@ -1,4 +1,4 @@
-"""Messages between this process and a worker: JSON with file descriptors beside it, over a local stream socket."""
+"""Messages between this process and a worker: JSON, with file descriptors beside it, over a local stream socket."""
 
 from __future__ import annotations
 
@@ -12,26 +12,34 @@ from typing import Any
 import orjson
 
 _HEADER = struct.Struct("<I")
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a worker that decodes untrusted bytes cannot make this process read for ever
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class ChannelClosed(Exception):
-    """The other side is gone, or says something that is no message."""
+    """The other side is gone, stopped in the middle of a message, or says something that is none."""
 
 
 class ChannelTimeout(Exception):
-    """No whole message within the time."""
+    """No message began within the time."""
 
 
 class Channel:
-    """One end. Not safe for two threads that both send, or both receive."""
+    """One end. Not safe for two threads that both send, or both receive.
 
-    def __init__(self, end: socket.socket) -> None:
+    `max_message_bytes` and `max_descriptors` bound what the other side can make this one take; descriptors beyond are
+    dropped by the kernel.
+    """
+
+    def __init__(
+        self, end: socket.socket, *, max_message_bytes: int = MAX_MESSAGE_BYTES, max_descriptors: int = 0
+    ) -> None:
         self._socket = end
+        self._max_message_bytes = max_message_bytes
+        self._max_descriptors = max_descriptors
 
     @classmethod
-    def from_descriptor(cls, descriptor: int) -> Channel:
-        return cls(socket.socket(fileno=descriptor))
+    def from_descriptor(cls, descriptor: int, *, max_descriptors: int = 0) -> Channel:
+        return cls(socket.socket(fileno=descriptor), max_descriptors=max_descriptors)
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Raises ChannelClosed."""
@@ -45,17 +53,21 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], list[int]]:
-        """The next message and the descriptors that came with it. Raises ChannelClosed, ChannelTimeout."""
-        deadline = None if timeout_s is None else monotonic() + timeout_s
+        """The next message and the descriptors that came with it. A message that has begun gets the same time again.
+
+        Raises ChannelClosed, ChannelTimeout.
+        """
         try:
-            self._wait(deadline)
-            head, descriptors, _, _ = socket.recv_fds(self._socket, _HEADER.size, 8)
+            if not self._is_readable(timeout_s):
+                raise ChannelTimeout
+            deadline = None if timeout_s is None else monotonic() + timeout_s
+            head, descriptors, _, _ = socket.recv_fds(self._socket, _HEADER.size, self._max_descriptors)
             head += self._read(_HEADER.size - len(head), deadline)
             (size,) = _HEADER.unpack(head)
-            if size > _MAX_MESSAGE_BYTES:
+            if size > self._max_message_bytes:
                 raise ChannelClosed(f"message of {size} bytes")
             message = orjson.loads(self._read(size, deadline))
-        except (OSError, orjson.JSONDecodeError, struct.error) as error:
+        except (OSError, ValueError, struct.error) as error:
             raise ChannelClosed(str(error)) from error
         if not isinstance(message, dict):
             raise ChannelClosed("not a message")
@@ -63,7 +75,7 @@ class Channel:
 
     def has_message(self) -> bool:
         """Whether something can be read now."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        return self._is_readable(0)
 
     def close(self) -> None:
         """Also ends a `receive` that waits in another thread."""
@@ -75,28 +87,24 @@ class Channel:
         self._socket.close()
 
     def _read(self, size: int, deadline: float | None) -> bytes:
-        if size <= 0:
-            return b""
         buffer = bytearray(size)
         view, done = memoryview(buffer), 0
         while done < size:
-            self._wait(deadline)
+            if not self._is_readable(None if deadline is None else max(0.0, deadline - monotonic())):
+                raise ChannelClosed("stopped in the middle of a message")
             count = self._socket.recv_into(view[done:])
             if count == 0:
                 raise ChannelClosed("closed")
             done += count
         return bytes(buffer)
 
-    def _wait(self, deadline: float | None) -> None:
-        if deadline is None:
-            return
+    def _is_readable(self, timeout_s: float | None) -> bool:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
-            raise ChannelTimeout
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
-def channel_pair() -> tuple[Channel, socket.socket]:
-    """This process's end, and the one to hand to a worker."""
+def channel_pair(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> tuple[Channel, socket.socket]:
+    """This process's end, which takes no descriptors, and the one to hand to a worker."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    return Channel(ours), theirs
+    return Channel(ours, max_message_bytes=max_message_bytes), theirs

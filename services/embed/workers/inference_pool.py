@@ -63,13 +63,13 @@ class _Worker:
             self.channel.send(self._order)
             answer, _ = self.channel.receive(timeout_s)
         except (ChannelClosed, ChannelTimeout) as error:
-            status = end_process(self._process)
+            status = self.stop()
             raise PlatformError(
                 f"an inference worker does not start (exit status {status})",
                 advice="See the service's standard error.",
             ) from error
         if "failed" in answer:
-            end_process(self._process, patience_s=2.0)
+            self.stop()
             known = error_from_code(str(answer["failed"]), str(answer["detail"]), str(answer["advice"]))
             raise known or ConfigurationError(str(answer["detail"]), advice=str(answer["advice"]))
         return answer
@@ -244,12 +244,11 @@ class InferencePool:
 
     def _start_one(self) -> None:
         while self._is_wanted():
-            worker = _Worker(self._order)
             try:
+                worker = _Worker(self._order)
                 worker.wait_until_ready(self._settings.start_timeout_s)
-            except LikenessError as error:
-                self._log.error("inference_worker_does_not_start", code=error.code, detail=error.detail)
-                worker.stop()
+            except (LikenessError, OSError) as error:
+                self._log.error("inference_worker_does_not_start", reason=str(error))
                 with self._changed:
                     self._changed.wait(_RESTART_PAUSE_S)
                 continue

@@ -38,7 +38,7 @@ def main(descriptor: int) -> None:
     """Serve until the channel closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the service, which ends its workers in order
     cv2.setNumThreads(1)
-    channel = Channel.from_descriptor(descriptor)
+    channel = Channel.from_descriptor(descriptor, max_descriptors=1)
     order, _ = channel.receive()
     try:
         analyser, runtime, provider = _build(order)

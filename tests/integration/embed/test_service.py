@@ -48,6 +48,11 @@ class Running:
         children = psutil.Process(self.process.pid).children()
         return [child for child in children if any(kind in word for word in child.cmdline())]
 
+    def health(self) -> int:
+        with grpc.insecure_channel(self.grpc) as channel:
+            request = health_pb2.HealthCheckRequest(service="likeness.v1.Embed")
+            return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status)
+
     def is_ready(self) -> bool:
         try:
             return httpx.get(f"{self.http}/readyz").status_code == 200
@@ -216,11 +221,17 @@ def test_callers_are_answered_while_workers_are_killed(embed: Running, portrait_
     assert embed.client.analyse(portrait_files[1], LARGEST).faces
 
 
-def test_stopping_ends_every_process(tmp_path: Path, portrait_files: list[bytes]) -> None:
+def test_health_tells_the_truth_and_stopping_ends_every_process(tmp_path: Path, portrait_files: list[bytes]) -> None:
     running = _start(tmp_path / "log", GATE__WORKERS="1", INFERENCE__WORKERS="1")
     try:
         wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
         running.client.analyse(portrait_files[1], LARGEST)
+        (worker,) = running.workers("inference_worker")
+        worker.kill()
+        wait_until(lambda: not running.is_ready(), IN_TIME_S, "readiness to go")
+        wait_until(lambda: running.health() == health_pb2.HealthCheckResponse.NOT_SERVING, IN_TIME_S, "health to go")
+        wait_until(running.is_ready, IN_TIME_S, "embed to be ready again")
+        wait_until(lambda: running.health() == health_pb2.HealthCheckResponse.SERVING, IN_TIME_S, "health to come back")
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert len(children) == 2
         running.process.send_signal(signal.SIGTERM)
@@ -276,11 +287,3 @@ def test_one_wrong_byte_in_a_network_stops_the_start(tmp_path: Path, part: str) 
         assert "models fetch" in log
     finally:
         _stop(running)
-
-
-def test_health_is_on_grpc_too(embed: Running) -> None:
-    with grpc.insecure_channel(embed.grpc) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service="likeness.v1.Embed"), timeout=5
-        )
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
