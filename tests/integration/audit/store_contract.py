@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import pytest
 import sqlalchemy as sa
@@ -20,8 +20,14 @@ from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from tests.unit.audit.builders import statement
 
-OpenStore = Callable[[], SqlLogStore]
 NOW = "2026-05-09T10:00:00.000Z"
+PATIENT_S = 20.0  # for a busy machine; only the test of the timeout itself is less patient
+
+
+class OpenStore(Protocol):
+    """Opens one and the same store again and again."""
+
+    def __call__(self, write_timeout_s: float = PATIENT_S) -> SqlLogStore: ...
 
 
 def _fill(store: SqlLogStore, count: int) -> tuple[Frontier, list[NewEntry]]:
@@ -166,7 +172,7 @@ class LogStoreContract:
     def test_a_locked_store_fails_in_time(self, open_store: OpenStore) -> None:
         store = open_store()
         store.open(new_id(), NOW)
-        other = open_store()
+        other = open_store(write_timeout_s=0.5)
         with store.writing():
             with pytest.raises(AuditUnavailable), other.writing():
                 raise AssertionError("two writers at once")
@@ -175,5 +181,5 @@ class LogStoreContract:
         other.probe()
 
 
-def store_of(url: str) -> SqlLogStore:
-    return SqlLogStore(DatabaseSettings(url=url), write_timeout_s=0.5)
+def store_of(url: str, write_timeout_s: float = PATIENT_S) -> SqlLogStore:
+    return SqlLogStore(DatabaseSettings(url=url), write_timeout_s=write_timeout_s)

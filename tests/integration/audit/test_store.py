@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.shared.errors import AuditUnavailable, ConfigurationError
 from services.shared.ids import new_id
-from tests.integration.audit.store_contract import NOW, LogStoreContract, OpenStore, store_of
+from tests.integration.audit.store_contract import NOW, PATIENT_S, LogStoreContract, OpenStore, store_of
 from tests.unit.audit.builders import local_log, statement
 
 
@@ -26,8 +26,8 @@ def opened() -> Iterator[list[SqlLogStore]]:
 class TestSqlite(LogStoreContract):
     @pytest.fixture
     def open_store(self, tmp_path: Path, opened: list[SqlLogStore]) -> OpenStore:
-        def open_again() -> SqlLogStore:
-            opened.append(store_of(f"sqlite:///{tmp_path / 'audit.sqlite'}"))
+        def open_again(write_timeout_s: float = PATIENT_S) -> SqlLogStore:
+            opened.append(store_of(f"sqlite:///{tmp_path / 'audit.sqlite'}", write_timeout_s))
             return opened[-1]
 
         return open_again
@@ -51,8 +51,8 @@ class TestSqlite(LogStoreContract):
 class TestPostgresql(LogStoreContract):
     @pytest.fixture
     def open_store(self, audit_database_url: str, opened: list[SqlLogStore]) -> OpenStore:
-        def open_again() -> SqlLogStore:
-            opened.append(store_of(audit_database_url))
+        def open_again(write_timeout_s: float = PATIENT_S) -> SqlLogStore:
+            opened.append(store_of(audit_database_url, write_timeout_s))
             return opened[-1]
 
         return open_again

@@ -43,7 +43,7 @@ def statement(number: int = 0, *, entry_id: str | None = None, phase: str = "INT
 
 
 def sqlite_store(path: Path) -> SqlLogStore:
-    return SqlLogStore(DatabaseSettings(url=f"sqlite:///{path}"), write_timeout_s=1.0)
+    return SqlLogStore(DatabaseSettings(url=f"sqlite:///{path}"), write_timeout_s=10.0)
 
 
 @dataclass
@@ -69,7 +69,7 @@ def local_log(
     store: LogStore | None = None,
     entries: int = 1000,
     interval_s: float = 60.0,
-    timeout_s: float = 1.5,
+    timeout_s: float = 15.0,
 ) -> Iterator[LocalLog]:
     """The log that lies in a folder (`audit.sqlite`, `key.pem`, `witness`), or a new one."""
     kept = store or sqlite_store(folder / "audit.sqlite")

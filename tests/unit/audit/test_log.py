@@ -90,7 +90,7 @@ def test_a_lone_caller_waits_for_nobody(tmp_path: Path) -> None:
             local.log.append(statement(number))
             times.append(time.perf_counter() - started)
         assert store.transactions == before + 40
-        assert sorted(times)[20] < 0.02
+        assert sorted(times)[20] < 0.1
 
 
 def test_an_entry_is_written_once_however_often_it_is_sent(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_store_that_hangs_is_refused_before_callers_give_up(tmp_path: Path) ->
         for answer in answers:
             with pytest.raises(AuditUnavailable):
                 answer.result(5)
-        assert time.perf_counter() - started < 1.0
+        assert time.perf_counter() - started < 2.0
         store.may_go_on.set()
         _until(lambda: not local.log.problems())
         # The one that had been taken may have been written; those that waited were withdrawn.
