@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -146,7 +145,6 @@ def _gallery_store(settings: GallerySettings) -> GalleryStore:
         from services.search.adapters.exact_gallery_store import ExactGalleryStore  # noqa: PLC0415 - loads faiss
 
         return ExactGalleryStore()
-    # By name, because it needs an extra that is installed only where it is used.
-    adapter = import_module("services.search.adapters.milvus_gallery_store")
-    store: GalleryStore = adapter.MilvusGalleryStore(settings)
-    return store
+    from services.search.adapters.milvus_gallery_store import MilvusGalleryStore  # noqa: PLC0415 - an extra
+
+    return MilvusGalleryStore(settings)

@@ -32,6 +32,8 @@ class LedgerSource(Protocol):
 
     def read_references(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]: ...
 
+    def count(self) -> ingest_pb2.LedgerCounts: ...
+
 
 class GalleryState(StrEnum):
     LOADING = "loading"
@@ -155,7 +157,7 @@ class GalleryKeeper:
         model = self._models.describe_model()
         self._store.open(model.model_id, model.dimension)
         self._model = model
-        if self._store.needs_rebuild:
+        if self._store.needs_rebuild or self._lacks_references():
             for batch in self._ledger.read_references(model.model_id):
                 self.put(batch)
         # Embed may have been restarted with another model while the ledger was read; then the next turn finds out.
@@ -168,6 +170,11 @@ class GalleryKeeper:
             references=dict(self.counts_by_watchlist()),
             seconds=round(monotonic() - started_s, 3),
         )
+
+    def _lacks_references(self) -> bool:
+        """Whether a store that keeps its references holds fewer than the ledger has: new, restored, robbed."""
+        held = self.counts_by_watchlist()
+        return any(held.get(count.watchlist_id, 0) < count.enrolled for count in self._ledger.count().watchlists)
 
     def _watch(self) -> None:
         model = self._models.describe_model()

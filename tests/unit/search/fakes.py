@@ -115,7 +115,11 @@ class FakeLedgerSource:
 
     def __init__(self, *batches: ingest_pb2.ReferenceBatch | Callable[[], None]) -> None:
         self.batches: Sequence[ingest_pb2.ReferenceBatch | Callable[[], None]] = batches
+        self.counts = ingest_pb2.LedgerCounts()
         self.error: LikenessError | None = None
+
+    def count(self) -> ingest_pb2.LedgerCounts:
+        return self.counts
 
     def read_references(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
         for batch in self.batches:

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
+from services.search.columns import records_of
 from services.search.gallery_keeper import GalleryKeeper, GalleryState
 from services.search.ports import GalleryAnswer, GalleryHit, GalleryStore, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
@@ -113,10 +114,23 @@ def test_a_ledger_of_another_model_is_a_mismatch_and_not_an_empty_gallery() -> N
 
 def test_a_store_that_kept_its_references_is_not_filled_again() -> None:
     store = PersistentGalleryStore()
+    store.open(MODEL_ID, 128)
+    store.put(*records_of(batch_of([ANN])))
     setup = Setup(FakeLedgerSource(batch_of([BOB])), store)
+    setup.ledger.counts.watchlists.add(watchlist_id="custody", enrolled=1, refused=5)
     setup.keeper.tend()
-    assert setup.keeper.state is GalleryState.READY
-    assert setup.keeper.counts_by_watchlist() == {}
+    assert setup.found() == ["r-ann"]
+
+
+def test_a_store_that_has_fewer_than_the_ledger_is_filled_before_it_is_searched() -> None:
+    """A new server, one restored from an old copy, or one that lost rows: never searched as if it were whole."""
+    store = PersistentGalleryStore()
+    store.open(MODEL_ID, 128)
+    store.put(*records_of(batch_of([ANN])))
+    setup = Setup(FakeLedgerSource(batch_of([ANN]), batch_of([BOB])), store)
+    setup.ledger.counts.watchlists.add(watchlist_id="custody", enrolled=2)
+    setup.keeper.tend()
+    assert setup.found() == ["r-ann", "r-bob"]
 
 
 @pytest.mark.parametrize("what", ["model", "dimension", "columns", "bytes", "watchlist", "not unit"])
