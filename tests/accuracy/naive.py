@@ -20,7 +20,7 @@ import numpy.typing as npt
 from services.embed.models.manifest import load_manifest
 from services.embed.models.store import ModelStore
 from services.embed.settings import ModelSettings
-from services.local.evaluation.labelled_set import LabelledStill
+from services.local.evaluation.labelled_set import PROBE_SPLIT, LabelledStill
 from services.shared.packages import cache_folder
 
 Pixels = npt.NDArray[np.uint8]
@@ -89,7 +89,7 @@ def naive_templates(pipeline: OpenCvPipeline, stills: Sequence[LabelledStill], c
 def naive_degraded(
     pipeline: OpenCvPipeline, stills: Sequence[LabelledStill], clean: Templates, name: str, degrade: Degrade
 ) -> Templates:
-    """Templates of degraded stills; `clean` says how far apart the eyes were."""
+    """Templates of degraded probes, none of other stills; `clean` says how far apart the eyes were."""
     return _cached(f"naive {name}", pipeline, stills, lambda: _compute(pipeline, stills, clean, degrade))
 
 
@@ -99,6 +99,8 @@ def _compute(
     vectors = np.zeros((len(stills), 128), np.float32)
     found, eyes = np.zeros(len(stills), np.bool_), np.zeros(len(stills), np.float32)
     for place, still in enumerate(stills):
+        if degrade is not None and still.split != PROBE_SPLIT:
+            continue
         file = still.path.read_bytes()
         if degrade is not None and clean is not None and clean.is_found[place]:
             file = degrade(file, float(clean.inter_eye_px[place]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.local.evaluation.metrics import (
+    MIN_EXPECTED_FALSE_POSITIVES,
     Rate,
     TpirAtFpir,
     cmc,
@@ -28,6 +29,7 @@ FPIRS = (0.1, 0.01, 0.001)
 SLICE_FPIRS = (0.01, 0.1)
 _QUALITY_EDGES = (30, 50, 70)
 _INTER_EYE_EDGES = (16, 24, 40, 64)
+_CALIBRATED_SCORES = tuple(round(0.2 + 0.02 * step, 2) for step in range(21))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class Slice:
     rank_1: Rate
     rank_5: Rate
     tpir: Rate | None
+    fpir: Rate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreEvidence:
+    """How often somebody else reached a score, N enrolled: `fpir` is None where too few did to tell. No probability."""
+
+    score: float
     fpir: Rate | None
 
 
@@ -87,6 +97,8 @@ class Summary:
     slice_threshold: float | None
     slice_fpir: float | None
     slices: dict[str, list[Slice]]
+    # By quality band, and "all": FPIR at scores from 0.20 on.
+    calibration: dict[str, list[ScoreEvidence]]
 
 
 def summarise(run: Run) -> Summary:
@@ -112,7 +124,28 @@ def summarise(run: Run) -> Summary:
         slice_threshold=threshold,
         slice_fpir=chosen.wished_fpir if chosen else None,
         slices=_slices(run, threshold),
+        calibration=_calibration(run),
     )
+
+
+def _calibration(run: Run) -> dict[str, list[ScoreEvidence]]:
+    bands = _sorted({band(result.quality, _QUALITY_EDGES, "") for result in (*run.probes, *run.leave_one_out)})
+
+    def part(name: str) -> Run:
+        return run.where(lambda result: band(result.quality, _QUALITY_EDGES, "") == name)
+
+    parts = {"all": run, **{name: part(name) for name in bands}}
+    return {name: _score_evidence(searches) for name, searches in parts.items()}
+
+
+def _score_evidence(run: Run) -> list[ScoreEvidence]:
+    scores = run.non_mated_leaving_one_out().scores
+    rows = []
+    for score in _CALIBRATED_SCORES:
+        positives = int((scores >= score).sum())
+        is_told = positives >= MIN_EXPECTED_FALSE_POSITIVES
+        rows.append(ScoreEvidence(score, wilson(positives, len(scores)) if is_told else None))
+    return rows
 
 
 def _scores(run: Run) -> Scores:

@@ -50,6 +50,16 @@ def test_every_search_is_in_one_slice_of_each_kind(run: Run) -> None:
     assert names == ["under 16 px", "16 to 24 px", "24 to 40 px", "40 to 64 px", "64 px and over", "not acquired"]
 
 
+def test_calibration_counts_who_reached_a_score_and_abstains_where_too_few_did(run: Run) -> None:
+    rows = {row.score: row.fpir for row in summarise(run).calibration["all"]}
+    others = run.non_mated_leaving_one_out().scores
+    at = rows[0.3]
+    assert at is not None
+    assert (at.hits, at.trials) == (int((others >= 0.3).sum()), len(others))
+    assert rows[0.5] is None, "one search of 461 reached it"
+    assert rows[0.6] is None
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [(None, "not acquired"), (15.9, "under 16"), (16.0, "16 to 24"), (24.0, "24 and over"), (99.0, "24 and over")],
