@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from services.audit.entries import Statement
-from services.audit.log import AuditLog
+from services.audit.log import Appended, AuditLog
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
 from services.shared.errors import InvalidRequest
 
@@ -21,10 +21,13 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         self._log = log
 
     def Append(self, request: audit_pb2.AppendRequest, context: grpc.ServicerContext) -> audit_pb2.AppendResponse:  # noqa: N802 - the stub's name
-        appended = self._log.append(statement_from_message(request.entry))
-        return audit_pb2.AppendResponse(
-            sequence=appended.sequence, leaf_hash=appended.leaf_hash, recorded_at=appended.recorded_at
-        )
+        return _appended_message(self._log.append(statement_from_message(request.entry)))
+
+    def AppendBatch(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.AppendBatchRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.AppendBatchResponse:
+        appended = self._log.append_all([statement_from_message(entry) for entry in request.entries])
+        return audit_pb2.AppendBatchResponse(appended=[_appended_message(each) for each in appended])
 
     def GetCheckpoint(  # noqa: N802 - the stub's name
         self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext
@@ -56,6 +59,12 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
     ) -> audit_pb2.ConsistencyProof:
         path = self._log.prove_consistency(request.first_size, request.second_size)
         return audit_pb2.ConsistencyProof(first_size=request.first_size, second_size=request.second_size, path=path)
+
+
+def _appended_message(appended: Appended) -> audit_pb2.AppendResponse:
+    return audit_pb2.AppendResponse(
+        sequence=appended.sequence, leaf_hash=appended.leaf_hash, recorded_at=appended.recorded_at
+    )
 
 
 def statement_from_message(entry: audit_pb2.AuditEntry) -> Statement:

@@ -178,13 +178,25 @@ class AuditLog:
 
         Raises InvalidRequest, Conflict (another statement under that id), AuditUnavailable within `append_timeout_s`.
         """
-        statement.check()
-        entry_bytes(statement, MAX_SAFE_INTEGER, rfc3339(self._clock.now()))  # nothing that waits can fail a batch
+        [appended] = self.append_all([statement])
+        return appended
+
+    def append_all(self, statements: Sequence[Statement]) -> list[Appended]:
+        """Like `append` for several, at most MAX_BATCH, that share a flush.
+
+        Raises for the first that fails; what became of the others is then not known, and all can be appended again.
+        """
+        if len(statements) > MAX_BATCH:
+            raise InvalidRequest(f"{len(statements)} entries in one batch.", advice=f"Send at most {MAX_BATCH}.")
+        for statement in statements:
+            statement.check()
+            entry_bytes(statement, MAX_SAFE_INTEGER, rfc3339(self._clock.now()))  # nothing that waits can fail a batch
         self._whole_log()
         with self._metrics.audit_append_seconds.time():
-            request = _Append(statement, Future())
-            self._requests.put(request)
-            return self._answer(request.answer)
+            requests = [_Append(statement, Future()) for statement in statements]
+            for request in requests:
+                self._requests.put(request)
+            return [self._answer(request.answer) for request in requests]
 
     def checkpoint(self, *, fresh: bool = False) -> Checkpoint:
         """The newest signed checkpoint; with `fresh` one that covers every entry appended before the call.

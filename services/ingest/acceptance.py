@@ -209,8 +209,9 @@ class AcceptEnrolments:
         self._refuse_while_audit_is_down()
         now_ms = int(self._clock.now().timestamp() * 1000)
         self._ledger.remember_intents([candidate.intent for candidate in new], now_ms)
-        recorded = self._each(self._record_intent, new, answers)
-        stored = self._each(self._store_image, recorded, answers)
+        # Where this fails there is nobody to tell now; the remembered intents are closed later.
+        self._record_intents([candidate.intent for candidate in new])
+        stored = self._store_images(new, answers)
         if not stored:
             return
         accepted = self._ledger.accept([candidate.new for candidate in stored])
@@ -220,45 +221,45 @@ class AcceptEnrolments:
         losers = [c for c, acceptance in zip(stored, accepted, strict=True) if not acceptance.is_new]
         self._close([c.intent for c in losers], audit_pb2.REFUSED, "duplicate")
 
-    def _each(
-        self,
-        act: Callable[[_Candidate], None],
-        candidates: Sequence[_Candidate],
-        answers: dict[int, Answer],
-    ) -> list[_Candidate]:
-        """Act on all at once; those that failed get their error as answer and their intent closed."""
-        if len(candidates) == 1:
-            errors = [_attempt(act, candidates[0])]
-        else:
-            errors = list(self._pool.map(lambda candidate: _attempt(act, candidate), candidates))
-        failed = [(c, error) for c, error in zip(candidates, errors, strict=True) if error is not None]
-        for candidate, error in failed:
-            answers[candidate.place] = error
-        # Where the audit log itself failed there is nobody to tell now; the remembered intent is closed later.
-        self._close(
-            [c.intent for c, e in failed if not isinstance(e, AuditUnavailable)], audit_pb2.FAILED, "not_stored"
-        )
-        return [c for c, error in zip(candidates, errors, strict=True) if error is None]
-
-    def _record_intent(self, candidate: _Candidate) -> None:
+    def _record_intents(self, intents: Sequence[OpenIntent]) -> None:
         try:
-            self._audit.record_intent(candidate.intent)
+            self._audit.record_intents(intents)
         except AuditUnavailable:
             self._audit_failed_at_s = self._clock.monotonic_s()
             raise
 
-    def _store_image(self, candidate: _Candidate) -> None:
-        if candidate.command.image is not None:
-            self._images.put(candidate.command.image)
+    def _store_images(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
+        """Store all at once; those that could not be stored get their error as answer and their intent closed."""
+        errors = [self._try_to_store(candidates[0])]
+        if len(candidates) > 1:
+            errors += self._pool.map(self._try_to_store, candidates[1:])
+        stored, failed = [], []
+        for candidate, error in zip(candidates, errors, strict=True):
+            if error is None:
+                stored.append(candidate)
+            else:
+                answers[candidate.place] = error
+                failed.append(candidate.intent)
+        self._close(failed, audit_pb2.FAILED, "not_stored")
+        return stored
+
+    def _try_to_store(self, candidate: _Candidate) -> PlatformError | None:
+        try:
+            if candidate.command.image is not None:
+                self._images.put(candidate.command.image)
+        except PlatformError as error:
+            return error
+        return None
 
     def _close(self, intents: Sequence[OpenIntent], phase: audit_pb2.Phase.ValueType, reason: str) -> None:
         """Close intents that came to nothing; what cannot be closed now stays remembered and is closed later."""
-        for intent in intents:
-            try:
-                self._audit.close_intent(intent, phase, reason)
-                self._ledger.forget_intents([intent.enrolment_id])
-            except PlatformError as error:
-                structlog.get_logger().warning("intent_left_open", activity_id=intent.enrolment_id, code=error.code)
+        if not intents:
+            return
+        try:
+            self._audit.close_intents(intents, phase, reason)
+            self._ledger.forget_intents([intent.enrolment_id for intent in intents])
+        except PlatformError as error:
+            structlog.get_logger().warning("intents_left_open", count=len(intents), code=error.code)
 
     def _refuse_while_audit_is_down(self) -> None:
         failed_at_s = self._audit_failed_at_s
@@ -267,14 +268,6 @@ class AcceptEnrolments:
                 "The audit log could not be written a moment ago, so nothing was stored.",
                 advice="Try again in a few seconds; operators: start the audit service and check its disk.",
             )
-
-
-def _attempt(act: Callable[[_Candidate], None], candidate: _Candidate) -> LikenessError | None:
-    try:
-        act(candidate)
-    except LikenessError as error:
-        return error
-    return None
 
 
 def _idempotency(

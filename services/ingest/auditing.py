@@ -51,17 +51,49 @@ class EnrolmentAudit:
         self._trail = trail
         self._platform = platform_principal("ingest")
 
-    def record_intent(self, intent: OpenIntent) -> None:
-        self._collection(
-            audit_pb2.INTENT, intent.enrolment_id, intent.principal, objects=intent.objects, details=intent.details
+    def record_intents(self, intents: Sequence[OpenIntent]) -> None:
+        """All of them, or AuditUnavailable and nobody knows which."""
+        self._record_once([self._intent(intent) for intent in intents])
+
+    def close_intents(self, intents: Sequence[OpenIntent], phase: audit_pb2.Phase.ValueType, reason: str) -> None:
+        """The terminal entries of intents that led to no enrolment."""
+        details = {"reason": reason}
+        self._record_once(
+            [self._collection(phase, i.enrolment_id, self._platform, i.objects, details) for i in intents]
         )
 
-    def close_intent(self, intent: OpenIntent, phase: audit_pb2.Phase.ValueType, reason: str) -> None:
-        """The terminal entry of an intent that led to no enrolment."""
-        self._collection(phase, intent.enrolment_id, self._platform, objects=intent.objects, details={"reason": reason})
+    def record_outcomes(self, decided: Sequence[PendingEnrolment]) -> None:
+        """The terminal entries of enrolments, after their durable decisions."""
+        self._record_once([self._outcome(pending) for pending in decided])
 
-    def record_outcome(self, pending: PendingEnrolment) -> None:
-        """The terminal entry of an enrolment, after its durable decision."""
+    def record_refusal(self, enrolment_id: str, principal: Principal, what: str, code: str) -> None:
+        """A request that the policy refused before anything was stored."""
+        entry = self._collection(audit_pb2.REFUSED, enrolment_id, principal, (what,), {"reason": code})
+        self._record_once([entry])
+
+    def record_withdrawal_intent(self, view: EnrolmentView, principal: Principal, reason: str) -> None:
+        objects = (f"watchlist:{view.watchlist_id}", f"reference:{view.reference_id}")
+        phase, activity_id = audit_pb2.INTENT, view.enrolment_id
+        entry = self._entry(audit_pb2.ERASURE, phase, (WITHDRAWAL, activity_id), principal, objects, {"reason": reason})
+        self._record_once([entry])
+
+    def record_withdrawal(self, withdrawal: PendingWithdrawal) -> None:
+        objects = (f"watchlist:{withdrawal.watchlist_id}", f"reference:{withdrawal.reference_id}")
+        activity = (WITHDRAWAL, withdrawal.enrolment_id)
+        details = {"ledger_version": str(withdrawal.version)}
+        self._record_once([self._entry(audit_pb2.ERASURE, audit_pb2.DONE, activity, self._platform, objects, details)])
+
+    def record_fill(
+        self, phase: audit_pb2.Phase.ValueType, fill_id: str, principal: Principal, details: Mapping[str, str]
+    ) -> None:
+        objects = (f"watchlist:{details['watchlist']}",)
+        activity = (GALLERY_FILL, fill_id)
+        self._record_once([self._entry(audit_pb2.COLLECTION, phase, activity, principal, objects, details)])
+
+    def _intent(self, intent: OpenIntent) -> audit_pb2.AuditEntry:
+        return self._collection(audit_pb2.INTENT, intent.enrolment_id, intent.principal, intent.objects, intent.details)
+
+    def _outcome(self, pending: PendingEnrolment) -> audit_pb2.AuditEntry:
         decision = pending.decision
         if decision is None:
             raise ValueError(f"enrolment {pending.enrolment_id} has no decision")
@@ -73,96 +105,51 @@ class EnrolmentAudit:
         else:
             details["reason"] = decision.reason
         phase = _PHASES[decision.verdict]
-        self._collection(phase, pending.enrolment_id, self._platform, objects=objects, details=details)
-
-    def record_refusal(self, enrolment_id: str, principal: Principal, what: str, code: str) -> None:
-        """A request that the policy refused before anything was stored."""
-        self._collection(
-            audit_pb2.REFUSED,
-            enrolment_id,
-            principal,
-            objects=(what,),
-            details={"reason": code},
-        )
-
-    def record_withdrawal_intent(self, view: EnrolmentView, principal: Principal, reason: str) -> None:
-        self._record_once(
-            WITHDRAWAL,
-            view.enrolment_id,
-            principal,
-            operation=audit_pb2.ERASURE,
-            phase=audit_pb2.INTENT,
-            objects=(f"watchlist:{view.watchlist_id}", f"reference:{view.reference_id}"),
-            details={"reason": reason},
-        )
-
-    def record_withdrawal(self, withdrawal: PendingWithdrawal) -> None:
-        self._record_once(
-            WITHDRAWAL,
-            withdrawal.enrolment_id,
-            self._platform,
-            operation=audit_pb2.ERASURE,
-            phase=audit_pb2.DONE,
-            objects=(f"watchlist:{withdrawal.watchlist_id}", f"reference:{withdrawal.reference_id}"),
-            details={"ledger_version": str(withdrawal.version)},
-        )
-
-    def record_fill(
-        self, phase: audit_pb2.Phase.ValueType, fill_id: str, principal: Principal, details: Mapping[str, str]
-    ) -> None:
-        self._record_once(
-            GALLERY_FILL,
-            fill_id,
-            principal,
-            operation=audit_pb2.COLLECTION,
-            phase=phase,
-            objects=(f"watchlist:{details['watchlist']}",),
-            details=details,
-        )
+        return self._collection(phase, pending.enrolment_id, self._platform, objects, details)
 
     def _collection(
         self,
         phase: audit_pb2.Phase.ValueType,
         enrolment_id: str,
         principal: Principal,
-        *,
         objects: Sequence[str],
         details: Mapping[str, str],
-    ) -> None:
-        self._record_once(
-            ENROLMENT,
-            enrolment_id,
-            principal,
-            operation=audit_pb2.COLLECTION,
-            phase=phase,
-            objects=objects,
-            details=details,
-        )
+    ) -> audit_pb2.AuditEntry:
+        activity = (ENROLMENT, enrolment_id)
+        return self._entry(audit_pb2.COLLECTION, phase, activity, principal, objects, details)
 
-    def _record_once(
+    def _entry(  # noqa: PLR0917 - what an entry says, in the order in which one says it
         self,
-        activity: str,
-        activity_id: str,
-        principal: Principal,
-        *,
         operation: audit_pb2.Operation.ValueType,
         phase: audit_pb2.Phase.ValueType,
+        activity: tuple[str, str],
+        principal: Principal,
         objects: Sequence[str],
         details: Mapping[str, str],
-    ) -> None:
+    ) -> audit_pb2.AuditEntry:
         """One intent and one terminal entry an activity, whatever is tried again: they have an id each."""
+        name, activity_id = activity
         part = "intent" if phase == audit_pb2.INTENT else "outcome"
+        return self._trail.entry(
+            operation,
+            phase,
+            name,
+            activity_id,
+            principal,
+            objects=objects,
+            details=details,
+            entry_id=derived_id(activity_id, f"{name}/{part}"),
+        )
+
+    def _record_once(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
+        if not entries:
+            return
         try:
-            self._trail.record(
-                operation,
-                phase,
-                activity,
-                activity_id,
-                principal,
-                objects=objects,
-                details=details,
-                entry_id=derived_id(activity_id, f"{activity}/{part}"),
-            )
+            self._trail.record_all(entries)
         except Conflict as error:
+            if len(entries) > 1:
+                for entry in entries:
+                    self._record_once([entry])
+                return
             # Written before a crash in other words. The log keeps the first and so do we.
-            structlog.get_logger().warning("audit_entry_stands", activity_id=activity_id, part=part, code=error.code)
+            structlog.get_logger().warning("audit_entry_stands", activity_id=entries[0].activity_id, code=error.code)

@@ -33,7 +33,7 @@ from services.ingest.settlement import SettleEnrolments
 from services.ingest.synthetic import FillSynthetic
 from services.ingest.withdrawal import WithdrawReference
 from services.ingest.worker import EnrolmentWorker
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_channel
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc
@@ -50,8 +50,8 @@ from services.shared.watchlists import WatchlistFile
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _HEALTH_PERIOD_S = 0.25
-# The audit log shares one flush among the entries that arrive together.
-_AUDIT_THREADS = 16
+# The disk shares one flush among the images that are stored together.
+_STORE_THREADS = 8
 _WITHDRAWAL_REST_S = 1.0
 _FORM_BYTES = 1024 * 1024  # of a batch beside its images
 
@@ -139,7 +139,7 @@ class _Peers:
     def connect(cls, settings: IngestSettings, clock: Clock) -> _Peers:
         peers = settings.peers
         embed, search, audit = (open_channel(address) for address in (peers.embed, peers.search, peers.audit))
-        recorder = AuditRecorder(AuditClient(audit), "ingest", clock)
+        recorder = BatchAuditRecorder(AuditClient(audit), "ingest", clock)
         return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), EnrolmentAudit(recorder))
 
 
@@ -174,7 +174,7 @@ class _Parts:
             images=open_image_store(settings.images),
             log=open_event_log(settings.events),
             watchlists=watchlists,
-            pool=ThreadPoolExecutor(_AUDIT_THREADS, thread_name_prefix="ingest-pool"),
+            pool=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="ingest-store"),
             model=CurrentModel(peers.embed, stores.ledger),
             backlog=BacklogWatch(stores.ledger, stores.outbox, metrics),
         )
@@ -237,7 +237,7 @@ def _worker(parts: _Parts) -> EnrolmentWorker:
             quality_settings=parts.settings.quality,
             now_ms=parts.now_ms,
         ),
-        settlement=SettleEnrolments(ledger, peers.gallery, peers.audit, parts.metrics, parts.now_ms, pool=parts.pool),
+        settlement=SettleEnrolments(ledger, peers.gallery, peers.audit, parts.metrics, parts.now_ms),
         probe_embed=parts.model.refresh,
         clock=parts.clock,
         settings=parts.settings.worker,

@@ -54,11 +54,11 @@ class CloseAbandonedIntents:
         now_ms = self._now_ms()
         own_before_ms = max(self._started_ms, now_ms - _OWN_INTENT_AGE_MS)
         intents = self._ledger.abandoned_intents(own_before_ms, now_ms - _OTHERS_INTENT_AGE_MS, _CLOSE_BATCH)
-        for intent in intents:
-            # Again, in case the log never had it; the same entry is not written twice.
-            self._audit.record_intent(intent)
-            self._audit.close_intent(intent, audit_pb2.FAILED, "not_stored")
-            self._ledger.forget_intents([intent.enrolment_id])
+        if intents:
+            # Again, in case the log never had them; the same entry is not written twice.
+            self._audit.record_intents(intents)
+            self._audit.close_intents(intents, audit_pb2.FAILED, "not_stored")
+            self._ledger.forget_intents([intent.enrolment_id for intent in intents])
         return 0.0 if intents else _CLOSE_REST_S
 
     def _now_ms(self) -> int:

@@ -42,9 +42,9 @@ class GalleryWriter(Protocol):
 
 
 class AuditTrail(Protocol):
-    """The audit log, as ingest uses it; `services.rpc.auditing.AuditRecorder`."""
+    """The audit log, as ingest uses it; `services.rpc.auditing.BatchAuditRecorder`."""
 
-    def record(
+    def entry(
         self,
         operation: audit_pb2.Operation.ValueType,
         phase: audit_pb2.Phase.ValueType,
@@ -55,7 +55,9 @@ class AuditTrail(Protocol):
         objects: Sequence[str] = (),
         details: Mapping[str, str] | None = None,
         entry_id: str | None = None,
-    ) -> audit_pb2.AppendResponse: ...
+    ) -> audit_pb2.AuditEntry: ...
+
+    def record_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.enrolment import Decision, PendingEnrolment, Source, Verdict
@@ -31,15 +30,12 @@ class SettleEnrolments:
         audit: EnrolmentAudit,
         metrics: Metrics,
         now_ms: Callable[[], int],
-        *,
-        pool: ThreadPoolExecutor,
     ) -> None:
         self._ledger = ledger
         self._gallery = gallery
         self._audit = audit
         self._metrics = metrics
         self._now_ms = now_ms
-        self._pool = pool
 
     def write_decisions(self, made: Sequence[tuple[PendingEnrolment, Decision]]) -> Sequence[PendingEnrolment]:
         """Step 1. Answers what is still to be settled. Raises DependencyUnavailable."""
@@ -50,7 +46,7 @@ class SettleEnrolments:
         it is to be tried again."""
         self._put([pending for pending in decided if _verdict(pending) is Verdict.ENROL])
         # Synthetic references have one entry for the whole fill.
-        list(self._pool.map(self._audit.record_outcome, [p for p in decided if p.source is not Source.SYNTHETIC]))
+        self._audit.record_outcomes([pending for pending in decided if pending.source is not Source.SYNTHETIC])
         self._ledger.settle([(pending, outcome_events(pending)) for pending in decided], self._now_ms())
         for pending in decided:
             verdict = _verdict(pending)

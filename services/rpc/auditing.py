@@ -10,6 +10,8 @@ from services.shared.clock import Clock, rfc3339
 from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
+MAX_BATCH = 256  # the audit service takes no more at once
+
 
 class AuditAppender(Protocol):
     """What the recorder needs of `services.rpc.clients.AuditClient`."""
@@ -59,7 +61,38 @@ class AuditRecorder:
         the first, provided that all but the time is the same. Without it a new id is made.
         Raises AuditUnavailable, Conflict (another entry under that id), InvalidRequest.
         """
-        entry = audit_pb2.AuditEntry(
+        entry = self.entry(
+            operation,
+            phase,
+            activity,
+            activity_id,
+            principal,
+            purpose=purpose,
+            case_reference=case_reference,
+            objects=objects,
+            recipients=recipients,
+            details=details,
+            entry_id=entry_id,
+        )
+        return self._client.append(entry)
+
+    def entry(
+        self,
+        operation: audit_pb2.Operation.ValueType,
+        phase: audit_pb2.Phase.ValueType,
+        activity: str,
+        activity_id: str,
+        principal: Principal,
+        *,
+        purpose: str = "",
+        case_reference: str = "",
+        objects: Sequence[str] = (),
+        recipients: Sequence[str] = (),
+        details: Mapping[str, str] | None = None,
+        entry_id: str | None = None,
+    ) -> audit_pb2.AuditEntry:
+        """What `record` would append, not appended."""
+        return audit_pb2.AuditEntry(
             entry_id=entry_id or new_id(),
             operation=operation,
             phase=phase,
@@ -74,4 +107,31 @@ class AuditRecorder:
             details=dict(details or {}),
             occurred_at=rfc3339(self._clock.now()),
         )
-        return self._client.append(entry)
+
+
+class BatchAuditAppender(AuditAppender, Protocol):
+    """What the batch recorder needs of `services.rpc.clients.AuditClient`."""
+
+    def append_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
+        """Durable when it returns. Raises AuditUnavailable, Conflict: then all of them can be appended again."""
+        ...
+
+
+class BatchAuditRecorder(AuditRecorder):
+    """A recorder for a service that does many things at once."""
+
+    def __init__(self, client: BatchAuditAppender, service: str, clock: Clock) -> None:
+        super().__init__(client, service, clock)
+        self._batch_client = client
+
+    def record_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
+        """Append what `entry` made; durable when it returns. Several share one call and one flush.
+
+        Raises AuditUnavailable, Conflict, InvalidRequest, for the first that fails. What became of the others is then
+        not known; give entries whose ids are kept, so that they can be recorded again.
+        """
+        if len(entries) == 1:
+            self._batch_client.append(entries[0])
+            return
+        for start in range(0, len(entries), MAX_BATCH):
+            self._batch_client.append_all(entries[start : start + MAX_BATCH])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -198,11 +198,23 @@ class AuditClient:
 
     def append(self, entry: audit_pb2.AuditEntry, *, timeout_s: float = AUDIT_DEADLINE_S) -> audit_pb2.AppendResponse:
         """Durable when it returns. Raises AuditUnavailable, Conflict (another entry under the same id)."""
-        try:
-            with _translated("audit"):
-                return self._stub.Append(audit_pb2.AppendRequest(entry=entry), timeout=timeout_s)
-        except (DependencyUnavailable, Overloaded) as error:
-            raise AuditUnavailable(
-                "The audit log cannot be written, so nothing was done and nothing is disclosed.",
-                advice="Try again in a few seconds; operators: start the audit service and check its disk.",
-            ) from error
+        with _fail_closed():
+            return self._stub.Append(audit_pb2.AppendRequest(entry=entry), timeout=timeout_s)
+
+    def append_all(self, entries: Sequence[audit_pb2.AuditEntry], *, timeout_s: float = AUDIT_DEADLINE_S) -> None:
+        """Like `append` for several, at most 256, that share a flush. Raises the same for the first that fails; what
+        became of the others is then not known, and all of them can be appended again."""
+        with _fail_closed():
+            self._stub.AppendBatch(audit_pb2.AppendBatchRequest(entries=entries), timeout=timeout_s)
+
+
+@contextmanager
+def _fail_closed() -> Iterator[None]:
+    try:
+        with _translated("audit"):
+            yield
+    except (DependencyUnavailable, Overloaded) as error:
+        raise AuditUnavailable(
+            "The audit log cannot be written, so nothing was done and nothing is disclosed.",
+            advice="Try again in a few seconds; operators: start the audit service and check its disk.",
+        ) from error

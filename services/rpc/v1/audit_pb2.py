@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.v1 import common_pb2 as services_dot_rpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bservices/rpc/v1/audit.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\"\x91\x03\n\nAuditEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12)\n\toperation\x18\x02 \x01(\x0e\x32\x16.likeness.v1.Operation\x12!\n\x05phase\x18\x03 \x01(\x0e\x32\x12.likeness.v1.Phase\x12\x13\n\x0b\x61\x63tivity_id\x18\x04 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x05 \x01(\t\x12!\n\x05\x61\x63tor\x18\x06 \x01(\x0b\x32\x12.likeness.v1.Actor\x12\x0f\n\x07service\x18\x07 \x01(\t\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\t \x01(\t\x12\x0f\n\x07objects\x18\n \x03(\t\x12\x12\n\nrecipients\x18\x0b \x03(\t\x12\x35\n\x07\x64\x65tails\x18\x0c \x03(\x0b\x32$.likeness.v1.AuditEntry.DetailsEntry\x12\x13\n\x0boccurred_at\x18\r \x01(\t\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\rAppendRequest\x12&\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x17.likeness.v1.AuditEntry\"J\n\x0e\x41ppendResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0brecorded_at\x18\x03 \x01(\t\"%\n\x14GetCheckpointRequest\x12\r\n\x05\x66resh\x18\x01 \x01(\x08\"y\n\nCheckpoint\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\troot_hash\x18\x03 \x01(\x0c\x12\x12\n\ncreated_at\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"<\n\x15ProveInclusionRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"i\n\x0eInclusionProof\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\troot_hash\x18\x05 \x01(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"I\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c*\x86\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x0e\n\nCOLLECTION\x10\x01\x12\x0e\n\nALTERATION\x10\x02\x12\x10\n\x0c\x43ONSULTATION\x10\x03\x12\x0e\n\nDISCLOSURE\x10\x04\x12\x0f\n\x0b\x43OMBINATION\x10\x05\x12\x0b\n\x07\x45RASURE\x10\x06*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\n\n\x06INTENT\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0b\n\x07UNKNOWN\x10\x05\x32\xc3\x02\n\x05\x41udit\x12\x41\n\x06\x41ppend\x12\x1a.likeness.v1.AppendRequest\x1a\x1b.likeness.v1.AppendResponse\x12K\n\rGetCheckpoint\x12!.likeness.v1.GetCheckpointRequest\x1a\x17.likeness.v1.Checkpoint\x12Q\n\x0eProveInclusion\x12\".likeness.v1.ProveInclusionRequest\x1a\x1b.likeness.v1.InclusionProof\x12W\n\x10ProveConsistency\x12$.likeness.v1.ProveConsistencyRequest\x1a\x1d.likeness.v1.ConsistencyProofb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bservices/rpc/v1/audit.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\"\x91\x03\n\nAuditEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12)\n\toperation\x18\x02 \x01(\x0e\x32\x16.likeness.v1.Operation\x12!\n\x05phase\x18\x03 \x01(\x0e\x32\x12.likeness.v1.Phase\x12\x13\n\x0b\x61\x63tivity_id\x18\x04 \x01(\t\x12\x10\n\x08\x61\x63tivity\x18\x05 \x01(\t\x12!\n\x05\x61\x63tor\x18\x06 \x01(\x0b\x32\x12.likeness.v1.Actor\x12\x0f\n\x07service\x18\x07 \x01(\t\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\t \x01(\t\x12\x0f\n\x07objects\x18\n \x03(\t\x12\x12\n\nrecipients\x18\x0b \x03(\t\x12\x35\n\x07\x64\x65tails\x18\x0c \x03(\x0b\x32$.likeness.v1.AuditEntry.DetailsEntry\x12\x13\n\x0boccurred_at\x18\r \x01(\t\x1a.\n\x0c\x44\x65tailsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\rAppendRequest\x12&\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x17.likeness.v1.AuditEntry\"J\n\x0e\x41ppendResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0brecorded_at\x18\x03 \x01(\t\">\n\x12\x41ppendBatchRequest\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.likeness.v1.AuditEntry\"D\n\x13\x41ppendBatchResponse\x12-\n\x08\x61ppended\x18\x01 \x03(\x0b\x32\x1b.likeness.v1.AppendResponse\"%\n\x14GetCheckpointRequest\x12\r\n\x05\x66resh\x18\x01 \x01(\x08\"y\n\nCheckpoint\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\troot_hash\x18\x03 \x01(\x0c\x12\x12\n\ncreated_at\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"<\n\x15ProveInclusionRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"i\n\x0eInclusionProof\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\troot_hash\x18\x05 \x01(\x0c\"B\n\x17ProveConsistencyRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"I\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c*\x86\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x0e\n\nCOLLECTION\x10\x01\x12\x0e\n\nALTERATION\x10\x02\x12\x10\n\x0c\x43ONSULTATION\x10\x03\x12\x0e\n\nDISCLOSURE\x10\x04\x12\x0f\n\x0b\x43OMBINATION\x10\x05\x12\x0b\n\x07\x45RASURE\x10\x06*Z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\n\n\x06INTENT\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\x0b\n\x07UNKNOWN\x10\x05\x32\x95\x03\n\x05\x41udit\x12\x41\n\x06\x41ppend\x12\x1a.likeness.v1.AppendRequest\x1a\x1b.likeness.v1.AppendResponse\x12P\n\x0b\x41ppendBatch\x12\x1f.likeness.v1.AppendBatchRequest\x1a .likeness.v1.AppendBatchResponse\x12K\n\rGetCheckpoint\x12!.likeness.v1.GetCheckpointRequest\x1a\x17.likeness.v1.Checkpoint\x12Q\n\x0eProveInclusion\x12\".likeness.v1.ProveInclusionRequest\x1a\x1b.likeness.v1.InclusionProof\x12W\n\x10ProveConsistency\x12$.likeness.v1.ProveConsistencyRequest\x1a\x1d.likeness.v1.ConsistencyProofb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUDITENTRY_DETAILSENTRY']._loaded_options = None
   _globals['_AUDITENTRY_DETAILSENTRY']._serialized_options = b'8\001'
-  _globals['_OPERATION']._serialized_start=1086
-  _globals['_OPERATION']._serialized_end=1220
-  _globals['_PHASE']._serialized_start=1222
-  _globals['_PHASE']._serialized_end=1312
+  _globals['_OPERATION']._serialized_start=1220
+  _globals['_OPERATION']._serialized_end=1354
+  _globals['_PHASE']._serialized_start=1356
+  _globals['_PHASE']._serialized_end=1446
   _globals['_AUDITENTRY']._serialized_start=75
   _globals['_AUDITENTRY']._serialized_end=476
   _globals['_AUDITENTRY_DETAILSENTRY']._serialized_start=430
@@ -46,18 +46,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDREQUEST']._serialized_end=533
   _globals['_APPENDRESPONSE']._serialized_start=535
   _globals['_APPENDRESPONSE']._serialized_end=609
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=611
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=648
-  _globals['_CHECKPOINT']._serialized_start=650
-  _globals['_CHECKPOINT']._serialized_end=771
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=773
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=833
-  _globals['_INCLUSIONPROOF']._serialized_start=835
-  _globals['_INCLUSIONPROOF']._serialized_end=940
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=942
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=1008
-  _globals['_CONSISTENCYPROOF']._serialized_start=1010
-  _globals['_CONSISTENCYPROOF']._serialized_end=1083
-  _globals['_AUDIT']._serialized_start=1315
-  _globals['_AUDIT']._serialized_end=1638
+  _globals['_APPENDBATCHREQUEST']._serialized_start=611
+  _globals['_APPENDBATCHREQUEST']._serialized_end=673
+  _globals['_APPENDBATCHRESPONSE']._serialized_start=675
+  _globals['_APPENDBATCHRESPONSE']._serialized_end=743
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=745
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=782
+  _globals['_CHECKPOINT']._serialized_start=784
+  _globals['_CHECKPOINT']._serialized_end=905
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=907
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=967
+  _globals['_INCLUSIONPROOF']._serialized_start=969
+  _globals['_INCLUSIONPROOF']._serialized_end=1074
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=1076
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=1142
+  _globals['_CONSISTENCYPROOF']._serialized_start=1144
+  _globals['_CONSISTENCYPROOF']._serialized_end=1217
+  _globals['_AUDIT']._serialized_start=1449
+  _globals['_AUDIT']._serialized_end=1854
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class AuditStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendResponse.FromString,
                 _registered_method=True)
+        self.AppendBatch = channel.unary_unary(
+                '/likeness.v1.Audit/AppendBatch',
+                request_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchResponse.FromString,
+                _registered_method=True)
         self.GetCheckpoint = channel.unary_unary(
                 '/likeness.v1.Audit/GetCheckpoint',
                 request_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.GetCheckpointRequest.SerializeToString,
@@ -64,6 +69,15 @@ class AuditServicer:
     def Append(self, request, context):
         """Durable (fsynced) when it answers. Idempotent by entry_id: the same entry again gives the same position;
         another entry under a used id is ALREADY_EXISTS `audit_entry_conflict`. UNAVAILABLE when the store cannot be written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendBatch(self, request, context):
+        """Several entries, at most 256, that share one flush: what a bulk load writes. Durable when it answers, each as Append
+        would have it. An error is that of one entry; what became of the others is not known, and all of them may be sent
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +111,11 @@ def add_AuditServicer_to_server(servicer, server):
                     servicer.Append,
                     request_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendResponse.SerializeToString,
+            ),
+            'AppendBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendBatch,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchResponse.SerializeToString,
             ),
             'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCheckpoint,
@@ -142,6 +161,33 @@ class Audit:
             '/likeness.v1.Audit/Append',
             services_dot_rpc_dot_v1_dot_audit__pb2.AppendRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_audit__pb2.AppendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Audit/AppendBatch',
+            services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_audit__pb2.AppendBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,11 @@ class AuditStub:
     """Durable (fsynced) when it answers. Idempotent by entry_id: the same entry again gives the same position;
     another entry under a used id is ALREADY_EXISTS `audit_entry_conflict`. UNAVAILABLE when the store cannot be written.
     """
+    AppendBatch: _grpc.UnaryUnaryMultiCallable[_audit_pb2.AppendBatchRequest, _audit_pb2.AppendBatchResponse]
+    """Several entries, at most 256, that share one flush: what a bulk load writes. Durable when it answers, each as Append
+    would have it. An error is that of one entry; what became of the others is not known, and all of them may be sent
+    again.
+    """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]
     """Newest signed checkpoint; one is made when `fresh` is set and entries have been added since."""
     ProveInclusion: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ProveInclusionRequest, _audit_pb2.InclusionProof]
@@ -52,6 +57,11 @@ class AuditAsyncStub(AuditStub):
     Append: _aio.UnaryUnaryMultiCallable[_audit_pb2.AppendRequest, _audit_pb2.AppendResponse]  # type: ignore[assignment]
     """Durable (fsynced) when it answers. Idempotent by entry_id: the same entry again gives the same position;
     another entry under a used id is ALREADY_EXISTS `audit_entry_conflict`. UNAVAILABLE when the store cannot be written.
+    """
+    AppendBatch: _aio.UnaryUnaryMultiCallable[_audit_pb2.AppendBatchRequest, _audit_pb2.AppendBatchResponse]  # type: ignore[assignment]
+    """Several entries, at most 256, that share one flush: what a bulk load writes. Durable when it answers, each as Append
+    would have it. An error is that of one entry; what became of the others is not known, and all of them may be sent
+    again.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]  # type: ignore[assignment]
     """Newest signed checkpoint; one is made when `fresh` is set and entries have been added since."""
@@ -71,6 +81,17 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.AppendResponse, _abc.Awaitable[_audit_pb2.AppendResponse]]:
         """Durable (fsynced) when it answers. Idempotent by entry_id: the same entry again gives the same position;
         another entry under a used id is ALREADY_EXISTS `audit_entry_conflict`. UNAVAILABLE when the store cannot be written.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendBatch(
+        self,
+        request: _audit_pb2.AppendBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.AppendBatchResponse, _abc.Awaitable[_audit_pb2.AppendBatchResponse]]:
+        """Several entries, at most 256, that share one flush: what a bulk load writes. Durable when it answers, each as Append
+        would have it. An error is that of one entry; what became of the others is not known, and all of them may be sent
+        again.
         """
 
     @_abc_1.abstractmethod

@@ -197,7 +197,21 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
             sleep(self.delay_s)
         if self.is_down:
             raise AuditUnavailable("The disk of the log is full.")
-        entry = request.entry
+        self._keep(request.entry)
+        return audit_pb2.AppendResponse(sequence=0)
+
+    def AppendBatch(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.AppendBatchRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.AppendBatchResponse:
+        if self.delay_s:
+            sleep(self.delay_s)
+        if self.is_down:
+            raise AuditUnavailable("The disk of the log is full.")
+        for entry in request.entries:
+            self._keep(entry)
+        return audit_pb2.AppendBatchResponse()
+
+    def _keep(self, entry: audit_pb2.AuditEntry) -> None:
         with self._lock:
             known = self._by_id.setdefault(entry.entry_id, entry)
             if known is entry:
@@ -205,7 +219,6 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
             elif _timeless(known) != _timeless(entry):
                 raise Conflict("Another entry stands under this id.", code="audit_entry_conflict")
         self.after(entry)
-        return audit_pb2.AppendResponse(sequence=0)
 
     def GetCheckpoint(  # noqa: N802 - the stub's name
         self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext

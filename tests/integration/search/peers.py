@@ -218,6 +218,11 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
         self.after(entry)
         return audit_pb2.AppendResponse(sequence=sequence)
 
+    def AppendBatch(  # noqa: N802 - the name is the wire's
+        self, request: audit_pb2.AppendBatchRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.AppendBatchResponse:
+        raise NotImplementedError("search appends one by one")
+
     def GetCheckpoint(  # noqa: N802 - the name is the wire's
         self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext
     ) -> audit_pb2.Checkpoint:

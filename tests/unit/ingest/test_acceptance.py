@@ -45,7 +45,7 @@ class Trail:
         self.entries: dict[str, tuple[str, audit_pb2.Phase.ValueType]] = {}
         self.is_down = False
 
-    def record(
+    def entry(
         self,
         operation: audit_pb2.Operation.ValueType,
         phase: audit_pb2.Phase.ValueType,
@@ -56,13 +56,17 @@ class Trail:
         objects: Sequence[str] = (),
         details: Mapping[str, str] | None = None,
         entry_id: str | None = None,
-    ) -> audit_pb2.AppendResponse:
+    ) -> audit_pb2.AuditEntry:
+        assert entry_id is not None
+        return audit_pb2.AuditEntry(entry_id=entry_id, phase=phase, activity_id=activity_id)
+
+    def record_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
         if self.is_down:
             raise AuditUnavailable("down")
-        assert entry_id is not None
-        if self.entries.setdefault(entry_id, (activity_id, phase)) != (activity_id, phase):
-            raise Conflict("another entry")
-        return audit_pb2.AppendResponse()
+        for entry in entries:
+            said = (entry.activity_id, entry.phase)
+            if self.entries.setdefault(entry.entry_id, said) != said:
+                raise Conflict("another entry")
 
     def phases(self) -> list[audit_pb2.Phase.ValueType]:
         return [phase for _, phase in self.entries.values()]
