@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from services.shared.settings import DatabaseSettings
+
+_MIGRATION_LOCK = 0x4C494B4D  # any number that no other advisory lock of these databases has
 
 
 def create_engine(settings: DatabaseSettings) -> sa.Engine:
@@ -32,7 +36,10 @@ def create_engine(settings: DatabaseSettings) -> sa.Engine:
 
 
 def migrate(engine: sa.Engine, migrations: Path) -> None:
-    """Bring the schema to the newest version; `migrations` is a service's Alembic folder."""
+    """Bring the schema to the newest version; `migrations` is a service's Alembic folder.
+
+    Processes of one service that start together on PostgreSQL take turns: the first migrates, the others find it done.
+    """
     if _is_newest(engine, migrations):
         return
     # Alembic takes as long to import as the rest of a service; most starts have nothing to migrate.
@@ -42,7 +49,21 @@ def migrate(engine: sa.Engine, migrations: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations))
     config.attributes["engine"] = engine
-    command.upgrade(config, "head")
+    with _alone(engine):
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[None]:
+    if engine.dialect.name != "postgresql":
+        yield  # an embedded store has one process
+        return
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        try:
+            yield
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
 
 
 def _is_newest(engine: sa.Engine, migrations: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stack.databases import database_on
 from tests.stack.servers.kafka import kafka_server
 from tests.stack.servers.milvus import milvus_server
 from tests.stack.servers.minio import S3Address, s3_server
@@ -75,3 +76,10 @@ def postgres_url() -> Iterator[str]:
     server.start()
     yield url
     server.discard()
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """An empty database, dropped after the test."""
+    with database_on(postgres_url) as url:
+        yield url
