@@ -18,7 +18,17 @@ from services.local.evaluation.metrics import threshold_at_fpir
 from services.local.evaluation.records import Run
 from services.local.evaluation.searching import LIST_LENGTH
 from services.shared.packages import cache_folder
-from tests.accuracy.naive import OpenCvPipeline, Pixels, Templates, Vectors, cache_key, decode, eyes_px, save
+from tests.accuracy.naive import (
+    OpenCvPipeline,
+    Pixels,
+    Templates,
+    Vectors,
+    cache_key,
+    decode,
+    eyes_px,
+    most_prominent,
+    save,
+)
 from tests.accuracy.offline import search_offline
 
 SIDE = 112
@@ -43,7 +53,7 @@ class Step:
 
 
 STEPS = (
-    Step("naive, most prominent face"),
+    Step("naive"),
     Step("+ mirror", is_mirrored=True),
     Step("+ mean", takes_mean=True),
     Step("+ landmarks", looks_again=True),
@@ -86,13 +96,9 @@ def look_again(pipeline: OpenCvPipeline, pixels: Pixels, landmarks: np.ndarray) 
         crop = np.asarray(cv2.warpAffine(pixels, there, (LOOK_PX, LOOK_PX), flags=cv2.INTER_LINEAR), np.uint8)
         rows = pipeline.detect(crop)
         if len(rows):
-            points = _most_prominent(rows)[4:14].reshape(5, 2).astype(np.float64)
+            points = most_prominent(rows)[4:14].reshape(5, 2).astype(np.float64)
             estimates.append(np.linalg.solve(there[:, :2], (points - there[:, 2]).T).T)
     return np.asarray(np.mean(estimates, axis=0))
-
-
-def _most_prominent(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows[np.argmax(rows[:, 2] * rows[:, 3] * rows[:, 14])])
 
 
 def _unit(vectors: np.ndarray) -> Vectors:
@@ -109,7 +115,7 @@ def measure_views(
     looks_again: bool,
 ) -> Views:
     """All views of all stills under one condition, kept in the cache; stills without a file are left out."""
-    path = cache_folder() / "accuracy" / f"{cache_key(f'views {name} {looks_again}', pipeline, stills)}.npz"
+    path = cache_folder() / "accuracy" / f"{cache_key(f'views 640 {name} {looks_again}', pipeline, stills)}.npz"
     if not path.is_file():
         _measure(path, pipeline, stills, files, looks_again)
     with np.load(path) as held:
@@ -134,7 +140,7 @@ def _measure(
         rows = pipeline.detect(pixels)
         if not len(rows):
             continue
-        row = _most_prominent(rows)
+        row = most_prominent(rows)
         landmarks = row[4:14].reshape(5, 2).astype(np.float64)
         if looks_again:
             landmarks = look_again(pipeline, pixels, landmarks)

@@ -14,6 +14,8 @@ from services.local.evaluation.summary import Slice, Summary
 from services.shared.errors import ConfigurationError
 
 INK, FAINT, BLUE, ORANGE = "#1d2733", "#c9d1d9", "#2563a8", "#d9722e"
+# A part with fewer searches has an interval that fills the plot; it stands in the table.
+_FEWEST_DRAWN = 5
 _STYLE: Any = {
     "figure.figsize": (6.4, 4.0),
     "figure.dpi": 160,
@@ -149,7 +151,7 @@ def _slices(summary: Summary, path: Path) -> Path:
     groups = [(title, summary.slices[title]) for title in ("inter-eye distance", "quality") if title in summary.slices]
     with figure(path, ncols=2, figsize=(8.4, 3.6), sharey=True) as (_, both):
         for axes, (title, parts) in zip(both, groups, strict=False):
-            _bars(axes, [part for part in parts if part.mated], title)
+            _bars(axes, [part for part in parts if part.mated >= _FEWEST_DRAWN], title)
         _percent_axis(both[0].yaxis)
     return path
 
