@@ -1,0 +1,180 @@
+"""The whole way on real servers: custody events on Kafka, references in Milvus, images in an object store, records in
+PostgreSQL, a search over REST, and an audit log that verifies."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from minio import Minio
+from pymilvus import MilvusClient
+
+from services.rpc.clients import LedgerClient
+from services.rpc.v1 import events_pb2
+from services.search.adapters.milvus_schema import partition_name
+from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog
+from services.shared.ids import new_id
+from services.shared.ports.event_log import Event, ReceivedEvent
+from tests.stack.real_platform import RealPlatform, Servers, real_platform
+from tests.stack.servers.minio import S3Address
+from tests.support.casework import post_search
+from tests.support.portraits import FILES, portraits
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def servers(kafka_address: str, milvus_uri: str, s3_address: S3Address, postgres_url: str) -> Servers:
+    return Servers(kafka_address, milvus_uri, s3_address, postgres_url)
+
+
+@pytest.fixture(scope="module")
+def real(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlatform]:
+    with real_platform(servers, tmp_path_factory.mktemp("real")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    return dict(zip(FILES, portraits(), strict=True))
+
+
+@pytest.fixture
+def kafka(servers: Servers) -> Iterator[KafkaEventLog]:
+    log = KafkaEventLog(KafkaConnection(servers.kafka))
+    yield log
+    log.close()
+
+
+def custody_event(image: bytes, subject_id: str, watchlist: str = "custody") -> bytes:
+    return events_pb2.CustodyImageReceived(
+        event_id=new_id(),
+        watchlist_id=watchlist,
+        owner="northshire",
+        subject_id=subject_id,
+        lawful_basis="pace_1984_s64a",
+        captured_on="2026-03-01",
+        image=image,
+    ).SerializeToString()
+
+
+def read_until(kafka: KafkaEventLog, topic: str, subjects: Sequence[str]) -> list[ReceivedEvent]:
+    """Events of a topic whose key ends in one of the subjects, until there is one for each."""
+    subscription = kafka.subscribe([topic], f"test-{new_id()}")
+    found: list[ReceivedEvent] = []
+    deadline = monotonic() + WAIT_S
+    while monotonic() < deadline and {event.key.rpartition("/")[2] for event in found} < set(subjects):
+        found += [event for event in subscription.poll(100, 0.5) if event.key.rpartition("/")[2] in subjects]
+    subscription.close()
+    return found
+
+
+def test_from_custody_event_to_verified_audit(
+    real: RealPlatform, servers: Servers, kafka: KafkaEventLog, pictures: dict[str, bytes], tmp_path: Path
+) -> None:
+    references = {
+        "KAFKA-1": pictures["subject-1-reference.jpg"],
+        "KAFKA-2": pictures["subject-2-reference.jpg"],
+    }
+    topic = real.names.custody_topic
+    poison = Event(topic, "northshire/POISON", b"\xff no protobuf at all")
+    received = [
+        Event(topic, f"northshire/{subject}", custody_event(image, subject)) for subject, image in references.items()
+    ]
+    kafka.publish([received[0], poison, *received, *received])  # each image twice or thrice, as Kafka may deliver it
+
+    _enrolled_once_each(kafka, list(references))
+    _dead_lettered(kafka, topic)
+    _images_are_kept_versioned_and_locked(real, servers.s3, references)
+    _references_stand_in_their_partition(real, servers.milvus)
+    _the_probe_finds_its_subject(real, pictures["subject-1-portrait.jpg"], "KAFKA-1")
+    _the_ledger_adds_up(real, enrolled=2)
+    _the_audit_log_verifies(real, tmp_path)
+
+
+def test_after_a_restart_nothing_is_lost_or_loaded_anew(real: RealPlatform, pictures: dict[str, bytes]) -> None:
+    real.platform.stop()
+    real.platform.start()
+    _the_probe_finds_its_subject(real, pictures["subject-1-portrait.jpg"], "KAFKA-1")
+    assert "gallery_ready" in real.platform.log("search")
+
+
+def _enrolled_once_each(kafka: KafkaEventLog, subjects: list[str]) -> None:
+    told = read_until(kafka, "likeness.reference-enrolled.v1", subjects)
+    enrolled = [events_pb2.ReferenceEnrolled.FromString(event.value) for event in told]
+    assert sorted(event.subject_id for event in enrolled) == subjects
+    assert all(event.owner == "northshire" and event.watchlist_id == "custody" for event in enrolled)
+
+
+def _dead_lettered(kafka: KafkaEventLog, topic: str) -> None:
+    [letter] = read_until(kafka, f"{topic}.dead-letter", ["POISON"])
+    assert letter.value == b"\xff no protobuf at all"
+    assert letter.headers["dead-letter-reason"] == "malformed_message"
+
+
+def _images_are_kept_versioned_and_locked(real: RealPlatform, s3: S3Address, images: dict[str, bytes]) -> None:
+    client = Minio(s3.endpoint, s3.access_key, s3.secret_key, secure=False)
+    kept = list(client.list_objects(real.names.images, recursive=True, include_version=True))
+    digests = {hashlib.sha256(image).hexdigest() for image in images.values()}
+    assert {str(item.object_name).rpartition("/")[2] for item in kept} == digests
+    for item in kept:
+        assert client.get_object_retention(real.names.images, str(item.object_name), item.version_id) is not None
+
+
+def _references_stand_in_their_partition(real: RealPlatform, milvus: str) -> None:
+    client = MilvusClient(milvus)
+    rows = client.query(
+        real.names.collection,
+        filter="version >= 0",
+        output_fields=["subject_id"],
+        partition_names=[partition_name("custody")],
+        consistency_level="Strong",
+    )
+    client.close()
+    assert sorted(row["subject_id"] for row in rows) == ["KAFKA-1", "KAFKA-2"]
+
+
+def _the_probe_finds_its_subject(real: RealPlatform, probe: bytes, subject_id: str) -> None:
+    with real.platform.client("search", "operator") as operator:
+        answer = post_search(operator, probe)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        first = body["candidates"][0]
+        assert (first["rank"], first["subject_id"]) == (1, subject_id)
+        assert body["searchable"] == 2
+        later = operator.get(f"/v1/searches/{body['search_id']}")
+        assert later.json()["candidates"] == body["candidates"]
+
+
+def _the_ledger_adds_up(real: RealPlatform, enrolled: int) -> None:
+    with real.platform.channel("ingest") as channel:
+        counts = LedgerClient(channel).count()
+    [custody] = [count for count in counts.watchlists if count.watchlist_id == "custody"]
+    assert custody.accepted == custody.enrolled == enrolled
+    assert (custody.refused, custody.quarantined, custody.pending) == (0, 0, 0)
+
+
+def _the_audit_log_verifies(real: RealPlatform, folder: Path) -> None:
+    token = folder / "auditor.token"
+    token.write_text(real.platform.token("auditor"))
+    export = folder / "audit.jsonl"
+    where = ["--url", real.platform.url("audit"), "--token-file", str(token), "--reason", "end-to-end test"]
+    _likeness("audit", "export", str(export), *where)
+    verified = _likeness("audit", "verify", str(export), "--witness", str(real.platform.data.root / "audit-witness"))
+    assert "FAILED" not in verified
+    log = export.read_text("utf-8")
+    assert '"activity":"enrolment"' in log
+    assert '"activity":"search"' in log
+
+
+def _likeness(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
