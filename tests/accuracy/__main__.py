@@ -15,11 +15,13 @@ import typer
 
 from services.local.evaluation.degrade import SERIES, Degradation, inter_eye, inter_eye_jpeg
 from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
-from services.local.evaluation.summary import Summary, plain, summarise
+from services.local.evaluation.records import Run
+from services.local.evaluation.summary import plain, summarise
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
 from tests.accuracy.offline import embed_templates, search_offline
+from tests.accuracy.paired import paired_differences, run_from_json
 from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
-from tests.accuracy.tables import side_by_side, steps_table
+from tests.accuracy.tables import differences_table, side_by_side, steps_table
 from tests.support.faces import shared_data
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -32,7 +34,7 @@ def development_set() -> LabelledSet:
     return read_labelled_set(folder, folder / "manifest.csv")
 
 
-def naive_summaries(labelled: LabelledSet, *, degrade: bool) -> list[Summary]:
+def naive_runs(labelled: LabelledSet, *, degrade: bool) -> list[Run]:
     """The naive pipeline under every condition, judged as the platform is."""
     pipeline = OpenCvPipeline()
     clean = naive_templates(pipeline, labelled.stills)
@@ -40,13 +42,13 @@ def naive_summaries(labelled: LabelledSet, *, degrade: bool) -> list[Summary]:
     for degradation in SERIES if degrade else ():
         worse = naive_degraded(pipeline, labelled.stills, clean, degradation.name, degradation.apply)
         runs.append(search_offline(labelled, worse, clean, degradation.name, leave_one_out=False))
-    return [summarise(run) for run in runs]
+    return runs
 
 
 @app.command()
 def naive(degrade: Annotated[bool, typer.Option("--degrade")] = False, out: Path | None = None) -> None:
     """Measure OpenCV's own pipeline; `--out` writes the figures as JSON."""
-    summaries = naive_summaries(development_set(), degrade=degrade)
+    summaries = [summarise(run) for run in naive_runs(development_set(), degrade=degrade)]
     if out is not None:
         out.write_text(json.dumps(plain([asdict(summary) for summary in summaries])), encoding="utf-8")
     for summary in summaries:
@@ -57,9 +59,12 @@ def naive(degrade: Annotated[bool, typer.Option("--degrade")] = False, out: Path
 def table(evaluation: Annotated[Path, typer.Argument(help="evaluation.json of `likeness evaluate`.")]) -> None:
     """Naive beside Likeness, as Markdown."""
     document: dict[str, Any] = json.loads(evaluation.read_text("utf-8"))
-    degrade = len(document["summaries"]) > 1
-    ours = plain([asdict(summary) for summary in naive_summaries(development_set(), degrade=degrade)])
+    runs = naive_runs(development_set(), degrade=len(document["summaries"]) > 1)
+    ours = plain([asdict(summarise(run)) for run in runs])
     print(side_by_side(ours, document["summaries"]))
+    for run in runs:
+        theirs = run_from_json(run.condition, document["searches"][run.condition])
+        print(differences_table(run.condition, paired_differences(run, theirs)))
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.accuracy.paired import Difference
 from tests.accuracy.steps import StepResult
 
 Figures = Mapping[str, Any]
@@ -78,3 +79,8 @@ def steps_table(condition: str, results: Sequence[StepResult]) -> str:
         figures = (result.rank_1, *result.tpir.values())
         lines.append(f"| {result.step.title} | {' | '.join(f'{figure:.4f}' for figure in figures)} |")
     return "\n".join(lines) + "\n"
+
+
+def differences_table(condition: str, differences: Sequence[Difference]) -> str:
+    cells = (f"{d.title}: {d.estimate:+.4f} [{d.low:+.3f}, {d.high:+.3f}]" for d in differences)
+    return f"| {condition} | " + " | ".join(cells) + " |"
