@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
 
 def _gallery_store(settings: GallerySettings) -> GalleryStore:
     if settings.kind == "exact":
+        # faiss tells on every start which of its builds it does not find.
+        logging.getLogger("faiss").setLevel(logging.WARNING)
         from services.search.adapters.exact_gallery_store import ExactGalleryStore  # noqa: PLC0415 - loads faiss
 
         return ExactGalleryStore()

@@ -223,9 +223,15 @@ class Identify:
         )
 
     def _record_done(self, search: NewSearch, outcome: SearchOutcome, result: bytes) -> float:
-        """Returns the milliseconds that it took."""
+        """Returns the milliseconds that it took. Raises AuditUnavailable, also when another outcome came first."""
         started_s = self._clock.monotonic_s()
-        self._trail.done(search, outcome, result)
+        try:
+            self._trail.done(search, outcome, result)
+        except Conflict as error:
+            # The search took so long that another process held it for lost.
+            raise AuditUnavailable(
+                "The search took too long and was given up; nothing is disclosed.", advice="Search again."
+            ) from error
         return self._ms_since(started_s)
 
     def _end(self, search: NewSearch, error: LikenessError) -> None:

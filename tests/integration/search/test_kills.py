@@ -55,6 +55,8 @@ def test_killed_at_every_step_each_search_gets_one_outcome(peers: Peers, tmp_pat
     with SearchProcess(tmp_path, peers, ORPHAN_AGE_S="1") as search:
         operator = search.operator()
         answered = operator.search(b"face:ann")
+        # Its stage times are stored a moment after the answer; a kill before that takes them, and nothing else.
+        wait_until(lambda: is_closed(search, stored_ids(search)[0]), 5, "the first search to be closed")
         keyed = {"Idempotency-Key": "lost"}
         holding = Holding(peers)
         with ThreadPoolExecutor(len(STEPS)) as pool:

@@ -26,6 +26,7 @@ from services.shared.biometric import DetectedFace, ImageAnalysis, ImageInfo, Ve
 from services.shared.clock import SystemClock
 from services.shared.errors import (
     AuditUnavailable,
+    Conflict,
     DependencyUnavailable,
     ImageRefused,
     IntegrityError,
@@ -277,6 +278,14 @@ def test_when_the_answer_cannot_be_stored_it_is_not_given_and_has_one_outcome(se
     status, phases, has_answer = setup.outcome()
     assert (status, has_answer) == (SearchStatus.FAILED, False)
     assert phases in (["INTENT", "DONE"], ["INTENT", "FAILED"])
+
+
+def test_a_search_that_was_held_for_lost_elsewhere_is_not_answered(setup: Setup) -> None:
+    """Another process wrote UNKNOWN under the outcome's id meanwhile: that stands, and nothing is disclosed."""
+    setup.journal.fail_at["DONE recorded"] = Conflict("another entry", code="audit_entry_conflict")
+    with pytest.raises(AuditUnavailable):
+        setup.identify(OPERATOR, UPLOAD)
+    assert setup.outcome() == (SearchStatus.FAILED, ["INTENT"], False)
 
 
 def test_a_probe_that_was_stored_as_something_else_is_not_searched_for(
