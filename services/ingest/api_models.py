@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingest.enrolment import Acceptance, EnrolmentState, EnrolmentView
+from services.ingest.enrolment import Acceptance, EnrolmentOutcome, EnrolmentState, EnrolmentView
 from services.shared.clock import rfc3339
 from services.shared.errors import LikenessError
 from services.shared.problems import problem_body
@@ -134,7 +134,7 @@ class LookupRequest(BaseModel):
     enrolment_ids: list[str] = Field(max_length=1000)
 
 
-class EnrolmentOutcome(BaseModel):
+class FoundEnrolment(BaseModel):
     """Where one enrolment stands, in short."""
 
     enrolment_id: str
@@ -142,11 +142,15 @@ class EnrolmentOutcome(BaseModel):
     reason: str
     detail: str
 
+    @classmethod
+    def of(cls, outcome: EnrolmentOutcome) -> FoundEnrolment:
+        return cls(enrolment_id=outcome.enrolment_id, state=outcome.state, reason=outcome.reason, detail=outcome.detail)
+
 
 class LookupAnswer(BaseModel):
     """Those of the enrolments asked for that exist and are the caller's to see."""
 
-    enrolments: list[EnrolmentOutcome]
+    enrolments: list[FoundEnrolment]
 
 
 class WithdrawalRequest(BaseModel):

@@ -167,6 +167,16 @@ class PendingWithdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolmentOutcome:
+    """Where an enrolment stands, in short."""
+
+    enrolment_id: str
+    state: EnrolmentState
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class EnrolmentView:
     """What a custodian may see of an enrolment: never the template."""
 

@@ -18,8 +18,8 @@ from services.ingest.api_models import (
     BatchItem,
     BatchResult,
     Enrolment,
-    EnrolmentOutcome,
     EnrolmentPage,
+    FoundEnrolment,
     LookupAnswer,
     LookupRequest,
     WithdrawalRequest,
@@ -134,7 +134,7 @@ class EnrolmentApi:
         ) -> EnrolmentPage:
             """The enrolments of your force in the watchlists of your token, page by page, with counts by state."""
             self._require_role(principal)
-            selection = EnrolmentFilter(principal.force, principal.watchlists, state, None, after, limit)
+            selection = EnrolmentFilter(principal.force, principal.watchlists, state, after, limit)
             views = self.ledger.list(selection)
             return EnrolmentPage(
                 enrolments=[Enrolment.of(view) for view in views],
@@ -146,9 +146,9 @@ class EnrolmentApi:
         def look_up(body: LookupRequest, principal: caller) -> LookupAnswer:
             """Where up to 1,000 enrolments stand. Ids that are not there, or not yours, are left out."""
             self._require_role(principal)
-            ids = tuple(body.enrolment_ids)
-            selection = EnrolmentFilter(principal.force, principal.watchlists, None, ids, "", len(ids))
-            return LookupAnswer(enrolments=[_outcome(view) for view in self.ledger.list(selection)])
+            selection = EnrolmentFilter(principal.force, principal.watchlists)
+            found = self.ledger.outcomes(selection, body.enrolment_ids)
+            return LookupAnswer(enrolments=[FoundEnrolment.of(outcome) for outcome in found])
 
         @router.get("/{enrolment_id}", responses={404: {"description": "Not there, or not yours."}})
         def get_enrolment(enrolment_id: str, principal: caller) -> Enrolment:
@@ -290,7 +290,3 @@ def _source(upload: Upload) -> Source:
     if text not in (Source.REST, Source.CLI):
         raise InvalidRequest(f"`source` cannot be {text[:40]!r}.", advice="Give rest or cli, or leave it out.")
     return Source(text)
-
-
-def _outcome(view: EnrolmentView) -> EnrolmentOutcome:
-    return EnrolmentOutcome(enrolment_id=view.enrolment_id, state=view.state, reason=view.reason, detail=view.detail)

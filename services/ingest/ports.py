@@ -10,6 +10,7 @@ from services.ingest.enrolment import (
     Acceptance,
     Decision,
     EnrolmentKey,
+    EnrolmentOutcome,
     EnrolmentState,
     EnrolmentView,
     IdempotencyKey,
@@ -77,7 +78,6 @@ class EnrolmentFilter:
     owner: str
     watchlist_ids: frozenset[str]
     state: EnrolmentState | None = None
-    enrolment_ids: tuple[str, ...] | None = None
     after: str = ""
     limit: int = 100
 
@@ -152,6 +152,10 @@ class EnrolmentLedger(Protocol):
 
     def list(self, selection: EnrolmentFilter) -> Sequence[EnrolmentView]:
         """By enrolment_id, which is by time; `after` is the last id of the page before."""
+        ...
+
+    def outcomes(self, selection: EnrolmentFilter, enrolment_ids: Sequence[str]) -> Sequence[EnrolmentOutcome]:
+        """Of these enrolments those that the caller may see, in any order and state."""
         ...
 
     def count_states(self, owner: str, watchlist_ids: frozenset[str]) -> Mapping[EnrolmentState, int]:

@@ -334,10 +334,13 @@ class TestEnrolmentLedger:
             EnrolmentFilter("northshire", frozenset({"custody"}), after=first[-1].enrolment_id, limit=3)
         )
         assert [view.enrolment_id for view in (*first, *rest)] == sorted(item.enrolment_id for item in items)
-        asked = EnrolmentFilter(
-            "northshire", frozenset({"custody"}), EnrolmentState.ACCEPTED, (items[2].enrolment_id, new_id())
-        )
-        assert [view.enrolment_id for view in ledgers.ledger.list(asked)] == [items[2].enrolment_id]
+        accepted = EnrolmentFilter("northshire", frozenset({"custody"}), EnrolmentState.ACCEPTED)
+        assert len(ledgers.ledger.list(accepted)) == 5
+        assert ledgers.ledger.list(EnrolmentFilter("northshire", frozenset({"custody"}), EnrolmentState.REFUSED)) == []
+        asked = [items[2].enrolment_id, new_id()]
+        [outcome] = ledgers.ledger.outcomes(everything, asked)
+        assert (outcome.enrolment_id, outcome.state) == (items[2].enrolment_id, EnrolmentState.ACCEPTED)
+        assert ledgers.ledger.outcomes(EnrolmentFilter("eastmoor", frozenset({"custody"})), asked) == []
         assert ledgers.ledger.list(EnrolmentFilter("northshire", frozenset())) == []
 
     def test_one_callers_error_is_no_others(self, ledgers: Ledgers) -> None:

@@ -85,7 +85,7 @@ enrolments = sa.Table(
     sa.UniqueConstraint(
         "watchlist_id", "owner", "subject_id", "image_sha256", "model_id", name="uq_enrolments_idempotency"
     ),
-    sa.Index("ix_enrolments_state", "watchlist_id", "state", "source"),
+    sa.Index("ix_enrolments_state", "watchlist_id", "state", "source", "owner"),
     sa.Index("ix_enrolments_ledger_order", "watchlist_id", "version"),
     sa.Index("ix_enrolments_owner", "owner", "state", "enrolment_id"),
     sa.Index(

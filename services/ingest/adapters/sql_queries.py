@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.ingest.adapters.schema import enrolments
-from services.ingest.enrolment import Acceptance, EnrolmentKey, EnrolmentState, EnrolmentView, Source
+from services.ingest.enrolment import Acceptance, EnrolmentKey, EnrolmentOutcome, EnrolmentState, EnrolmentView, Source
 from services.ingest.ports import EnrolmentFilter
 from services.rpc.v1 import ingest_pb2
 from services.shared.errors import DependencyUnavailable
@@ -77,30 +77,37 @@ class LedgerQueries:
         return None if row is None else _view(row)
 
     def list(self, selection: EnrolmentFilter) -> Sequence[EnrolmentView]:
-        query = (
-            sa.select(*_VIEW_COLUMNS)
-            .where(
-                enrolments.c.owner == selection.owner,
-                enrolments.c.watchlist_id.in_(sorted(selection.watchlist_ids)),
-                enrolments.c.enrolment_id > selection.after,
-            )
-            .order_by(enrolments.c.enrolment_id)
-            .limit(selection.limit)
-        )
-        if selection.state is not None:
-            query = query.where(enrolments.c.state == selection.state.value)
-        if selection.enrolment_ids is not None:
-            query = query.where(enrolments.c.enrolment_id.in_(selection.enrolment_ids))
+        # By state one after the other, because that is how the index finds the next page without sorting everything.
+        states = [selection.state] if selection.state is not None else list(EnrolmentState)
         with self.reading() as connection:
-            return [_view(row) for row in connection.execute(query)]
+            found = [row for state in states for row in connection.execute(_page(selection, state))]
+        found.sort(key=lambda row: str(row.enrolment_id))
+        return [_view(row) for row in found[: selection.limit]]
+
+    def outcomes(self, selection: EnrolmentFilter, enrolment_ids: Sequence[str]) -> Sequence[EnrolmentOutcome]:
+        query = sa.select(
+            enrolments.c.enrolment_id,
+            enrolments.c.state,
+            enrolments.c.reason,
+            enrolments.c.detail,
+            enrolments.c.withdrawal_reason,
+        ).where(
+            enrolments.c.enrolment_id.in_(enrolment_ids),
+            enrolments.c.owner == selection.owner,
+            enrolments.c.watchlist_id.in_(sorted(selection.watchlist_ids)),
+        )
+        with self.reading() as connection:
+            return [EnrolmentOutcome(row.enrolment_id, *_standing_of(row)) for row in connection.execute(query)]
 
     def count_states(self, owner: str, watchlist_ids: frozenset[str]) -> Mapping[EnrolmentState, int]:
+        # Every column of the index by equality: a hundred thousand synthetic references beside them cost nothing.
         query = (
             sa.select(enrolments.c.state, sa.func.count())
             .where(
-                enrolments.c.owner == owner,
                 enrolments.c.watchlist_id.in_(sorted(watchlist_ids)),
-                enrolments.c.source != Source.SYNTHETIC.value,
+                enrolments.c.state.in_([state.value for state in EnrolmentState]),
+                enrolments.c.source.in_([source.value for source in Source if source is not Source.SYNTHETIC]),
+                enrolments.c.owner == owner,
             )
             .group_by(enrolments.c.state)
         )
@@ -126,7 +133,9 @@ class LedgerQueries:
         ]
 
     def pending_count(self) -> int:
-        query = sa.select(sa.func.count()).select_from(enrolments).where(sa.text("state = 'accepted'"))
+        # The version, always positive, leads SQLite to the partial index of pending rows.
+        pending = (sa.text("state = 'accepted'"), enrolments.c.version > 0)
+        query = sa.select(sa.func.count()).select_from(enrolments).where(*pending)
         with self.reading() as connection:
             return int(connection.scalar(query) or 0)
 
@@ -142,10 +151,31 @@ class LedgerQueries:
         return found
 
 
+def _page(selection: EnrolmentFilter, state: EnrolmentState) -> sa.Select[Any]:
+    return (
+        sa.select(*_VIEW_COLUMNS)
+        .where(
+            enrolments.c.owner == selection.owner,
+            enrolments.c.state == state.value,
+            enrolments.c.watchlist_id.in_(sorted(selection.watchlist_ids)),
+            enrolments.c.enrolment_id > selection.after,
+        )
+        .order_by(enrolments.c.enrolment_id)
+        .limit(selection.limit)
+    )
+
+
+def _standing_of(row: sa.Row[Any]) -> tuple[EnrolmentState, str, str]:
+    """State, reason and detail. A verdict that is durable but not acted on yet is not out."""
+    state = EnrolmentState(row.state)
+    if state is EnrolmentState.ACCEPTED:
+        return state, "", ""
+    reason = row.withdrawal_reason if state is EnrolmentState.WITHDRAWN else row.reason
+    return state, reason, row.detail
+
+
 def _view(row: sa.Row[Any]) -> EnrolmentView:
-    # A verdict that is durable but not acted on yet is not out.
-    is_out = row.state != EnrolmentState.ACCEPTED
-    reason = row.withdrawal_reason if row.state == EnrolmentState.WITHDRAWN else row.reason
+    state, reason, detail = _standing_of(row)
     return EnrolmentView(
         enrolment_id=row.enrolment_id,
         reference_id=row.reference_id,
@@ -156,9 +186,9 @@ def _view(row: sa.Row[Any]) -> EnrolmentView:
         captured_on=row.captured_on,
         agreement_reference=row.agreement_reference,
         image_sha256=row.image_sha256,
-        state=EnrolmentState(row.state),
-        reason=reason if is_out else "",
-        detail=row.detail if is_out else "",
+        state=state,
+        reason=reason,
+        detail=detail,
         unified_quality=row.unified_quality,
         quality_components=json.loads(row.quality_components),
         inter_eye_px=row.inter_eye_px,

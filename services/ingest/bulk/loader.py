@@ -18,7 +18,10 @@ from services.shared.settings import MAX_IMAGE_BYTES
 _BATCH_IMAGES = 16
 _BATCH_BYTES = 8 * 1024 * 1024
 _LOOK_UP = 500
+# Between looks, so that watching a long load costs little and its end is seen at once.
 _LOOK_UP_REST_S = 1.0
+_LAST_LOOK_UP_REST_S = 0.2
+_LAST = 100
 PENDING = "accepted"
 
 
@@ -26,6 +29,8 @@ class Progress(Protocol):
     """Is told how far it is, from several threads."""
 
     def submitted(self, count: int) -> None: ...
+
+    def not_submitted(self, count: int) -> None: ...
 
     def settled(self, count: int) -> None: ...
 
@@ -110,9 +115,11 @@ class BulkLoader:
 
     def _note(self, submissions: Sequence[Submitted], report: Report) -> None:
         report.submissions.update({submission.row.line: submission for submission in submissions})
+        accepted = [submission.enrolment_id for submission in submissions if submission.enrolment_id]
         with self._lock:
-            self._pending.extend(s.enrolment_id for s in submissions if s.enrolment_id)
-        self._progress.submitted(len(submissions))
+            self._pending.extend(accepted)
+        self._progress.submitted(len(accepted))
+        self._progress.not_submitted(len(submissions) - len(accepted))
 
     def _watch(self, report: Report) -> None:
         """Look enrolments up, oldest first, until all are submitted and settled or stop is asked for."""
@@ -124,7 +131,8 @@ class BulkLoader:
                 return
             settled = self._look_up(front, report)
             if not front or len(settled) < len(front) // 2:
-                self._stop.wait(_LOOK_UP_REST_S)
+                is_near_the_end = is_last and len(front) < _LAST
+                self._stop.wait(_LAST_LOOK_UP_REST_S if is_near_the_end else _LOOK_UP_REST_S)
 
     def _front(self) -> list[str]:
         """They settle in the order of acceptance, more or less: the front tells how far it is."""

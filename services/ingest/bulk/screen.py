@@ -39,6 +39,7 @@ class Bars:
             TimeRemainingColumn(),
             console=console,
         )
+        self._total = total
         self._submitted = self._progress.add_task("submitted", total=total)
         self._settled = self._progress.add_task("settled  ", total=total) if is_waiting else None
 
@@ -51,6 +52,13 @@ class Bars:
 
     def submitted(self, count: int) -> None:
         self._progress.advance(self._submitted, count)
+
+    def not_submitted(self, count: int) -> None:
+        """They are none of either bar's any more."""
+        self._total -= count
+        for task in (self._submitted, self._settled):
+            if task is not None and count:
+                self._progress.update(task, total=self._total)
 
     def settled(self, count: int) -> None:
         if self._settled is not None:

@@ -91,7 +91,7 @@ def _make_enrolments() -> None:
             "watchlist_id", "owner", "subject_id", "image_sha256", "model_id", name="uq_enrolments_idempotency"
         ),
     )
-    op.create_index("ix_enrolments_state", "enrolments", ["watchlist_id", "state", "source"])
+    op.create_index("ix_enrolments_state", "enrolments", ["watchlist_id", "state", "source", "owner"])
     op.create_index("ix_enrolments_ledger_order", "enrolments", ["watchlist_id", "version"])
     op.create_index("ix_enrolments_owner", "enrolments", ["owner", "state", "enrolment_id"])
     _make_partial_index("ix_enrolments_pending", "state = 'accepted'")
