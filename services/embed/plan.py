@@ -50,14 +50,14 @@ def _described(model: PreparedModel) -> dict[str, Any]:
 
 def _provenance(settings: EmbedSettings, detector: PreparedModel, recogniser: PreparedModel) -> ModelProvenance:
     return ModelProvenance(
-        model_id=model_id_of(detector.entry, recogniser.entry, settings.detection),
+        model_id=model_id_of(detector.entry, recogniser.entry, settings.detection, settings.model.mirror),
         detector=detector.entry.name,
         detector_sha256=detector.entry.sha256,
         recogniser=recogniser.entry.name,
         recogniser_sha256=recogniser.entry.sha256,
         licence=f"{detector.entry.licence}; {recogniser.entry.licence}",
         dimension=recogniser.entry.dimension,
-        preprocessing_version=preprocessing_version(settings.detection),
+        preprocessing_version=preprocessing_version(recogniser.entry, settings.detection, settings.model.mirror),
         runtime="",
         provider="",
     )

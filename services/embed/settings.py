@@ -12,6 +12,10 @@ from pydantic_settings import SettingsConfigDict
 from services.shared.packages import cache_folder
 from services.shared.settings import MAX_IMAGE_BYTES, ServiceSettings
 
+# Whose mirror image is templated as well: nobody's, that of references (the largest face is asked for) and of small
+# faces, or everybody's. It takes a second run of the recogniser.
+Mirror = Literal["never", "reference", "always"]
+
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
@@ -24,6 +28,7 @@ class ModelSettings(BaseModel):
     kind: Literal["networks", "stub"] = "networks"
     detector: str = "yunet-2023mar-int8bq"
     recogniser: str = "sface-2021dec-int8bq"
+    mirror: Mirror = "reference"
     # An administrator's manifest beside the packaged one.
     manifest_path: Path | None = None
     cache_path: Path = Field(default_factory=cache_folder)

@@ -17,6 +17,7 @@ from services.local.evaluation.degrade import SERIES, Degradation, inter_eye, in
 from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
 from services.local.evaluation.records import Run
 from services.local.evaluation.summary import plain, summarise
+from tests.accuracy.cohort import write_cohort_mean
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
 from tests.accuracy.offline import embed_templates, search_offline
 from tests.accuracy.paired import paired_differences, run_from_json
@@ -24,6 +25,7 @@ from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
 from tests.accuracy.tables import differences_table, side_by_side, steps_table
 from tests.support.faces import shared_data
 
+COHORT_MEANS = Path("services/embed/models/cohort_means.json")
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 # The first was looked at while the steps were chosen, the second was not.
 CONDITIONS = (inter_eye_jpeg(24, 20), inter_eye(16))
@@ -96,6 +98,12 @@ def _views(
         return degrade(stills[at].path.read_bytes(), float(clean.inter_eye_px[at]))
 
     return measure_views(pipeline, stills, condition.name, file, looks_again=looks_again)
+
+
+@app.command()
+def cohort_mean() -> None:
+    """Measure the cohort's mean template again and write it where embed reads it. A new model_id follows from it."""
+    write_cohort_mean(development_set().stills, COHORT_MEANS)
 
 
 @app.command()

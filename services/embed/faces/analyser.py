@@ -11,10 +11,13 @@ import numpy as np
 
 from services.embed.faces.detector import Detection
 from services.embed.faces.finder import FaceFinder
+from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.quality import inter_eye_px, measure_quality
-from services.embed.faces.recogniser import SIDE, Recogniser, alignment
+from services.embed.faces.recogniser import SIDE, alignment
+from services.embed.faces.templates import SMALL_INTER_EYE_PX, AlignedFace, Templater
 from services.embed.ports import Pixels, Selection, Tensor
+from services.embed.settings import Mirror
 from services.shared.biometric import Box, DetectedFace, FaceTemplate
 
 
@@ -41,7 +44,7 @@ class PictureResult:
 class _Found:
     detections: list[Detection]
     crops: list[Pixels]
-    chosen: list[int]
+    chosen: dict[int, AlignedFace]
     detect_ms: float
 
 
@@ -60,39 +63,61 @@ class Analyser(Protocol):
 class FaceAnalyser:
     """Detects, measures quality, and templates the chosen faces of several pictures in one batch."""
 
-    def __init__(self, finder: FaceFinder, recogniser: Recogniser, model_id: str) -> None:
+    def __init__(
+        self, finder: FaceFinder, refiner: LandmarkRefiner, templater: Templater, model_id: str, mirror: Mirror
+    ) -> None:
         self._finder = finder
-        self._recogniser = recogniser
+        self._refiner = refiner
+        self._templater = templater
         self._model_id = model_id
+        self._mirror = mirror
 
     def warm_up(self) -> None:
         """Run both networks once, so that the first caller does not pay for their set-up."""
         grey = np.full((480, 640, 3), 127, np.uint8)
         self.analyse([PictureJob(Picture(grey, 1), Selection.NONE)])
-        self._recogniser.vectors([grey[:SIDE, :SIDE]])
+        for is_mirrored in (False, True):
+            self._templater.templates([AlignedFace(grey[:SIDE, :SIDE], 1.0, is_mirrored)])
 
     def analyse(self, jobs: Sequence[PictureJob]) -> list[PictureResult]:
         found = [self._find(job) for job in jobs]
         started = perf_counter()
-        crops = [item.crops[index] for item in found for index in item.chosen]
-        vectors = iter(self._recogniser.vectors(crops) if crops else ())
+        aligned = [face for item in found for face in item.chosen.values()]
+        vectors = iter(self._templater.templates(aligned))
+        by_picture = [{index: next(vectors) for index in item.chosen} for item in found]
         template_ms = (perf_counter() - started) * 1000
         return [
             PictureResult(
-                faces=self._faces(item, {index: next(vectors) for index in item.chosen}),
+                faces=self._faces(item, templates),
                 detect_ms=item.detect_ms,
                 template_ms=template_ms if item.chosen else 0.0,
-                batch_faces=len(crops),
+                batch_faces=len(aligned),
             )
-            for item in found
+            for item, templates in zip(found, by_picture, strict=True)
         ]
 
     def _find(self, job: PictureJob) -> _Found:
         started = perf_counter()
         detections = self._finder.find(job.picture)
-        crops = [job.picture.aligned(alignment(face.landmarks), SIDE) for face in detections]
         chosen = chosen_faces(job.selection, job.face_index, detections)
-        return _Found(detections, crops, chosen, (perf_counter() - started) * 1000)
+        for index in chosen:
+            detections[index] = self._refiner.refine(job.picture, detections[index])
+        alignments = [alignment(face.landmarks) for face in detections]
+        crops = [job.picture.aligned(matrix, SIDE) for matrix in alignments]
+        aligned = {
+            index: AlignedFace(
+                crops[index],
+                enlargement=float(np.hypot(*alignments[index][0, :2])),
+                is_mirrored=self._is_mirrored(job.selection, detections[index]),
+            )
+            for index in chosen
+        }
+        return _Found(detections, crops, aligned, (perf_counter() - started) * 1000)
+
+    def _is_mirrored(self, selection: Selection, face: Detection) -> bool:
+        if self._mirror == "reference":
+            return selection is Selection.LARGEST or inter_eye_px(face.landmarks) < SMALL_INTER_EYE_PX
+        return self._mirror == "always"
 
     def _faces(self, found: _Found, vectors: dict[int, Tensor]) -> tuple[DetectedFace, ...]:
         return tuple(

@@ -21,9 +21,12 @@ from services.embed.adapters.onnxruntime_session import OnnxruntimeSession, runt
 from services.embed.faces.analyser import Analyser, FaceAnalyser, PictureJob, PictureResult
 from services.embed.faces.detector import YuNet
 from services.embed.faces.finder import FaceFinder
+from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import Recogniser
 from services.embed.faces.stub import STUB_NAME, StubAnalyser
+from services.embed.faces.templates import Templater
+from services.embed.models.cohort import cohort_mean
 from services.embed.models.manifest import ModelEntry
 from services.embed.models.store import PreparedModel
 from services.embed.ports import Selection
@@ -69,7 +72,8 @@ def _build(order: dict[str, Any]) -> tuple[Analyser, str, str]:
     sface = Recogniser(
         recogniser, kind=entry.kind, dimension=entry.dimension, max_batch_faces=int(order["max_batch_faces"])
     )
-    analyser = FaceAnalyser(finder, sface, str(order["model_id"]))
+    templater = Templater(sface, cohort_mean(entry))
+    analyser = FaceAnalyser(finder, LandmarkRefiner(yunet), templater, str(order["model_id"]), model.mirror)
     analyser.warm_up()
     return analyser, runtime_name(), recogniser.provider
 

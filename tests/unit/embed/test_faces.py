@@ -16,8 +16,10 @@ from services.embed.faces.analyser import FaceAnalyser, PictureJob, chosen_faces
 from services.embed.faces.detector import Detection, YuNet, suppress
 from services.embed.faces.finder import FaceFinder, reading_order
 from services.embed.faces.geometry import similarity, turn_upright, upright_from_stored
+from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import REFERENCE_POINTS, SIDE, Recogniser, alignment
+from services.embed.faces.templates import Templater
 from services.embed.models.store import PreparedModel
 from services.embed.ports import Pixels, Selection
 
@@ -39,7 +41,9 @@ def recogniser(prepared_models: dict[str, PreparedModel]) -> Recogniser:
 
 @pytest.fixture(scope="session")
 def analyser(detector: YuNet, recogniser: Recogniser) -> FaceAnalyser:
-    return FaceAnalyser(FaceFinder(detector, nms_threshold=OVERLAP, max_faces=50), recogniser, "test")
+    finder = FaceFinder(detector, nms_threshold=OVERLAP, max_faces=50)
+    templater = Templater(recogniser, np.zeros(128, np.float32))
+    return FaceAnalyser(finder, LandmarkRefiner(detector), templater, "test", "never")
 
 
 @pytest.fixture(scope="session")
