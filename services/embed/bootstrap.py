@@ -21,7 +21,7 @@ from services.rpc.v1 import embed_pb2_grpc
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 
-_HEALTH_CHECK_S = 0.5
+_HEALTH_CHECK_S = 0.1
 _HEALTH_THREADS = 8  # so that health and DescribeModel answer while every place for images is taken
 
 

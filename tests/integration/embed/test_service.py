@@ -228,8 +228,8 @@ def test_health_tells_the_truth_and_stopping_ends_every_process(tmp_path: Path, 
         running.client.analyse(portrait_files[1], LARGEST)
         (worker,) = running.workers("inference_worker")
         worker.kill()
-        wait_until(lambda: not running.is_ready(), IN_TIME_S, "readiness to go")
-        wait_until(lambda: running.health() == health_pb2.HealthCheckResponse.NOT_SERVING, IN_TIME_S, "health to go")
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        wait_until(lambda: running.health() == not_serving, IN_TIME_S, "health to go", interval_s=0.02)
         wait_until(running.is_ready, IN_TIME_S, "embed to be ready again")
         wait_until(lambda: running.health() == health_pb2.HealthCheckResponse.SERVING, IN_TIME_S, "health to come back")
         children = psutil.Process(running.process.pid).children(recursive=True)
