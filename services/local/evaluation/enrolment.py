@@ -53,6 +53,8 @@ class _Progress:
 
     def submitted(self, count: int) -> None: ...
 
+    def not_submitted(self, count: int) -> None: ...
+
     def settled(self, count: int) -> None:
         self._advance(count)
 

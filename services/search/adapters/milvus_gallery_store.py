@@ -8,29 +8,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from threading import Lock
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from services.search.adapters import milvus_answers as answers
 from services.search.adapters import milvus_schema as schema
 from services.search.adapters.milvus_calls import MilvusCalls
 from services.search.ports import GalleryAnswer, GalleryHit, PutOutcome, ReferenceRecord, SearchScope
 from services.search.settings import GallerySettings
 from services.shared.biometric import Vector
-from services.shared.errors import (
-    ConfigurationError,
-    DependencyUnavailable,
-    GalleryIncomplete,
-    LikenessError,
-    ModelMismatch,
-)
+from services.shared.errors import ConfigurationError, DependencyUnavailable, GalleryIncomplete, ModelMismatch
 
-UNIT_TOLERANCE = 1e-4  # a float32 unit vector is off by a few 1e-7; what is further off was not normalised
 _OPEN_TIMEOUT_S = 60.0  # a server that has just started loads its collection
 _WRITE_TIMEOUT_S = 20.0
 # Rows and ids of one call: a few MB, far below the server's limit of 64 MB, and a filter that it parses in a few ms.
@@ -44,16 +37,7 @@ _COUNTS_FOR_S = 1.0
 _STALE_MS = 5000
 _LOGICAL_BITS = 18  # of Milvus's hybrid timestamps, below the milliseconds
 
-_TIE = 1e-6  # float32 sums that are closer than this can stand in another order when they are summed in float64
-
-T = TypeVar("T")
 Count = Mapping[tuple[str, str], int]
-
-
-class _Row(NamedTuple):
-    row_id: str
-    watchlist_id: str
-    version: int
 
 
 class MilvusGalleryStore:
@@ -125,11 +109,13 @@ class MilvusGalleryStore:
     def put(self, records: Sequence[ReferenceRecord], vectors: npt.NDArray[np.float32]) -> PutOutcome:
         with self._writing:
             self._require_open()
-            _require_unit_rows(vectors, len(records), self._dimension)
-            newest = _newest(records)
+            answers.require_unit_rows(vectors, len(records), self._dimension)
+            newest = answers.newest_places(records)
             before = self._before()
             held, withdrawn = self._held(newest, before), self._withdrawn(newest, before)
-            wanted = [i for key, i in newest.items() if _is_news(records[i], held.get(key, ()), withdrawn.get(key))]
+            wanted = [
+                i for key, i in newest.items() if answers.is_news(records[i], held.get(key, ()), withdrawn.get(key))
+            ]
             with self._sure():
                 self._replace(records, vectors, wanted, held)
                 put = self._confirm([records[i] for i in wanted])
@@ -147,7 +133,7 @@ class MilvusGalleryStore:
             with self._sure():
                 self._bury({key: version for key, version in newest.items() if known.get(key, -1) < version})
                 held = self._held(newest, self._mark())
-                gone = {key: rows for key, rows in held.items() if _version(rows) <= newest[key]}
+                gone = {key: rows for key, rows in held.items() if answers.newest_version(rows) <= newest[key]}
                 self._erase(row for rows in gone.values() for row in rows)
                 self._require_gone(gone)
             return len(gone)
@@ -157,7 +143,7 @@ class MilvusGalleryStore:
             raise GalleryIncomplete("The gallery is not open yet.", advice="Wait until the service is ready.")
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        _require_unit_rows(probe[None, :], 1, self._dimension)
+        answers.require_unit_rows(probe[None, :], 1, self._dimension)
         groups = list(self._groups(scopes))
         for _ in range(_TRIES):
             hits: list[GalleryHit] = []
@@ -166,7 +152,7 @@ class MilvusGalleryStore:
                 found, count = self._search_group(probe, watchlists, owners, limit)
                 hits += found
                 compared += count
-            ranked = self._ordered(_once_each(hits), probe, limit)
+            ranked = self._ordered(answers.once_each(hits), probe, limit)
             if ranked is not None:
                 return GalleryAnswer(hits=ranked[:limit], compared=compared)
         raise GalleryIncomplete("The gallery changes faster than it can be read.", advice="Try again.")
@@ -211,7 +197,7 @@ class MilvusGalleryStore:
         described = self._open("describe_collection", self._alias)
         held = next(field["params"]["dim"] for field in described["fields"] if field["name"] == schema.VECTOR)
         if (described["description"], int(held)) != (model_id, dimension):
-            raise _mismatch(described["description"], int(held), model_id, dimension)
+            raise answers.other_model(described["description"], int(held), model_id, dimension)
         self._open("load_collection", self._alias)
 
     def _prepare_tombstones(self) -> None:
@@ -276,11 +262,11 @@ class MilvusGalleryStore:
         """What to look at before a write: after a failed one, everything that took effect since."""
         return self._mark() if self._is_unsure else self._guarantee()
 
-    def _held(self, ids: Iterable[str], seen: int) -> dict[str, list[_Row]]:
+    def _held(self, ids: Iterable[str], seen: int) -> dict[str, list[answers.HeldRow]]:
         """The rows that are served of these references: one each, but for a moment while one replaces another."""
-        found: dict[str, list[_Row]] = defaultdict(list)
+        found: dict[str, list[answers.HeldRow]] = defaultdict(list)
         for row in self._rows(self._alias, ids, ["reference_id", "watchlist_id", "version"], seen):
-            found[row["reference_id"]].append(_Row(row[schema.ROW_ID], row["watchlist_id"], row["version"]))
+            found[row["reference_id"]].append(answers.HeldRow(row[schema.ROW_ID], row["watchlist_id"], row["version"]))
         return found
 
     def _withdrawn(self, ids: Iterable[str], seen: int) -> dict[str, int]:
@@ -291,7 +277,7 @@ class MilvusGalleryStore:
         return found
 
     def _rows(self, collection: str, ids: Iterable[str], fields: Sequence[str], seen: int) -> Iterator[Any]:
-        for some in _chunks(list(ids), _IDS):
+        for some in answers.chunks(list(ids), _IDS):
             condition = schema.is_one_of("reference_id", some)
             yield from self._ask_write(
                 "query", collection, filter=condition, output_fields=list(fields), **_seeing(seen)
@@ -302,20 +288,25 @@ class MilvusGalleryStore:
         records: Sequence[ReferenceRecord],
         vectors: npt.NDArray[np.float32],
         wanted: Sequence[int],
-        held: Mapping[str, Sequence[_Row]],
+        held: Mapping[str, Sequence[answers.HeldRow]],
     ) -> None:
         """Insert the wanted records and remove every older row of any of them."""
         by_watchlist: dict[str, list[int]] = defaultdict(list)
         for i in wanted:
             by_watchlist[records[i].watchlist_id].append(i)
         home = {records[i].reference_id: records[i].watchlist_id for i in wanted}
-        old = [(key, row) for key, rows in held.items() for row in rows if key in home or row.version < _version(rows)]
+        old = [
+            (key, row)
+            for key, rows in held.items()
+            for row in rows
+            if key in home or row.version < answers.newest_version(rows)
+        ]
         # First away from a watchlist that it leaves: after a crash in between it is missing, and never where it may not
         # be. Within one watchlist the other way round, so that no search misses it.
         self._erase(row for key, row in old if row.watchlist_id != home.get(key))
         for watchlist, chosen in by_watchlist.items():
             self._ensure_partition(watchlist)
-            for some in _chunks(chosen, _ROWS):
+            for some in answers.chunks(chosen, _ROWS):
                 rows = [schema.row_of(records[i], vectors[i]) for i in some]
                 self._insert(self._alias, rows, partition_name=schema.partition_name(watchlist))
         self._erase(row for key, row in old if row.watchlist_id == home.get(key))
@@ -342,16 +333,16 @@ class MilvusGalleryStore:
         self._seen = max(self._seen, seen)
         return len(stays)
 
-    def _erase(self, rows: Iterable[_Row]) -> None:
+    def _erase(self, rows: Iterable[answers.HeldRow]) -> None:
         by_watchlist: dict[str, list[str]] = defaultdict(list)
         for row in rows:
             by_watchlist[row.watchlist_id].append(row.row_id)
         for watchlist, ids in by_watchlist.items():
-            for some in _chunks(ids, _IDS):
+            for some in answers.chunks(ids, _IDS):
                 self._ask_write("delete", self._alias, ids=some, partition_name=schema.partition_name(watchlist))
         self._counted = None
 
-    def _require_gone(self, removed: Mapping[str, Sequence[_Row]]) -> None:
+    def _require_gone(self, removed: Mapping[str, Sequence[answers.HeldRow]]) -> None:
         seen = self._mark()
         served = {row for rows in self._held(removed, seen).values() for row in rows}
         if any(row in served for rows in removed.values() for row in rows):
@@ -360,7 +351,7 @@ class MilvusGalleryStore:
 
     def _bury(self, versions: Mapping[str, int]) -> None:
         """Remember withdrawals, durably, before anything is removed."""
-        for some in _chunks(list(versions.items()), _ROWS):
+        for some in answers.chunks(list(versions.items()), _ROWS):
             self._insert(self._tombstones, [schema.tombstone_of(*each) for each in some])
 
     def _ensure_partition(self, watchlist: str) -> None:
@@ -375,10 +366,7 @@ class MilvusGalleryStore:
 
     def _groups(self, scopes: Sequence[SearchScope]) -> Iterator[tuple[frozenset[str], list[str]]]:
         """Scopes with the same owners, as one query: the owners and the watchlists that have a partition."""
-        owners_of: dict[str, frozenset[str]] = {}
-        for scope in scopes:
-            if scope.owners:
-                owners_of[scope.watchlist_id] = owners_of.get(scope.watchlist_id, frozenset()) | scope.owners
+        owners_of = answers.owners_by_watchlist(scopes)
         self._look_for_partitions(owners_of)
         groups: dict[frozenset[str], list[str]] = defaultdict(list)
         for watchlist, owners in owners_of.items():
@@ -398,12 +386,12 @@ class MilvusGalleryStore:
         asked = min(limit + 1, _MAX_LIMIT)
         for _ in range(_TRIES):
             rows, count = self._hits_and_count(probe, watchlists, owners, asked)
-            hits = sorted(_once_each(rows), key=_rank)
+            hits = sorted(answers.once_each(rows), key=answers.rank_key)
             if len(rows) < asked:
                 # All there is. What was inserted meanwhile may be in one and not yet in the other.
                 if len(rows) >= count:
                     return hits, len(hits)
-            elif asked == _MAX_LIMIT or (len(hits) > limit and hits[limit - 1].score - hits[-1].score > _TIE):
+            elif asked == _MAX_LIMIT or (len(hits) > limit and hits[limit - 1].score - hits[-1].score > answers.TIE):
                 return hits, max(count, len(hits))
             else:
                 asked = min(4 * asked, _MAX_LIMIT)
@@ -435,22 +423,17 @@ class MilvusGalleryStore:
                 ("query", (self._alias,), {"output_fields": ["count(*)"], **where}),
             ]
         )
-        return _checked_hits(found, frozenset(watchlists), owners), int(counted[0]["count(*)"])
+        return answers.checked_hits(found, frozenset(watchlists), owners), int(counted[0]["count(*)"])
 
     def _ordered(self, hits: list[GalleryHit], probe: Vector, limit: int) -> list[GalleryHit] | None:
         """Best first, ties by reference_id; None when a reference went away before its score could be summed."""
-        hits.sort(key=_rank)
-        close: set[str] = set()
-        for place, (better, worse) in enumerate(pairwise(hits), 1):
-            if better.score - worse.score <= _TIE:
-                close |= {_row_id(better), _row_id(worse)}
-            elif place >= limit:
-                break
+        hits.sort(key=answers.rank_key)
+        close = answers.too_close_to_order(hits, limit)
         if not close:
             return hits
         vectors = {
             row[schema.ROW_ID]: row[schema.VECTOR]
-            for some in _chunks(sorted(close), _IDS)
+            for some in answers.chunks(sorted(close), _IDS)
             for row in self._calls.ask(
                 "query",
                 self._alias,
@@ -462,10 +445,12 @@ class MilvusGalleryStore:
         if vectors.keys() != close:
             return None
         exact = [
-            GalleryHit(hit.reference, _cosine(vectors[_row_id(hit)], probe)) if _row_id(hit) in close else hit
+            GalleryHit(hit.reference, answers.cosine_of(vectors[answers.row_id_of(hit)], probe))
+            if answers.row_id_of(hit) in close
+            else hit
             for hit in hits
         ]
-        return sorted(exact, key=_rank)
+        return sorted(exact, key=answers.rank_key)
 
     def _known_watchlists(self) -> frozenset[str]:
         """Every watchlist with a partition; its name is read from one of its references."""
@@ -511,89 +496,3 @@ class MilvusGalleryStore:
 
 def _seeing(timestamp: int) -> dict[str, Any]:
     return {"consistency_level": "Customized", "guarantee_timestamp": timestamp}
-
-
-def _checked_hits(found: Any, watchlists: frozenset[str], owners: frozenset[str]) -> list[GalleryHit]:
-    """Hits, best first. Raises GalleryIncomplete for an answer that cannot be true."""
-    try:
-        [raw] = found
-        hits = [GalleryHit(schema.record_of(hit["entity"]), float(hit["distance"])) for hit in raw]
-        is_aligned = all(hit["id"] == _row_id(checked) for hit, checked in zip(raw, hits, strict=True))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _untrue(f"a field that is missing or odd: {error}") from error
-    if not all(abs(hit.score) <= 1.0 + UNIT_TOLERANCE for hit in hits):  # also false for NaN
-        raise _untrue("a score that is no cosine")
-    if not all(hit.reference.watchlist_id in watchlists and hit.reference.owner in owners for hit in hits):
-        raise _untrue("a reference that was not asked for")
-    if not is_aligned:
-        raise _untrue("fields of another reference")
-    # Rounding can put a cosine a hair outside its range.
-    return [GalleryHit(hit.reference, min(1.0, max(-1.0, hit.score))) for hit in hits]
-
-
-def _once_each(hits: Sequence[GalleryHit]) -> list[GalleryHit]:
-    """While a row replaces another both are served for a moment; the newest counts."""
-    best: dict[str, GalleryHit] = {}
-    for hit in hits:
-        twin = best.get(hit.reference.reference_id)
-        if twin is None or twin.reference.version < hit.reference.version:
-            best[hit.reference.reference_id] = hit
-    return list(best.values())
-
-
-def _cosine(vector: Sequence[float], probe: Vector) -> float:
-    score = float(np.asarray(vector, np.float64) @ probe.astype(np.float64))
-    return min(1.0, max(-1.0, score))
-
-
-def _untrue(what: str) -> LikenessError:
-    return GalleryIncomplete(
-        f"Milvus returned {what}.", advice="Operators: reconcile the gallery with the ledger, or rebuild it."
-    )
-
-
-def _mismatch(held: str, held_dimension: int, wanted: str, wanted_dimension: int) -> ModelMismatch:
-    return ModelMismatch(
-        f"The gallery holds {held_dimension}-value templates of {held}, "
-        f"not {wanted_dimension}-value templates of {wanted}.",
-        advice="Name another collection for the new model and fill it from the ledger.",
-    )
-
-
-def _rank(hit: GalleryHit) -> tuple[float, str]:
-    return (-hit.score, hit.reference.reference_id)
-
-
-def _row_id(hit: GalleryHit) -> str:
-    return schema.row_id(hit.reference.reference_id, hit.reference.version)
-
-
-def _version(rows: Sequence[_Row]) -> int:
-    return max((row.version for row in rows), default=-1)
-
-
-def _newest(records: Sequence[ReferenceRecord]) -> dict[str, int]:
-    """For each reference the place of its newest version in the batch, the first of equals."""
-    newest: dict[str, int] = {}
-    for i, record in enumerate(records):
-        known = newest.get(record.reference_id)
-        if known is None or records[known].version < record.version:
-            newest[record.reference_id] = i
-    return newest
-
-
-def _is_news(record: ReferenceRecord, held: Sequence[_Row], withdrawn: int | None) -> bool:
-    """At the same version a withdrawal wins over an insert, whichever comes first."""
-    return record.version > _version(held) and (withdrawn is None or record.version > withdrawn)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _require_unit_rows(vectors: npt.NDArray[np.float32], rows: int, dimension: int) -> None:
-    if vectors.shape != (rows, dimension):
-        raise ValueError(f"vectors must have the shape ({rows}, {dimension}), not {vectors.shape}")
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    if not np.all(np.abs(norms - 1.0) <= UNIT_TOLERANCE):  # also false for NaN
-        raise ValueError("vectors must be finite unit rows")
