@@ -103,6 +103,11 @@ class AcceptEnrolments:
         self._pool = pool
         self._wake_worker = wake_worker
         self._audit_failed_at_s: float | None = None
+        self._under_way: set[str] = set()
+
+    def is_under_way(self, enrolment_id: str) -> bool:
+        """Whether a call of this process is working on it just now."""
+        return enrolment_id in self._under_way
 
     def accept(
         self, command: EnrolReference, principal: Principal, source: Source, idempotency_key: str = ""
@@ -130,12 +135,16 @@ class AcceptEnrolments:
                 answers[place] = error
         new = self._without_known(candidates, answers)
         if new:
+            ids = {candidate.new.enrolment_id for candidate in new}
+            self._under_way |= ids  # one operation of the interpreter each, so threads do not come between
             try:
                 self._backlog.check()
                 self._store(new, answers)
             except PlatformError as error:
                 for candidate in new:
                     answers.setdefault(candidate.place, error)
+            finally:
+                self._under_way -= ids
         return [answers[place] for place in range(len(commands))]
 
     def _candidate(

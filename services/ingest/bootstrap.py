@@ -199,7 +199,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance)
-    loops = [*worker.loops, *_maintenance(parts, withdrawal, consumer)]
+    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer)]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
     api = EnrolmentApi(
@@ -259,12 +259,14 @@ def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker
     )
 
 
-def _maintenance(parts: _Parts, withdrawal: WithdrawReference, consumer: ConsumeLoop | None) -> list[Loop]:
+def _maintenance(
+    parts: _Parts, acceptance: AcceptEnrolments, withdrawal: WithdrawReference, consumer: ConsumeLoop | None
+) -> list[Loop]:
     ledger, audit, feed = parts.stores.ledger, parts.peers.audit, parts.settings.custody_feed
     loops = [
         Loop("relay", OutboxRelay(parts.stores.outbox, parts.log).step),
         Loop("withdrawals", lambda: 0.0 if withdrawal.finish_all() else _WITHDRAWAL_REST_S),
-        Loop("intents", CloseAbandonedIntents(ledger, audit, parts.clock).step),
+        Loop("intents", CloseAbandonedIntents(ledger, audit, parts.clock, acceptance.is_under_way).step),
         Loop("backlog", parts.backlog.step),
         Loop("model", ModelWatch(parts.model).step),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.models import CurrentModel
 from services.ingest.ports import EnrolmentLedger, Outbox
@@ -43,17 +45,22 @@ class CloseAbandonedIntents:
     """Gives every audit intent its end: what was begun before a crash, or while the log was away, never became an
     enrolment, or its end would be the worker's to write."""
 
-    def __init__(self, ledger: EnrolmentLedger, audit: EnrolmentAudit, clock: Clock) -> None:
+    def __init__(
+        self, ledger: EnrolmentLedger, audit: EnrolmentAudit, clock: Clock, is_under_way: Callable[[str], bool]
+    ) -> None:
         self._ledger = ledger
         self._audit = audit
         self._clock = clock
+        self._is_under_way = is_under_way
         # What this process did not begin itself was abandoned by the one before it.
         self._started_ms = self._now_ms()
 
     def step(self) -> float:
         now_ms = self._now_ms()
         own_before_ms = max(self._started_ms, now_ms - _OWN_INTENT_AGE_MS)
-        intents = self._ledger.abandoned_intents(own_before_ms, now_ms - _OTHERS_INTENT_AGE_MS, _CLOSE_BATCH)
+        found = self._ledger.abandoned_intents(own_before_ms, now_ms - _OTHERS_INTENT_AGE_MS, _CLOSE_BATCH)
+        # The wall clock may have jumped.
+        intents = [intent for intent in found if not self._is_under_way(intent.enrolment_id)]
         if intents:
             # Again, in case the log never had them; the same entry is not written twice.
             self._audit.record_intents(intents)

@@ -24,7 +24,7 @@ from services.shared.errors import DependencyUnavailable, LikenessError, Platfor
 _IDLE_REST_S = 1.0  # accepting wakes the worker at once; this finds what another process left
 _WAIT_S = 0.25  # how often a waiting thread looks whether it should stop
 _PROBE_REST_S = 0.2
-_STUCK_REST_S = 10.0  # between attempts at what the gallery does not take
+_STUCK_REST_S = 5.0  # between attempts at what the gallery does not take
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import httpx
+import psutil
 
 from services.local.deployment import free_ports
 from services.local.issuer import LocalIssuer
@@ -106,6 +107,11 @@ class IngestProcess:
         status = self._process.wait(timeout=30)
         self._process = None
         return status
+
+    def limit_files(self, size_bytes: int) -> None:
+        """No file of the process may grow beyond this any more, as on a full disk; -1 lifts it."""
+        assert self._process is not None
+        psutil.Process(self._process.pid).rlimit(psutil.RLIMIT_FSIZE, (size_bytes, psutil.RLIM_INFINITY))
 
     def log(self) -> str:
         return (self.root / "ingest.log").read_text("utf-8", "replace")[-4000:]

@@ -151,6 +151,27 @@ def test_a_damaged_image_is_quarantined(ingest: IngestProcess, quiet: FakePeers)
     assert (settled["state"], settled["reason"]) == ("quarantined", "image_damaged")
 
 
+def test_on_a_full_disk_nothing_is_accepted_reads_go_on_and_it_recovers(
+    ingest: IngestProcess, quiet: FakePeers
+) -> None:
+    custodian = ingest.custodian()
+    known = custodian.enrol(b"before the disk was full").json()["enrolment_id"]
+    assert custodian.settled(known)["state"] == "enrolled"
+    ingest.limit_files(1024)
+    try:
+        for number in range(3):
+            answer = custodian.enrol(b"the disk is full %d" % number)
+            assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+        assert custodian.get(known)["state"] == "enrolled"
+    finally:
+        ingest.limit_files(-1)
+    wait_until(lambda: custodian.enrol(b"there is room again").status_code in (200, 202), 10, "the disk to be found")
+    again = custodian.enrol(b"the disk is full 1").json()["enrolment_id"]
+    assert custodian.settled(again)["state"] == "enrolled"
+    counts = ingest.ledger().count()
+    assert sum(watchlist.pending for watchlist in counts.watchlists) == 0
+
+
 def test_readiness_says_what_is_waited_for(quiet: FakePeers, tmp_path: Path) -> None:
     quiet.stop("embed")
     process = IngestProcess(tmp_path, quiet)

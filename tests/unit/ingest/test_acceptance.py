@@ -146,7 +146,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
         pool=pool,
         wake_worker=lambda: None,
     )
-    closing = CloseAbandonedIntents(ledger, audit, clock)
+    closing = CloseAbandonedIntents(ledger, audit, clock, acceptance.is_under_way)
     closing._started_ms = 2**60  # as after a restart: whatever stands open was begun by the process before
     yield Door(acceptance, ledger, trail, images, embed, closing, waiting)
     pool.shutdown()
@@ -188,6 +188,19 @@ def test_when_the_image_cannot_be_stored_the_intent_fails_at_once(door: Door) ->
     door.images.is_full = False
     assert door.accept()
     assert door.closing.step() > 0
+
+
+def test_an_intent_under_way_is_not_closed_whatever_the_clock_says(door: Door) -> None:
+    """While the image is being stored, the sweep runs with a clock that is far ahead."""
+    put = door.images.put
+
+    def put_and_sweep(content: bytes) -> str:
+        door.closing.step()
+        return put(content)
+
+    door.images.put = put_and_sweep  # type: ignore[method-assign]
+    door.accept()
+    assert door.trail.phases() == [audit_pb2.INTENT]
 
 
 def test_over_the_backlog_nothing_new_is_begun_but_the_known_is_answered(door: Door) -> None:
