@@ -34,6 +34,7 @@ proto: setup
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11
 lock: | $(UV)
 	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres --extra evaluate --group dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres pyproject.toml -o requirements/cpu.lock
 	$(COMPILE) --extra gpu --extra kafka --extra milvus --extra minio --extra postgres pyproject.toml -o requirements/gpu.lock
 
 demo: models

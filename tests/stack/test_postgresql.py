@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from services.search.adapters.schema import metadata as search_metadata
 from services.shared.database import create_engine, migrate
 from services.shared.settings import DatabaseSettings
 from tests.contract import test_enrolment_ledger as contract
+from tests.integration.audit.store_contract import store_of
+from tests.unit.audit.builders import local_log, statement
 
 # Found by themselves, so that a service that begins to store something is tested from then on.
 MIGRATIONS = {path.parent.name: path for path in Path(services.__path__[0]).glob("*/migrations")}
@@ -75,3 +79,52 @@ class TestEnrolmentLedger(contract.TestEnrolmentLedger):
     @pytest.fixture
     def ledgers(self, database_url: str) -> Iterator[contract.Ledgers]:
         yield from contract.open_ledgers(database_url)
+
+
+class TestAppendOnlyRole:
+    """The audit service's database role can add and read, and nothing else, whatever the service is made to do."""
+
+    @pytest.fixture
+    def writer_url(self, database_url: str, engine: sa.Engine) -> Iterator[str]:
+        role, password = f"writer_{secrets.token_hex(4)}", secrets.token_hex(8)
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
+        command = [sys.executable, "-m", "services.shared.migrating", "audit", "--grant-append-only-to", role]
+        subprocess.run(
+            command, env={**os.environ, "LIKENESS_AUDIT__DATABASE__URL": database_url}, check=True, timeout=60
+        )
+        yield sa.make_url(database_url).set(username=role, password=password).render_as_string(hide_password=False)
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"DROP OWNED BY {role}"))
+            connection.execute(sa.text(f"DROP ROLE {role}"))
+
+    def test_the_log_is_kept_with_it(self, writer_url: str, tmp_path: Path) -> None:
+        for start in (0, 20):
+            store = store_of(writer_url)
+            with local_log(tmp_path, store=store, entries=10) as local:
+                assert local.log.append(statement(0)).sequence == start
+                local.fill(19)
+                assert local.log.checkpoint(fresh=True).tree_size == start + 20
+            store.close()
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            "UPDATE entry SET canonical = ''",
+            "DELETE FROM entry",
+            "TRUNCATE entry",
+            "DROP TABLE entry",
+            "ALTER TABLE entry DISABLE TRIGGER ALL",
+            "UPDATE checkpoint SET root_hash = ''",
+            "DELETE FROM signing_key",
+            "CREATE TABLE mine (id int)",
+        ],
+    )
+    def test_nothing_can_be_changed_or_removed(self, writer_url: str, act: str) -> None:
+        engine = create_engine(DatabaseSettings(url=writer_url))
+        with (
+            pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"),
+            engine.begin() as connection,
+        ):
+            connection.execute(sa.text(act))
+        engine.dispose()

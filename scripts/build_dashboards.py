@@ -1,0 +1,229 @@
+"""Grafana's dashboards, built by code: `python scripts/build_dashboards.py` writes deploy/grafana/dashboards.
+
+With `--check` nothing is written, and the exit code is 1 when a committed dashboard is not what this makes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OUT = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards"
+_WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart. `queries`: legend -> PromQL. `unit` is Grafana's name; `line` draws a promise."""
+
+    title: str
+    queries: dict[str, str]
+    unit: str = "short"
+    line: float | None = None
+    description: str = ""
+
+
+def _quantile(quantile: float, histogram: str, selector: str = "", by: str = "") -> str:
+    grouping = f"le, {by}" if by else "le"
+    return f"histogram_quantile({quantile}, sum by ({grouping}) (rate({histogram}_bucket{selector}[$__rate_interval])))"
+
+
+_STAGES = _quantile(0.95, "likeness_search_stage_seconds", '{stage!="total"}', "stage")
+_TOTAL = '{stage="total"}'
+
+DASHBOARDS: dict[str, tuple[Panel, ...]] = {
+    "Search": (
+        Panel(
+            "Time of a search, beside the 3 s promise",
+            {
+                "p50": _quantile(0.5, "likeness_search_stage_seconds", _TOTAL),
+                "p95": _quantile(0.95, "likeness_search_stage_seconds", _TOTAL),
+                "p99": _quantile(0.99, "likeness_search_stage_seconds", _TOTAL),
+            },
+            unit="s",
+            line=3.0,
+        ),
+        Panel("Time by stage (p95)", {"{{stage}}": _STAGES}, unit="s"),
+        Panel(
+            "Share of searches over 3 s",
+            {
+                "now": '1 - sum(rate(likeness_search_stage_seconds_bucket{stage="total",le="3.0"}[$__rate_interval]))'
+                ' / sum(rate(likeness_search_stage_seconds_count{stage="total"}[$__rate_interval]))'
+            },
+            unit="percentunit",
+            line=0.01,
+        ),
+        Panel(
+            "Searches by outcome",
+            {"{{outcome}}": "sum by (outcome) (rate(likeness_search_requests_total[$__rate_interval]))"},
+            unit="reqps",
+        ),
+        Panel(
+            "Refusals by code",
+            {"{{code}}": "sum by (code) (increase(likeness_search_refusals_total[$__rate_interval]))"},
+            description="Refused by rule or policy; nothing was disclosed.",
+        ),
+        Panel(
+            "Searchable references by watchlist",
+            {"{{watchlist}}": "max by (watchlist) (likeness_search_gallery_references)"},
+        ),
+    ),
+    "Enrolment": (
+        Panel(
+            "Enrolments by outcome",
+            {"{{state}}": "sum by (state) (rate(likeness_ingest_enrolments_total[$__rate_interval]))"},
+            unit="reqps",
+        ),
+        Panel(
+            "Refusals and quarantine by reason",
+            {
+                "{{state}} {{reason}}": "sum by (state, reason) "
+                '(increase(likeness_ingest_enrolments_total{state!="enrolled"}[$__rate_interval]))'
+            },
+        ),
+        Panel("Accepted without an outcome yet", {"pending": "sum(likeness_ingest_pending_enrolments)"}),
+        Panel("Custody events not read yet", {"lag": "max(likeness_ingest_consumer_lag_events)"}),
+        Panel("Events in the outbox", {"waiting": "sum(likeness_ingest_outbox_events)"}),
+        Panel(
+            "Dead letters by reason",
+            {"{{reason}}": "sum by (reason) (increase(likeness_ingest_dead_letters_total[$__rate_interval]))"},
+        ),
+    ),
+    "Models": (
+        Panel(
+            "Time by stage (p95)",
+            {"{{stage}}": _quantile(0.95, "likeness_embed_stage_seconds", "", "stage")},
+            unit="s",
+        ),
+        Panel("Images waiting for a worker", {"waiting": "sum(likeness_embed_queue_images)"}),
+        Panel(
+            "Faces a batch",
+            {
+                "mean": "sum(rate(likeness_embed_batch_faces_sum[$__rate_interval]))"
+                " / sum(rate(likeness_embed_batch_faces_count[$__rate_interval]))"
+            },
+        ),
+        Panel(
+            "Images refused by the gate",
+            {"{{code}}": "sum by (code) (increase(likeness_embed_refusals_total[$__rate_interval]))"},
+        ),
+        Panel(
+            "Workers that died",
+            {"{{kind}}": "sum by (kind) (increase(likeness_embed_worker_restarts_total[$__rate_interval]))"},
+        ),
+        Panel(
+            "Model, runtime and provider in use",
+            {
+                "{{model_id}} {{runtime}} {{provider}}": "sum by (model_id, runtime, provider) "
+                "(likeness_embed_model_info)"
+            },
+        ),
+    ),
+    "Audit": (
+        Panel("Entries in the log", {"entries": "max(likeness_audit_tree_entries)"}),
+        Panel(
+            "Entries by operation",
+            {
+                "{{operation}} {{phase}}": "sum by (operation, phase) "
+                "(rate(likeness_audit_entries_total[$__rate_interval]))"
+            },
+            unit="ops",
+        ),
+        Panel(
+            "Time to append durably",
+            {
+                "p50": _quantile(0.5, "likeness_audit_append_seconds"),
+                "p99": _quantile(0.99, "likeness_audit_append_seconds"),
+            },
+            unit="s",
+            line=2.0,
+            description="At 2 s searches and enrolments are refused.",
+        ),
+        Panel(
+            "Age of the newest signed checkpoint",
+            {"age": "time() - max(likeness_audit_checkpoint_timestamp_seconds)"},
+            unit="s",
+        ),
+        Panel(
+            "The witness behind the newest checkpoint",
+            {
+                "behind": "max(likeness_audit_checkpoint_timestamp_seconds)"
+                " - max(likeness_audit_witness_timestamp_seconds)"
+            },
+            unit="s",
+        ),
+        Panel("Services up", {"{{service}}": 'min by (service) (up{job="likeness"})'}),
+    ),
+}
+
+
+def queries() -> Iterator[str]:
+    """Every query of every dashboard, with Grafana's interval filled in."""
+    for panels in DASHBOARDS.values():
+        for panel in panels:
+            for query in panel.queries.values():
+                yield query.replace("$__rate_interval", "1m")
+
+
+def dashboard(title: str, panels: tuple[Panel, ...]) -> dict[str, Any]:
+    return {
+        "uid": f"likeness-{title.lower()}",
+        "title": f"Likeness: {title.lower()}",
+        "tags": ["likeness"],
+        "timezone": "browser",
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
+    }
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if panel.line is not None:
+        steps.append({"color": "red", "value": panel.line})
+    row, column = divmod(number, _COLUMNS)
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": {"type": "prometheus", "uid": "prometheus"},
+        "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
+        "fieldConfig": {
+            "defaults": {
+                "unit": panel.unit,
+                "min": 0,
+                "custom": {"thresholdsStyle": {"mode": "off" if panel.line is None else "line"}},
+                "thresholds": {"mode": "absolute", "steps": steps},
+            },
+            "overrides": [],
+        },
+        "targets": [
+            {"refId": chr(ord("A") + place), "legendFormat": legend, "expr": query}
+            for place, (legend, query) in enumerate(panel.queries.items())
+        ],
+    }
+
+
+def main() -> int:
+    is_check = "--check" in sys.argv[1:]
+    stale = []
+    OUT.mkdir(parents=True, exist_ok=True)
+    for title, panels in DASHBOARDS.items():
+        path = OUT / f"{title.lower()}.json"
+        text = json.dumps(dashboard(title, panels), indent=2) + "\n"
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(path.name)
+            if not is_check:
+                path.write_text(text, "utf-8")
+    print(f"{'stale' if is_check else 'written'}: {', '.join(stale) or 'none'}")
+    return int(is_check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

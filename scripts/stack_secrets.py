@@ -1,0 +1,59 @@
+"""Secrets for a trial of deploy/compose.yaml: random passwords in `.env`, token keys and ready tokens beside it.
+
+    python scripts/stack_secrets.py deploy
+
+Nothing that is there already is changed. In earnest the force's identity provider issues tokens, and its public keys
+(jwks.json) and the administrator's watchlists.toml take the place of what is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import secrets
+from pathlib import Path
+
+from services.local.deployment import DataFolder
+from services.local.supervisor import prepare_data
+from services.shared.clock import SystemClock
+
+_OWNER_ONLY = 0o600
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where compose.yaml is")
+    folder: Path = parser.parse_args().folder
+    env = folder / ".env"
+    if env.exists():
+        print(f"{env} is there already and was left as it is")
+    else:
+        env.touch(_OWNER_ONLY)
+        env.write_text(filled((folder / "env.example").read_text("utf-8")), "utf-8")
+        print(f"{env} written")
+    data = DataFolder(folder / "local")
+    data.root.mkdir(parents=True, exist_ok=True)
+    prepare_data(data, SystemClock())
+    # The containers' user is not this one: what it reads is public (keys to verify with, watchlists).
+    (data.tokens / "jwks.json").chmod(0o644)
+    data.tokens.chmod(0o711)
+    data.watchlists.chmod(0o644)
+    print(f"tokens for a trial in {data.tokens}")
+
+
+def filled(example: str) -> str:
+    """The example with a random value wherever it has none."""
+    return "".join(_line(line) for line in example.splitlines(keepends=True))
+
+
+def _line(line: str) -> str:
+    name, separator, value = line.rstrip("\n").partition("=")
+    if line.startswith("#") or not separator or value:
+        return line
+    if name == "S3_KMS_KEY":
+        return f"{name}=likeness:{base64.b64encode(secrets.token_bytes(32)).decode()}\n"
+    return f"{name}={secrets.token_hex(16)}\n"
+
+
+if __name__ == "__main__":
+    main()
