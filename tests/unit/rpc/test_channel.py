@@ -18,7 +18,12 @@ class Replica(embed_pb2_grpc.EmbedServicer):
         self._name = name
         self._calls = calls
 
-    def DescribeModel(
+    def Analyse(  # noqa: N802 - named by the proto
+        self, request: embed_pb2.AnalyseRequest, context: grpc.ServicerContext
+    ) -> embed_pb2.AnalyseResponse:
+        raise NotImplementedError
+
+    def DescribeModel(  # noqa: N802 - named by the proto
         self, request: embed_pb2.DescribeModelRequest, context: grpc.ServicerContext
     ) -> common_pb2.ModelProvenance:
         self._calls[self._name] += 1
