@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from services.embed.ports import Selection
 from tests.bench.networks import prepared_models
 from tests.bench.reference_paths import FastPath, synthetic_gallery
 
@@ -23,7 +24,7 @@ def _load() -> None:
 def _templates(files: Sequence[str]) -> int:
     assert _path is not None
     for file in files:
-        _path.template(Path(file).read_bytes())
+        _path.template(Path(file).read_bytes(), Selection.LARGEST)
     return len(files)
 
 

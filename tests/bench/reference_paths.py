@@ -15,10 +15,17 @@ import numpy.typing as npt
 import simplejpeg
 
 from services.embed.adapters.onnxruntime_session import OnnxruntimeSession
+from services.embed.faces.analyser import FaceAnalyser, PictureJob
 from services.embed.faces.detector import YuNet
 from services.embed.faces.finder import FaceFinder
+from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
-from services.embed.faces.recogniser import SIDE, Recogniser, alignment
+from services.embed.faces.recogniser import Recogniser
+from services.embed.faces.templates import Templater
+from services.embed.models.cohort import cohort_mean
+from services.embed.models.manifest import load_manifest
+from services.embed.ports import Selection
+from tests.bench.networks import RECOGNISER
 
 Matrix = npt.NDArray[np.float32]
 
@@ -37,23 +44,32 @@ def synthetic_gallery(count: int, dimension: int = 128, seed: int = 1) -> Matrix
 
 
 class FastPath:
-    """simplejpeg, the prepared networks on onnxruntime with one thread, faiss flat."""
+    """simplejpeg, the prepared networks on onnxruntime with one thread, faiss flat.
+
+    It makes the very templates that the platform makes, by the same code, so both do the same work.
+    """
 
     def __init__(self, detector: bytes, recogniser: bytes, gallery: Matrix) -> None:
-        session = OnnxruntimeSession(detector, providers=["CPUExecutionProvider"])
-        self._finder = FaceFinder(
-            YuNet(session, score_threshold=0.6, nms_threshold=0.3), nms_threshold=0.3, max_faces=256
-        )
-        self._recogniser = Recogniser(
-            OnnxruntimeSession(recogniser, providers=["CPUExecutionProvider"]), kind="sface", dimension=128
+        providers = ["CPUExecutionProvider"]
+        yunet = YuNet(OnnxruntimeSession(detector, providers=providers), score_threshold=0.6, nms_threshold=0.3)
+        sface = Recogniser(OnnxruntimeSession(recogniser, providers=providers), kind="sface", dimension=128)
+        self._analyser = FaceAnalyser(
+            FaceFinder(yunet, nms_threshold=0.3, max_faces=256),
+            LandmarkRefiner(yunet),
+            Templater(sface, cohort_mean(load_manifest().get(RECOGNISER, "recogniser"))),
+            "fast path",
+            "reference",
         )
         self._index = faiss.IndexFlatIP(gallery.shape[1])
         self._index.add(gallery)
 
-    def template(self, jpeg: bytes) -> Matrix:
+    def template(self, jpeg: bytes, selection: Selection = Selection.SOLE) -> Matrix:
+        """The template of a probe; with LARGEST that of a reference."""
         picture = Picture(simplejpeg.decode_jpeg(jpeg, colorspace="BGR"), 1)
-        face = self._finder.find(picture)[0]
-        return self._recogniser.vectors([picture.aligned(alignment(face.landmarks), SIDE)])
+        for face in self._analyser.analyse([PictureJob(picture, selection)])[0].faces:
+            if face.template is not None:
+                return face.template.vector[None, :]
+        raise ValueError("the picture has not one face")
 
     def search(self, jpeg: bytes) -> None:
         self._index.search(self.template(jpeg), 20)
