@@ -192,6 +192,7 @@ def test_a_corrupt_scan_is_refused_not_shown_grey() -> None:
         _decoded(bytes(data))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_pixel_limit_holds_before_pixels_are_read() -> None:
     png = bytearray(_saved(_scene(), "PNG"))
     png[16:24] = struct.pack(">II", 8000, 8000)
