@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from random import Random
-from threading import Event, Thread
+from threading import Event
 from time import sleep
 
 import pytest
@@ -17,26 +16,26 @@ from tests.integration.ingest.ledger_of_client import ClientLedger
 from tests.integration.ingest.service import IngestProcess
 
 
-@pytest.fixture
-def peers() -> Iterator[FakePeers]:
-    with FakePeers().running() as peers:
-        yield peers
+@pytest.fixture(scope="module")
+def client(ingest: IngestProcess) -> ClientLedger:
+    """One ledger for all tests of the module, on one platform that is killed over and over: what one test enrolled has
+    to survive the kills of the next."""
+    return ClientLedger(ingest)
 
 
-@pytest.fixture
-def ingest(peers: FakePeers, tmp_path: Path) -> Iterator[IngestProcess]:
-    process = IngestProcess(tmp_path, peers)
-    process.start_ready()
-    yield process
-    process.close()
+@pytest.fixture(autouse=True)
+def unarmed(peers: FakePeers) -> Iterator[None]:
+    yield
+    peers.audit.after = lambda _entry: None
+    peers.embed.before = lambda _image: None
+    peers.gallery.after = lambda: None
+    peers.embed.delay_s = 0.0
 
 
-def images(count: int) -> list[bytes]:
+def images(name: str, count: int) -> list[bytes]:
+    """Two of them are refused and one is quarantined."""
     kinds = {3: b"noface", 4: b"twofaces", 5: b"crash"}
-    return [kinds.get(number, b"portrait") + b"-%06d" % number for number in range(count)]
-
-
-EXPECTED = {"refused": 2, "quarantined": 1}
+    return [kinds.get(number, b"portrait") + b"-%s-%06d" % (name.encode(), number) for number in range(count)]
 
 
 def after_calls(count: int, kill: Callable[[], None]) -> Callable[..., None]:
@@ -70,7 +69,10 @@ def _at_gallery(peers: FakePeers, kill: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("arm", [_at_intent, _at_embed, _at_gallery, _at_outcome])
 def test_killed_at_a_step(
-    ingest: IngestProcess, peers: FakePeers, arm: Callable[[FakePeers, Callable[[], None]], None]
+    ingest: IngestProcess,
+    peers: FakePeers,
+    client: ClientLedger,
+    arm: Callable[[FakePeers, Callable[[], None]], None],
 ) -> None:
     killed = Event()
 
@@ -79,35 +81,30 @@ def test_killed_at_a_step(
         killed.set()
 
     arm(peers, kill)
-    client = ClientLedger(ingest)
-    sender = Thread(target=client.enrol_all, args=(images(30),))
-    sender.start()
+    sender = client.start(images(arm.__name__, 30))
     assert killed.wait(20), "the step was never reached"
     ingest.start_ready()
     sender.join(60)
-    assert len(client.acknowledged) == 30
-    client.check(peers, {"enrolled": 27, **EXPECTED})
-    client.repeat_all()
-    client.check(peers, {"enrolled": 27, **EXPECTED})
+    client.expect(enrolled=27, refused=2, quarantined=1)
+    client.check(peers)
 
 
-def test_killed_again_and_again_at_any_moment(ingest: IngestProcess, peers: FakePeers) -> None:
+def test_killed_again_and_again_at_any_moment(ingest: IngestProcess, peers: FakePeers, client: ClientLedger) -> None:
     """Two hundred images, three kills at random moments: between commits, before and after the outbox is published."""
     peers.embed.delay_s = 0.03
     random = Random(17)
-    client = ClientLedger(ingest)
-    sender = Thread(target=client.enrol_all, args=(images(200),))
-    sender.start()
+    sender = client.start(images("random", 200))
     for _ in range(3):
         sleep(random.uniform(0.2, 1.2))
         ingest.kill()
         ingest.start_ready()
     sender.join(90)
-    assert len(client.acknowledged) == 200
-    client.check(peers, {"enrolled": 197, **EXPECTED})
+    client.expect(enrolled=197, refused=2, quarantined=1)
+    client.check(peers)
 
 
-def test_killed_before_the_body_is_whole(ingest: IngestProcess, peers: FakePeers) -> None:
+def test_killed_before_the_body_is_whole(ingest: IngestProcess, peers: FakePeers, client: ClientLedger) -> None:
+    entries = len(peers.audit.entries)
     with socket.create_connection(("127.0.0.1", ingest.http_port)) as connection:
         connection.sendall(
             f"POST /v1/enrolments HTTP/1.1\r\nHost: likeness\r\nAuthorization: Bearer {ingest.token()}\r\n"
@@ -116,17 +113,21 @@ def test_killed_before_the_body_is_whole(ingest: IngestProcess, peers: FakePeers
         sleep(0.2)
         ingest.kill()
     ingest.start_ready()
-    assert list(ingest.ledger().count().watchlists) == []
-    assert peers.audit.entries == []
+    assert len(peers.audit.entries) == entries
+    client.check(peers)
 
 
-def test_stopped_in_order_it_leaves_nothing_to_repair(ingest: IngestProcess, peers: FakePeers) -> None:
+def test_stopped_in_order_it_goes_on(ingest: IngestProcess, peers: FakePeers, client: ClientLedger) -> None:
     peers.embed.delay_s = 0.05
-    client = ClientLedger(ingest)
-    sender = Thread(target=client.enrol_all, args=(images(60),))
-    sender.start()
+    sender = client.start(images("stopped", 60))
     sleep(0.5)
     assert ingest.stop() == 0
     ingest.start_ready()
     sender.join(60)
-    client.check(peers, {"enrolled": 57, **EXPECTED})
+    client.expect(enrolled=57, refused=2, quarantined=1)
+    client.check(peers)
+
+
+def test_everything_asked_again_is_what_it_was(peers: FakePeers, client: ClientLedger) -> None:
+    client.repeat_all()
+    client.check(peers)
