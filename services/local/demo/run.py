@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from services.local.demo.plan import FILLS, PROBES, SUBJECTS, Expectation, Probe
 from services.local.demo.results import DemoResult, ProbeResult
 from services.local.deployment import DataFolder
 from services.local.state import PlatformState, running_state
-from services.shared.errors import DependencyUnavailable
+from services.shared.errors import ConfigurationError, DependencyUnavailable
 
 Say = Callable[[str], None]
 _WATCHLISTS = [subject.watchlist for subject in SUBJECTS]
@@ -23,22 +23,31 @@ _WATCHLISTS = [subject.watchlist for subject in SUBJECTS]
 
 @contextmanager
 def platform(data: DataFolder, waiting: Say) -> Iterator[PlatformState]:
-    """The platform of this data: the one that runs already, or one of our own that ends with the demonstration."""
+    """The platform of this data: the one that runs already, or one of our own that ends with the demonstration.
+
+    Raises ConfigurationError when the data was made with another model than this version runs.
+    """
+
+    def tell(reasons: Mapping[str, str]) -> None:
+        if _OTHER_MODEL in reasons.get("search", ""):
+            raise ConfigurationError(
+                f"{data.root} was filled with another model than this version of Likeness runs.",
+                advice=f"Templates of two models cannot be compared: delete {data.root} and run it again.",
+            )
+        waiting(f"Waiting for {', '.join(reasons)}")
+
     state = running_state(data)
     if state is not None:
         yield state
         return
-    state = background.start(
-        data,
-        "auto",
-        allow_synthetic=True,
-        dies_with_caller=True,
-        waiting=lambda reasons: waiting(f"Waiting for {', '.join(reasons)}"),
-    )
     try:
-        yield state
+        yield background.start(data, "auto", allow_synthetic=True, dies_with_caller=True, waiting=tell)
     finally:
         background.stop(data)
+
+
+# How search says that it waits for a ledger of its model; nothing in the demonstration will bring one.
+_OTHER_MODEL = "templates of model"
 
 
 def run(data: DataFolder, pictures: Path, step: Say) -> DemoResult:
