@@ -34,8 +34,9 @@ def checked_hits(found: Any, watchlists: frozenset[str], owners: frozenset[str])
     try:
         [raw] = found
         hits = [GalleryHit(schema.record_of(hit["entity"]), float(hit["distance"])) for hit in raw]
-        is_aligned = all(hit["id"] == row_id_of(checked) for hit, checked in zip(raw, hits, strict=True))
-    except (KeyError, TypeError, ValueError) as error:
+        # Not from the hits: newer servers tell the key's name, and then it stands there under that.
+        is_aligned = all(key == row_id_of(checked) for key, checked in zip(raw.ids, hits, strict=True))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise untrue(f"a field that is missing or odd: {error}") from error
     if not all(abs(hit.score) <= 1.0 + UNIT_TOLERANCE for hit in hits):  # also false for NaN
         raise untrue("a score that is no cosine")

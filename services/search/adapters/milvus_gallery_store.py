@@ -196,7 +196,8 @@ class MilvusGalleryStore:
             self._open("alter_alias", wanted, self._alias)
         described = self._open("describe_collection", self._alias)
         held = next(field["params"]["dim"] for field in described["fields"] if field["name"] == schema.VECTOR)
-        if (described["description"], int(held)) != (model_id, dimension):
+        # The collection's name is the model's. Milvus Lite keeps no description.
+        if int(held) != dimension or described["description"] not in (model_id, ""):
             raise answers.other_model(described["description"], int(held), model_id, dimension)
         self._open("load_collection", self._alias)
 
