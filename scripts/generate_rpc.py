@@ -1,5 +1,6 @@
 """Makes `services/rpc/v1` from `proto/`; with `--check` fails when the committed code differs."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ def generate(target: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", "--proto_path=proto", *outputs, *protos],
         cwd=ROOT,
+        # protoc finds the mypy plugins beside this interpreter, whether or not its environment is activated.
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"},
         check=True,
     )
     (target / GENERATED / "__init__.py").write_text("")
