@@ -27,8 +27,8 @@ from tests.support.faces import shared_data
 
 COHORT_MEANS = Path("services/embed/models/cohort_means.json")
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-# The first was looked at while the steps were chosen, the second was not.
-CONDITIONS = (inter_eye_jpeg(24, 20), inter_eye(16))
+# The first was looked at while the steps were chosen, the others were not.
+CONDITIONS = (inter_eye_jpeg(24, 20), inter_eye(16), inter_eye_jpeg(16, 20))
 
 
 def development_set() -> LabelledSet:

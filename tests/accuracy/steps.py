@@ -58,6 +58,7 @@ STEPS = (
     Step("+ mean", takes_mean=True),
     Step("+ landmarks", looks_again=True),
     Step("+ landmarks, mean", looks_again=True, takes_mean=True),
+    Step("+ landmarks, mean, mirror", looks_again=True, is_mirrored=True, takes_mean=True),
     Step("+ landmarks, mean, smoothing", looks_again=True, is_smoothed=True, takes_mean=True),
     Step("+ landmarks, mean, smoothing, mirror", looks_again=True, is_smoothed=True, is_mirrored=True, takes_mean=True),
 )
