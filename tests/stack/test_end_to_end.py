@@ -141,6 +141,20 @@ def test_after_a_restart_nothing_is_lost_or_loaded_anew(real: RealPlatform, pict
     assert "gallery_ready" in real.platform.log("search")
 
 
+def test_a_gallery_that_was_lost_is_filled_again_from_the_record(
+    real: RealPlatform, servers: Servers, pictures: dict[str, bytes]
+) -> None:
+    real.platform.kill("search")
+    client = MilvusClient(servers.milvus)
+    lost = client.describe_alias(real.names.collection)["collection_name"]
+    client.drop_alias(real.names.collection)
+    client.drop_collection(lost)
+    client.close()
+    real.platform.launch("search")
+    real.platform.wait_ready("search")
+    _the_probe_finds_its_subject(real, pictures["subject-1-portrait.jpg"], "KAFKA-1")
+
+
 def _some_of_everything(real: RealPlatform, pictures: dict[str, bytes]) -> None:
     """Searches that are answered and refused, enrolments that are enrolled and refused, a message put aside."""
     with real.platform.client("search", "operator") as operator:
