@@ -7,7 +7,7 @@ from services.embed.models.manifest import ModelEntry
 from services.embed.settings import DetectionSettings, Mirror
 
 # Raised whenever the same picture would give another template: decoding, detection scales, alignment, normalisation.
-PREPROCESSING = 2
+PREPROCESSING = 3
 
 
 def preprocessing_version(recogniser: ModelEntry, detection: DetectionSettings, mirror: Mirror) -> str:

@@ -15,7 +15,7 @@ from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.quality import inter_eye_px, measure_quality
 from services.embed.faces.recogniser import SIDE, alignment
-from services.embed.faces.templates import SMALL_INTER_EYE_PX, AlignedFace, Templater
+from services.embed.faces.templates import ENLARGED, SMALL_INTER_EYE_PX, VISIBLE_BLOCKS, AlignedFace, Templater
 from services.embed.ports import Pixels, Selection, Tensor
 from services.embed.settings import Mirror
 from services.shared.biometric import Box, DetectedFace, FaceTemplate
@@ -105,14 +105,18 @@ class FaceAnalyser:
         alignments = [alignment(face.landmarks) for face in detections]
         crops = [job.picture.aligned(matrix, SIDE) for matrix in alignments]
         aligned = {
-            index: AlignedFace(
-                crops[index],
-                enlargement=float(np.hypot(*alignments[index][0, :2])),
-                is_mirrored=self._is_mirrored(job.selection, detections[index]),
-            )
+            index: self._aligned(job, detections[index], crops[index], float(np.hypot(*alignments[index][0, :2])))
             for index in chosen
         }
         return _Found(detections, crops, aligned, (perf_counter() - started) * 1000)
+
+    def _aligned(self, job: PictureJob, face: Detection, crop: Pixels, enlargement: float) -> AlignedFace:
+        return AlignedFace(
+            crop,
+            enlargement,
+            is_mirrored=self._is_mirrored(job.selection, face),
+            is_blocky=enlargement >= ENLARGED and job.picture.blockiness(face.landmarks.mean(axis=0)) >= VISIBLE_BLOCKS,
+        )
 
     def _is_mirrored(self, selection: Selection, face: Detection) -> bool:
         if self._mirror == "reference":

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class EmbedStub:
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates.
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates.
     """
 
     def __init__(self, channel):
@@ -49,7 +49,7 @@ class EmbedStub:
 
 
 class EmbedServicer:
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates.
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates.
     """
 
     def Analyse(self, request, context):
@@ -90,7 +90,7 @@ def add_EmbedServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Embed:
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates.
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbedStub:
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates."""
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +44,7 @@ class EmbedStub:
 
 @_typing.type_check_only
 class EmbedAsyncStub(EmbedStub):
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates."""
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Analyse: _aio.UnaryUnaryMultiCallable[_embed_pb2.AnalyseRequest, _embed_pb2.AnalyseResponse]  # type: ignore[assignment]
@@ -56,7 +56,7 @@ class EmbedAsyncStub(EmbedStub):
     """The model that this process really runs."""
 
 class EmbedServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the models and nothing else. Stateless: the same bytes always give the same faces and templates."""
+    """Owns the models and nothing else. Stateless: the same bytes and selection always give the same faces and templates."""
 
     @_abc_1.abstractmethod
     def Analyse(

@@ -15,7 +15,7 @@ from services.embed.faces.detector import Detection, YuNet
 from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import SIDE, Recogniser
-from services.embed.faces.templates import AlignedFace, Templater, smoothed
+from services.embed.faces.templates import VISIBLE_BLOCKS, AlignedFace, Templater, smoothed
 from services.embed.models.cohort import cohort_mean, cohort_stamp
 from services.embed.models.manifest import load_manifest
 from services.embed.models.store import PreparedModel
@@ -60,10 +60,31 @@ def test_nothing_to_template_is_no_template() -> None:
     assert _templater().templates([]) == []
 
 
-def test_only_an_enlarged_face_is_smoothed() -> None:
+def test_only_an_enlarged_face_with_blocks_is_smoothed() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
-    assert smoothed(AlignedFace(noise, 1.0, is_mirrored=False)) is noise
-    assert smoothed(AlignedFace(noise, 2.0, is_mirrored=False)).std() < 0.5 * noise.std()
+    assert smoothed(AlignedFace(noise, 1.0, is_mirrored=False, is_blocky=True)) is noise
+    assert smoothed(AlignedFace(noise, 2.0, is_mirrored=False, is_blocky=False)) is noise
+    assert smoothed(AlignedFace(noise, 2.0, is_mirrored=False, is_blocky=True)).std() < 0.5 * noise.std()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_compression_shows_as_blocks_whatever_the_orientation(some_faces: list[Path], orientation: int) -> None:
+    plain: list[float] = []
+    blocky: list[float] = []
+    for path in some_faces:
+        pixels = cv2.imread(str(path))
+        assert pixels is not None
+        small = cv2.resize(pixels, (150, 150), interpolation=cv2.INTER_AREA)
+        squeezed = cv2.imdecode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], cv2.IMREAD_COLOR)
+        for found, image in ((plain, small), (blocky, squeezed)):
+            found.append(Picture(np.asarray(image, np.uint8), orientation).blockiness(np.array([75.0, 75.0])))
+    assert max(np.quantile(plain, 0.8), 1.0) < VISIBLE_BLOCKS < np.quantile(blocky, 0.1)
+
+
+def test_a_blank_or_tiny_picture_has_no_blocks() -> None:
+    for side in (1, 5, 64):
+        blank = Picture(np.full((side, side, 3), 127, np.uint8), 1)
+        assert blank.blockiness(np.array([side / 2, side / 2])) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +129,8 @@ def test_the_cohort_mean_belongs_to_its_recogniser() -> None:
     other = known.model_copy(update={"sha256": "0" * 64})
     assert not cohort_mean(other).any()
     assert cohort_stamp(known) != cohort_stamp(other) == ""
+
+
+def test_blocks_are_looked_for_inside_the_picture_even_when_a_face_is_cut_off() -> None:
+    picture = Picture(np.full((40, 50, 3), 127, np.uint8), 1)
+    assert picture.blockiness(np.array([5000.0, -300.0])) == 1.0
