@@ -33,9 +33,9 @@ proto: setup
 
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11
 lock: | $(UV)
-	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres --extra evaluate --group dev pyproject.toml -o requirements/dev.lock
-	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres pyproject.toml -o requirements/cpu.lock
-	$(COMPILE) --extra gpu --extra kafka --extra milvus --extra minio --extra postgres pyproject.toml -o requirements/gpu.lock
+	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres --extra parquet --extra evaluate --group dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) --extra cpu --extra kafka --extra milvus --extra minio --extra postgres --extra parquet pyproject.toml -o requirements/cpu.lock
+	$(COMPILE) --extra gpu --extra kafka --extra milvus --extra minio --extra postgres --extra parquet pyproject.toml -o requirements/gpu.lock
 
 demo: models
 	likeness demo
@@ -48,10 +48,10 @@ check: setup
 	python scripts/generate_rpc.py --check
 
 test: models
-	python -m pytest -m "not stack"
+	python -m pytest -m "not stack and not long"
 
 test-stack: models
-	python -m pytest -m stack
+	python -m pytest -m "stack or long"
 
 bench: models
 	python -m tests.bench
