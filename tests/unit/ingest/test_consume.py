@@ -33,7 +33,7 @@ def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_REJECTED_PAUSE_S", "_FIRST_BACKOFF_S", "_POLL_S"):
+    for name in ("_REJECTED_PAUSE_S", "_FIRST_BACKOFF_S", "_LAST_BACKOFF_S", "_POLL_S"):
         monkeypatch.setattr(consume, name, 0.01)
 
 
