@@ -18,8 +18,8 @@ from services.local.issuer import DEVELOPMENT_FORCE, LocalIssuer
 from services.local.process import ServiceProcess, describe_exit
 from services.local.readiness import waiting_for
 from services.local.supervisor import prepare_data, watchlist_ids
-from services.rpc.clients import open_channel
 from services.shared.clock import SystemClock
+from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 
 READY_TIMEOUT_S = 90.0
@@ -163,8 +163,8 @@ class Platform:
         )
 
     def channel(self, service: str) -> grpc.Channel:
-        """A gRPC channel to a service. Close it, or use it as a context manager."""
-        return open_channel(f"{HOST}:{self.ports[service].grpc}")
+        """A gRPC channel to a service that runs. Close it, or use it as a context manager."""
+        return ready_channel(f"{HOST}:{self.ports[service].grpc}")
 
     def log(self, service: str) -> str:
         return self.data.log_of(service).read_text("utf-8", "replace")

@@ -23,6 +23,7 @@ from services.rpc.clients import AuditClient, open_channel
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import SystemClock
 from services.shared.tokens import Principal
+from tests.support.channels import ready_channel
 
 OPERATOR = Principal("operator-17", "northshire", frozenset({"operator"}), frozenset({"custody"}))
 START_S = 90.0  # two seconds where nothing else runs
@@ -114,6 +115,7 @@ class AuditProcess:
             assert process.poll() is None, f"audit ended with {process.returncode}: {self.log_text}"
             assert time.monotonic() < deadline, f"audit is not ready: {self.readiness()} {self.log_text}"
             time.sleep(0.05)
+        ready_channel(self.address).close()  # what this process knows of an earlier start is out of date
 
     def is_ready(self) -> bool:
         try:

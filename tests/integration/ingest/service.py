@@ -18,11 +18,12 @@ import psutil
 
 from services.local.deployment import free_ports
 from services.local.issuer import LocalIssuer
-from services.rpc.clients import LedgerClient, open_channel
+from services.rpc.clients import LedgerClient
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.clock import SystemClock
 from services.shared.ports.event_log import ReceivedEvent
 from tests.integration.ingest.fakes import FakePeers
+from tests.support.channels import ready_channel
 
 WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
 READY_S = 30.0
@@ -117,7 +118,7 @@ class IngestProcess:
         return (self.root / "ingest.log").read_text("utf-8", "replace")[-4000:]
 
     def ledger(self) -> LedgerClient:
-        return LedgerClient(open_channel(f"127.0.0.1:{self.grpc_port}"))
+        return LedgerClient(ready_channel(f"127.0.0.1:{self.grpc_port}"))
 
     def token(self, role: str = "custodian", watchlists: Sequence[str] = WATCHLISTS, force: str = "northshire") -> str:
         return self.issuer.issue(

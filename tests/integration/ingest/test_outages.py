@@ -44,7 +44,7 @@ def test_without_the_audit_log_nothing_is_accepted_or_stored(
     assert custodian.http.get("/v1/enrolments").json()["enrolments"] == []
     assert {path.name for path in (ingest.root / "images").rglob("*") if path.is_file()} == files
     wait_until(
-        lambda: custodian.enrol(b"audit is back").status_code in (200, 202), 5, "the audit log to be found again"
+        lambda: custodian.enrol(b"audit is back").status_code in (200, 202), 60, "the audit log to be found again"
     )
 
 

@@ -18,11 +18,12 @@ import httpx
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from services.rpc.clients import GalleryClient, open_channel
+from services.rpc.clients import GalleryClient
 from services.search.bootstrap import build
 from services.search.settings import SearchSettings
 from services.shared.telemetry import Metrics
 from tests.integration.search.peers import Peers
+from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 from tests.unit.shared.issuer import Issuer
 
@@ -95,7 +96,7 @@ class RunningSearch:
             return False
 
     def gallery(self) -> GalleryClient:
-        return GalleryClient(open_channel(f"127.0.0.1:{self.grpc_port}"))
+        return GalleryClient(ready_channel(f"127.0.0.1:{self.grpc_port}"))
 
     def operator(self, **claims: Any) -> Operator:
         return Operator(self.url, self.issuer.token(**claims))

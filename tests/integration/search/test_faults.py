@@ -53,7 +53,7 @@ class TestAuditFails:
             assert seconds < 3
         peers.start("audit")
         wait_until(
-            lambda: search.operator().search(b"face:ann").status_code == 200, 10, "search after the audit is back"
+            lambda: search.operator().search(b"face:ann").status_code == 200, 60, "search after the audit is back"
         )
         wait_until(
             lambda: all(len(outcomes(peers, search_id)) == 1 for search_id in stored_ids(search)),
@@ -143,7 +143,7 @@ class TestEmbedFails:
         for search_id in stored_ids(search):
             assert peers.audit.phases(search_id) == ["INTENT", "FAILED"]
         peers.start("embed")
-        wait_until(lambda: search.operator().search(b"face:ann").status_code == 200, 10, "embed to be found again")
+        wait_until(lambda: search.operator().search(b"face:ann").status_code == 200, 60, "embed to be found again")
 
     def test_restarted_with_another_model(self, search: RunningSearch, peers: Peers) -> None:
         """F18: templates of two models never meet."""
@@ -177,7 +177,7 @@ class TestGallery:
             assert "gallery" in readiness.json()["waiting_for"]
             problem(search.operator().search(b"face:ann"), 503, "incomplete_index")
             peers.start("ingest")
-            assert first_batch.wait(10)
+            assert first_batch.wait(60)
             problem(search.operator().search(b"face:ann"), 503, "incomplete_index")
 
             # While it loads: a new reference, a newer version of one in the ledger, and a withdrawal.

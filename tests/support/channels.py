@@ -1,0 +1,21 @@
+"""Channels of tests to services that are started again."""
+
+from __future__ import annotations
+
+import grpc
+
+from services.rpc.clients import open_channel
+
+READY_S = 60.0
+
+
+def ready_channel(address: str) -> grpc.Channel:
+    """A channel that is connected.
+
+    Channels of one process to one address share their connection and its back-off: where a service was killed and
+    started again on its port, the first call of a new channel would otherwise fail, as "try again in a few seconds"
+    allows.
+    """
+    channel = open_channel(address)
+    grpc.channel_ready_future(channel).result(READY_S)
+    return channel
