@@ -28,6 +28,7 @@ ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator")
 # A shift: long enough that nobody has to fetch a token while working, short enough that a lost one dies the same day.
 READY_TOKEN_LIFETIME = timedelta(hours=12)
 LONGEST_LIFETIME = timedelta(days=31)
+TRAINED_FOR = timedelta(days=365)
 
 
 class LocalIssuer:
@@ -73,6 +74,8 @@ class LocalIssuer:
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
+            # Who works on a local platform counts as trained; an identity provider says it of each person.
+            "trained_until": (now + TRAINED_FOR).date().isoformat(),
         }
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._jwk["kid"]})
 

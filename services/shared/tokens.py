@@ -1,6 +1,7 @@
 """Bearer tokens: who calls, from which force, with which roles and watchlists.
 
-Claims: `sub` (person), `force`, `roles` (list), `watchlists` (list), beside the registered iss, aud, exp, nbf, iat.
+Claims: `sub` (person), `force`, `roles` (list), `watchlists` (list), beside the registered iss, aud, exp, nbf, iat; and
+`trained_until` (YYYY-MM-DD), the day on which the person's training lapses, of those who are trained.
 Keys come from a JWKS file only: a token's own `jku`, `x5u` or `jwk` header is never followed.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from threading import Lock
 
@@ -23,12 +25,13 @@ MAX_CLAIM_CHARS = 128  # identifiers end in audit entries and answers
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The verified caller. `person_id` is an identifier, not a name."""
+    """The verified caller. `person_id` is an identifier, not a name; `trained_until` None who is not trained."""
 
     person_id: str
     force: str
     roles: frozenset[str]
     watchlists: frozenset[str]
+    trained_until: date | None = None
 
 
 class TokenVerifier:
@@ -72,6 +75,7 @@ class TokenVerifier:
                 force=_text(claims, "force"),
                 roles=_texts(claims, "roles"),
                 watchlists=_texts(claims, "watchlists"),
+                trained_until=_day(claims, "trained_until"),
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise Unauthenticated(
@@ -110,6 +114,16 @@ def _texts(claims: dict[str, object], name: str) -> frozenset[str]:
     if not isinstance(values, list):
         raise TypeError(name)
     return frozenset(_printable(value) for value in values)
+
+
+def _day(claims: dict[str, object], name: str) -> date | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    day = date.fromisoformat(_printable(value))
+    if day.isoformat() != value:
+        raise ValueError(name)
+    return day
 
 
 def _printable(value: object) -> str:

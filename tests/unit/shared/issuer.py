@@ -42,6 +42,7 @@ class Issuer:
             "force": "northshire",
             "roles": ["operator"],
             "watchlists": ["custody", "sex_offenders", "op_liberal"],
+            "trained_until": "2999-01-01",
         }
         claims.update(changes)
         return {name: value for name, value in claims.items() if value is not None}

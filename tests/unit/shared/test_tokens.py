@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import time
+from datetime import date
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def test_a_good_token_names_the_caller(issuer: Issuer, verifier: TokenVerifier) 
         force="northshire",
         roles=frozenset({"operator"}),
         watchlists=frozenset({"custody", "sex_offenders", "op_liberal"}),
+        trained_until=date(2999, 1, 1),
     )
+    assert verifier.verify(issuer.token(trained_until=None)).trained_until is None
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
@@ -167,6 +170,9 @@ def test_an_unknown_critical_header(issuer: Issuer, verifier: TokenVerifier) -> 
         {"watchlists": None},
         {"watchlists": "custody"},
         {"watchlists": [""]},
+        {"trained_until": "for ever"},
+        {"trained_until": "20990101"},
+        {"trained_until": 2099},
     ],
     ids=str,
 )
