@@ -1,0 +1,483 @@
+"""What casework is about: a request, its probes, the searches, the judgements, the release. Plain immutable values.
+
+A `Case` and an `Examination` are the two things that are stored and versioned. Everything else is a part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class CaseType(StrEnum):
+    """Who the person in the picture is to the case."""
+
+    SUSPECT = "suspect"
+    VICTIM = "victim"
+    WITNESS = "witness"
+    MISSING_PERSON = "missing_person"
+    DECEASED = "deceased"
+
+
+class Urgency(StrEnum):
+    """How soon an answer is needed; `workflow.TURNAROUND` says what is promised."""
+
+    IMMEDIATE = "immediate"
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class ProbeSource(StrEnum):
+    """Where the image comes from. There is no live camera among them."""
+
+    CCTV = "cctv"
+    BODY_WORN_VIDEO = "body_worn_video"
+    SOCIAL_MEDIA = "social_media"
+    PHONE = "phone"
+    DOCUMENT = "document"
+    OTHER = "other"
+
+
+class ImageNature(StrEnum):
+    """What kind of image it is. Only the first two are searched; the others are refused as probes, by name."""
+
+    PHOTOGRAPH = "photograph"
+    VIDEO_FRAME = "video_frame"
+    COMPOSITE = "composite"
+    LOOK_ALIKE = "look_alike"
+    GENERATED = "generated"
+
+
+class CaseState(StrEnum):
+    """Where a case stands. There is no state for an automatic match. Transitions: `workflow.TRANSITIONS`."""
+
+    RECEIVED = "received"
+    RETURNED = "returned"
+    ACCEPTED = "accepted"
+    UNSUITABLE = "unsuitable"
+    ASSESSED = "assessed"
+    SEARCHED = "searched"
+    IN_FIRST_REVIEW = "in_first_review"
+    AWAITING_SECOND_REVIEW = "awaiting_second_review"
+    IN_SECOND_REVIEW = "in_second_review"
+    DISPUTED = "disputed"
+    DECIDED = "decided"
+    RELEASED = "released"
+    UNSOLVED = "unsolved"
+    CLOSED = "closed"
+    WITHDRAWN = "withdrawn"
+
+
+class Suitability(StrEnum):
+    SUITABLE = "suitable"
+    CAUTION = "suitable_with_caution"
+    UNSUITABLE = "unsuitable"
+
+
+class Finding(StrEnum):
+    """A named, trained operator's judgement of one candidate. There is no finding that a machine can make."""
+
+    POSSIBLE_MATCH = "possible_match"
+    NO_SUPPORT = "no_support"
+    INCONCLUSIVE = "inconclusive"
+
+
+class FacialFeature(StrEnum):
+    """The components of the FISWG Facial Image Comparison Feature List for Morphological Analysis (2018)."""
+
+    SKIN = "skin"
+    FACE_OUTLINE = "face_outline"
+    FACE_COMPOSITION = "face_composition"
+    HAIRLINE = "hairline"
+    FOREHEAD = "forehead"
+    EYEBROWS = "eyebrows"
+    EYES = "eyes"
+    CHEEKS = "cheeks"
+    NOSE = "nose"
+    EARS = "ears"
+    MOUTH = "mouth"
+    CHIN_JAWLINE = "chin_jawline"
+    NECK = "neck"
+    FACIAL_HAIR = "facial_hair"
+    FACIAL_LINES = "facial_lines"
+    SCARS = "scars"
+    FACIAL_MARKS = "facial_marks"
+    ALTERATIONS = "alterations"
+
+
+class Observation(StrEnum):
+    SIMILAR = "similar"
+    DIFFERENT = "different"
+    NOT_COMPARABLE = "not_comparable"
+
+
+class OutcomeKind(StrEnum):
+    """What became of a released result, as the requesting officer reports it."""
+
+    CHARGED = "charged"
+    ELIMINATED = "eliminated"
+    WRONG_PERSON = "wrong_person"
+    BODY_NAMED = "body_named"
+    MISSING_PERSON_FOUND = "missing_person_found"
+    NO_ACTION = "no_action"
+
+
+class StepKind(StrEnum):
+    """What may be done to a working copy. Nothing here paints, invents or restores."""
+
+    CROP = "crop"
+    ROTATE = "rotate"
+    MIRROR = "mirror"
+    BRIGHTNESS = "brightness"
+    CONTRAST = "contrast"
+    GAMMA = "gamma"
+    DEINTERLACE = "deinterlace"
+    SHARPEN = "sharpen"
+    DENOISE = "denoise"
+
+
+class SearchVariant(StrEnum):
+    """Which picture was searched: the original as received, or the working copy with its recorded steps."""
+
+    ORIGINAL = "original"
+    ENHANCED = "enhanced"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRequest:
+    """What must be said before a picture is looked at. Checked by `casework.forms`."""
+
+    case_reference: str
+    offence: str
+    purpose: str
+    necessity: str
+    case_type: CaseType
+    urgency: Urgency
+    source: ProbeSource
+    nature: ImageNature
+    # Who chose the face, and how.
+    face_chosen_by: str
+    watchlists: tuple[str, ...]
+    # To whom the result goes beside the requester, in words; may be empty.
+    remarks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFile:
+    """The sealed original. `width` and `height` are upright pixels; `format` is the gate's name of it."""
+
+    sha256: str
+    size_bytes: int
+    format: str
+    width: int
+    height: int
+    frame_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFace:
+    """A face found in an original, in upright pixels. Landmarks: right eye, left eye, nose tip, mouth corners."""
+
+    index: int
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    inter_eye_px: float
+    detection_score: float
+    unified_quality: float
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EnhancementStep:
+    """One step with its amounts, in the units that `enhancement.LIMITS` documents."""
+
+    kind: StepKind
+    amounts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Enhancement:
+    """A recipe and what it gives: the same steps on the same original always give `sha256` (PNG)."""
+
+    enhancement_id: str
+    steps: tuple[EnhancementStep, ...]
+    reason: str
+    sha256: str
+    width: int
+    height: int
+    made_by: str
+    made_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The grade of one probe's chosen face. `measured` is what the numbers say, `grade` what the operator decided."""
+
+    measured: Suitability
+    grade: Suitability
+    face: int
+    words: tuple[str, ...]
+    remarks: str
+    assessed_by: str
+    assessed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeImage:
+    """One picture of a request: the sealed original, its working copy (PNG, upright), its faces, what was done."""
+
+    probe_id: str
+    original: ProbeFile
+    working_sha256: str
+    # Upright pixels of the original for one of the working copy; above 1 where the original is very large.
+    working_scale: float
+    working_width: int
+    working_height: int
+    faces: tuple[ProbeFace, ...]
+    face: int | None = None
+    assessment: Assessment | None = None
+    enhancements: tuple[Enhancement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    is_accepted: bool
+    reason: str
+    decided_by: str
+    decided_at: datetime
+    # Agreements that the permission rested on that day, by watchlist.
+    agreements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """One search as search answered it. `answer` is the document of `GET /v1/searches/{id}` without the candidates."""
+
+    search_id: str
+    probe_id: str
+    variant: SearchVariant
+    enhancement_id: str | None
+    image_sha256: str
+    reason: str
+    searched_by: str
+    searched_at: datetime
+    candidate_count: int
+    # SHA-256 of the answer's bytes as they came, candidates included.
+    answer_sha256: str
+    answer: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """Where a candidate stood in one list. `score` is the raw cosine: neither a percentage nor a probability."""
+
+    search_id: str
+    variant: SearchVariant
+    rank: int
+    score: float
+    reference_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateForJudgement:
+    """One subject of one or more lists. `candidate_id` says nothing about rank or subject."""
+
+    candidate_id: str
+    subject_id: str
+    owner: str
+    watchlist: str
+    reference_id: str
+    appearances: tuple[Appearance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRemark:
+    feature: FacialFeature
+    observation: Observation
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjudication:
+    """One judgement of one candidate. A later one of the same candidate takes its place; both stay on record."""
+
+    candidate_id: str
+    finding: Finding
+    features: tuple[FeatureRemark, ...]
+    remarks: str
+    judged_at: datetime
+    # Seconds between the first opening of this candidate and the judgement, by the service's clock.
+    viewed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A person's signature on a judgement: who, when, by which training, over which bytes, where in the audit log."""
+
+    signed_by: str
+    signed_at: datetime
+    trained_on: date
+    training_expires_on: date
+    # SHA-256 of the judgement's canonical bytes; the audit entry holds the same.
+    judgement_sha256: str
+    audit_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One person's judgement of all candidates: `ordinal` 1 first, 2 second. Blind to the other."""
+
+    examination_id: str
+    request_id: str
+    force: str
+    ordinal: int
+    examiner: str
+    version: int
+    # This person's own order of the candidates.
+    order: tuple[str, ...]
+    started_at: datetime
+    opened_at: Mapping[str, datetime] = field(default_factory=dict)
+    adjudications: tuple[Adjudication, ...] = ()
+    signature: Signature | None = None
+
+    def standing(self) -> dict[str, Adjudication]:
+        """The adjudication that counts for each judged candidate; undone ones are gone from it."""
+        found: dict[str, Adjudication] = {}
+        for adjudication in self.adjudications:
+            found[adjudication.candidate_id] = adjudication
+        return found
+
+    def unjudged(self) -> tuple[str, ...]:
+        judged = self.standing()
+        return tuple(candidate_id for candidate_id in self.order if candidate_id not in judged)
+
+
+@dataclass(frozen=True, slots=True)
+class Arbitration:
+    """A supervisor's decision of what the two judgements differ in."""
+
+    findings: Mapping[str, Finding]
+    reasons: Mapping[str, str]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class PotentialName:
+    """A candidate that both judgements, or the arbitration, hold for a possible match. Not an identification."""
+
+    candidate_id: str
+    subject_id: str
+    owner: str
+    watchlist: str
+    reference_id: str
+    agreement: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPosition:
+    """Where an entry stands in the audit log; `leaf_hash` is hex of SHA-256(0x00 || canonical bytes)."""
+
+    sequence: int
+    leaf_hash: str
+    entry_id: str
+    recorded_at: str
+
+    @property
+    def code(self) -> str:
+        """What a reader types or scans to find the entry and check it."""
+        return f"likeness:{self.sequence}:{self.leaf_hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The reviewed result as it goes to the requesting officer. `names` is empty for "no potential name"."""
+
+    names: tuple[PotentialName, ...]
+    released_by: str
+    released_at: datetime
+    retain_until: date
+    statements: tuple[str, ...]
+    # The entry written before the result was given out.
+    audit: AuditPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    kind: OutcomeKind
+    remarks: str
+    reported_by: str
+    reported_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnsolvedEntry:
+    """Why a probe is kept although nobody was named: who authorised it, until when, who is told of a new candidate."""
+
+    authority: str
+    reason: str
+    kept_by: str
+    kept_at: datetime
+    expires_on: date
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """A planted probe: what is right. Nobody but its planter learns of it before it is decided."""
+
+    planted_by: str
+    planted_at: datetime
+    # (owner, subject_id) of the right person, or none when nobody enrolled is right.
+    subject: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request and everything that was done for it, except the judgements, which are `Examination`s."""
+
+    request_id: str
+    number: str
+    force: str
+    state: CaseState
+    version: int
+    request: CaseRequest
+    requested_by: str
+    requested_at: datetime
+    due_at: datetime
+    updated_at: datetime
+    probes: tuple[ProbeImage, ...]
+    triage: Triage | None = None
+    searches: tuple[SearchRecord, ...] = ()
+    candidates: tuple[CandidateForJudgement, ...] = ()
+    # By candidate, once both judgements are signed and agree, or are arbitrated.
+    decided: Mapping[str, Finding] = field(default_factory=dict)
+    arbitration: Arbitration | None = None
+    release: Release | None = None
+    outcome: Outcome | None = None
+    unsolved: UnsolvedEntry | None = None
+    known_answer: KnownAnswer | None = None
+
+    def probe(self, probe_id: str) -> ProbeImage | None:
+        return next((probe for probe in self.probes if probe.probe_id == probe_id), None)
+
+    def candidate(self, candidate_id: str) -> CandidateForJudgement | None:
+        return next((found for found in self.candidates if found.candidate_id == candidate_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """That a person was trained to compare faces, and until when that counts. The day of expiry no longer counts."""
+
+    person_id: str
+    force: str
+    course: str
+    certificate: str
+    trained_on: date
+    expires_on: date
+    recorded_by: str
+    recorded_at: datetime
+
+    def is_current(self, on: date) -> bool:
+        return self.trained_on <= on < self.expires_on

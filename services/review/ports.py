@@ -1,0 +1,209 @@
+"""The ports of review: its own record, and what it needs of the other services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from services.review.model import Case, CaseState, Examination, Training
+from services.rpc.v1 import audit_pb2, embed_pb2
+from services.shared.biometric import ImageAnalysis
+from services.shared.tokens import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFilter:
+    """Which cases; always of one force. Empty `states` means any."""
+
+    force: str
+    states: frozenset[CaseState] = frozenset()
+    requested_by: str | None = None
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAct:
+    """An act whose audit intent was written and whose outcome is not known to be in the log yet.
+
+    `outcome_entry_id` is the id of its one terminal entry, chosen beforehand, so that whoever writes it, and however
+    often, the log keeps the first. `entry` is what that entry says if the service stops: all but its phase.
+    """
+
+    activity_id: str
+    outcome_entry_id: str
+    opened_at: datetime
+    entry: bytes
+
+
+class ReviewStore(Protocol):
+    """Cases, examinations, trainings. Every method is one transaction, durable when it returns. Safe for many threads.
+
+    All raise DependencyUnavailable when the store cannot be used. Contract tests: tests/contract/test_review_store.py.
+    """
+
+    def add(self, case: Case, idempotency_key: str | None = None, fingerprint: str = "") -> Case | None:
+        """Insert a new case. With a key that the same person used before for the same request: that case, and nothing
+        is inserted. Raises Conflict `idempotency_key_reused` for another request."""
+        ...
+
+    def save(self, case: Case, *examinations: Examination) -> Case:
+        """Store a changed case, and examinations of it, in one transaction.
+
+        `version` of each is the one that was read; it is raised by one. An examination of version 0 is new. Raises
+        Conflict `changed_meanwhile` (context: `state`, `version`) when any of them is not what was read, when the case
+        has an examination of that ordinal already, or when the examiner has one in this case already. Then nothing is
+        stored.
+        """
+        ...
+
+    def save_examination(self, examination: Examination) -> Examination:
+        """Store a changed examination alone. Raises Conflict `changed_meanwhile`."""
+        ...
+
+    def find(self, request_id: str) -> Case | None: ...
+
+    def examinations(self, request_id: str) -> Sequence[Examination]:
+        """By ordinal."""
+        ...
+
+    def list(self, wanted: CaseFilter) -> Sequence[Case]:
+        """The most pressing first: by `due_at`."""
+        ...
+
+    def examinations_of_force(self, force: str) -> Sequence[Examination]:
+        """Every examination of a force, oldest first: what supervisors' figures are made from."""
+        ...
+
+    def next_number(self, force: str, year: int) -> int:
+        """The next number of a force's cases in a year, from 1, never given twice."""
+        ...
+
+    def put_training(self, training: Training) -> None:
+        """Record a training; an earlier one of the person stays on record and no longer counts."""
+        ...
+
+    def training(self, force: str, person_id: str) -> Training | None:
+        """The newest record of a person; None when there is none."""
+        ...
+
+    def trainings(self, force: str) -> Sequence[Training]: ...
+
+    def open_act(self, act: OpenAct) -> None:
+        """Remember an act before its intent is written."""
+        ...
+
+    def close_act(self, activity_id: str) -> None: ...
+
+    def open_acts(self, before: datetime, limit: int) -> Sequence[OpenAct]:
+        """Acts opened before a moment that nobody closed, oldest first."""
+        ...
+
+
+class FaceAnalyser(Protocol):
+    """Embed, as review uses it; `services.rpc.clients.EmbedClient`."""
+
+    def analyse(
+        self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, face_index: int = 0
+    ) -> ImageAnalysis: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPicture:
+    """A picture that the gate has decoded, upright, encoded again by the platform: safe to decode and to show.
+
+    `scale` is upright pixels of the original for one of this picture, at least 1.
+    """
+
+    content: bytes
+    width: int
+    height: int
+    scale: float
+
+
+class PictureRenderer(Protocol):
+    """Untrusted bytes in, a picture of the platform's own making out; `services.rpc.pictures.PictureClient`."""
+
+    def render(self, image: bytes, *, max_side: int, as_jpeg: bool = False) -> RenderedPicture:
+        """PNG without loss, or JPEG. The same bytes give the same answer. Raises ImageRefused, Overloaded,
+        DependencyUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCommand:
+    """A search of review, in the words of search's form."""
+
+    case_reference: str
+    purpose: str
+    offence: str
+    source: str
+    watchlists: tuple[str, ...]
+    max_candidates: int
+    mode: str
+    face: int | None
+    idempotency_key: str
+
+
+class Searcher(Protocol):
+    """Search, as review uses it; `services.rpc.identification.IdentificationClient`."""
+
+    def identify(self, bearer: str, image: bytes, command: SearchCommand) -> bytes:
+        """The answer's JSON as it stands in the record of search. The operator's own token travels along and search
+        decides by it. Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound,
+        FaceChoiceNeeded, GalleryIncomplete, ..."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceImage:
+    """What the ledger knows of an enrolled image. `image_sha256` is empty for a synthetic reference."""
+
+    reference_id: str
+    subject_id: str
+    owner: str
+    watchlist: str
+    image_sha256: str
+    captured_on: str
+    unified_quality: float | None
+
+
+class ReferenceDirectory(Protocol):
+    """The enrolment ledger, as review uses it; `services.rpc.references.ReferenceClient`."""
+
+    def references_of(self, bearer: str, watchlist: str, owner: str, subject_id: str) -> Sequence[ReferenceImage]:
+        """Every enrolled reference of a subject in one watchlist, newest capture first. Raises NotFound."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """The audit log, as review uses it; `services.rpc.auditing.AuditRecorder`."""
+
+    def record(
+        self,
+        operation: audit_pb2.Operation.ValueType,
+        phase: audit_pb2.Phase.ValueType,
+        activity: str,
+        activity_id: str,
+        principal: Principal,
+        *,
+        purpose: str = "",
+        case_reference: str = "",
+        objects: Sequence[str] = (),
+        recipients: Sequence[str] = (),
+        details: Mapping[str, str] | None = None,
+        entry_id: str | None = None,
+    ) -> audit_pb2.AppendResponse: ...
+
+
+class DocumentSetter(Protocol):
+    """Sets a document; `documents.typesetting.Typesetter`."""
+
+    def result(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
+        """The released result as PDF (A4, tagged)."""
+        ...
+
+    def disclosure(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
+        """The full pack with the candidates judged negative."""
+        ...
