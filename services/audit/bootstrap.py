@@ -88,6 +88,7 @@ def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditServi
         settings.grpc_port,
         [SERVICE_NAME],
         lambda server: audit_pb2_grpc.add_AuditServicer_to_server(servicer, server),
+        tls=settings.tls,
         threads=GRPC_THREADS,
     )
     app = create_http_api(

@@ -85,6 +85,7 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
             settings.grpc_port,
             [SERVICE_NAME],
             lambda server: embed_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(analyse), server),
+            tls=settings.tls,
             threads=settings.max_pending + _HEALTH_THREADS,
         )
     except BaseException:

@@ -34,7 +34,7 @@ from services.ingest.synthetic import FillSynthetic
 from services.ingest.withdrawal import WithdrawReference
 from services.ingest.worker import EnrolmentWorker
 from services.rpc.auditing import BatchAuditRecorder
-from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_channel
+from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc
 from services.shared.adapters.opening import open_event_log, open_image_store
@@ -137,8 +137,7 @@ class _Peers:
 
     @classmethod
     def connect(cls, settings: IngestSettings, clock: Clock) -> _Peers:
-        peers = settings.peers
-        embed, search, audit = (open_channel(address) for address in (peers.embed, peers.search, peers.audit))
+        embed, search, audit = (open_peer(settings, name) for name in ("embed", "search", "audit"))
         recorder = BatchAuditRecorder(AuditClient(audit), "ingest", clock)
         return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), EnrolmentAudit(recorder))
 
@@ -293,6 +292,7 @@ def _grpc_server(parts: _Parts) -> GrpcServer:
         settings.grpc_port,
         [SERVICE_NAME],
         lambda server: ingest_pb2_grpc.add_LedgerServicer_to_server(servicer, server),
+        tls=settings.tls,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.local.certificates import CertificateFolder
 from services.shared.errors import ConfigurationError
 
 # In the order in which they are shown; they start at once and stop in the order of STOP_ORDER.
@@ -40,6 +41,10 @@ class DataFolder:
     @property
     def tokens(self) -> Path:
         return self.root / "tokens"
+
+    @property
+    def certificates(self) -> CertificateFolder:
+        return CertificateFolder(self.root / "tls")
 
     @property
     def logs(self) -> Path:
@@ -109,6 +114,7 @@ def environment(
     inherited: Mapping[str, str],
     *,
     allow_synthetic: bool = False,
+    mutual_tls: bool = True,
 ) -> dict[str, str]:
     """The environment of one service process on the embedded adapters.
 
@@ -119,6 +125,8 @@ def environment(
     defaults = _adapters(service, data)
     if service == "ingest":
         defaults["ALLOW_SYNTHETIC"] = str(allow_synthetic).lower()
+    if mutual_tls:
+        defaults |= _certificates(service, data.certificates)
     fixed = {
         "HTTP_HOST": HOST,
         "HTTP_PORT": str(ports[service].http),
@@ -130,6 +138,14 @@ def environment(
         **{prefix + name: value for name, value in defaults.items()},
         **inherited,
         **{prefix + name: value for name, value in fixed.items()},
+    }
+
+
+def _certificates(service: str, folder: CertificateFolder) -> dict[str, str]:
+    return {
+        "TLS__CA_PATH": str(folder.authority),
+        "TLS__CERT_PATH": str(folder.certificate(service)),
+        "TLS__KEY_PATH": str(folder.key(service)),
     }
 
 

@@ -15,11 +15,13 @@ from typing import Protocol
 
 import psutil
 
-from services.local.deployment import STOP_ORDER, DataFolder, ServicePorts, environment
+from services.local.certificates import RENEW_AFTER, LocalAuthority
+from services.local.deployment import SERVICES, STOP_ORDER, DataFolder, ServicePorts, environment
 from services.local.issuer import READY_TOKEN_LIFETIME, LocalIssuer
 from services.local.process import ServiceProcess, describe_exit
 from services.local.readiness import require_free_ports, waiting_for
 from services.local.state import Phase, PlatformLock, PlatformState, write_state
+from services.rpc.access import TOOLS
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable
 from services.shared.watchlists import WatchlistFile
@@ -145,7 +147,7 @@ class Supervisor:
                 raise _died_at_start(watched.process, code, self.data.log_of(service).as_posix())
 
     def _keep_running(self, issuer: LocalIssuer) -> None:
-        renew_after_s = READY_TOKEN_LIFETIME.total_seconds() / 2
+        renew_after_s = min(READY_TOKEN_LIFETIME / 2, RENEW_AFTER).total_seconds()
         renewed_s = self.clock.monotonic_s()
         while not self._stop_asked:
             now_s = self.clock.monotonic_s()
@@ -153,6 +155,7 @@ class Supervisor:
                 self._watch(service, watched, now_s)
             if now_s - renewed_s > renew_after_s:
                 issuer.write_ready_tokens(watchlist_ids(self.data))
+                renew_certificates(self.data, self.clock)
                 renewed_s = now_s
             time.sleep(_TICK_S)
 
@@ -184,7 +187,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def prepare_data(data: DataFolder, clock: Clock) -> LocalIssuer:
-    """Folders, the administrator's copy of the watchlists, keys and fresh tokens. Keeps whatever is there."""
+    """Folders, the administrator's copy of the watchlists, keys, fresh tokens and certificates. Keeps what is there."""
     data.logs.mkdir(parents=True, exist_ok=True)
     if not data.watchlists.exists():
         packaged = resources.files("services.shared").joinpath("watchlists.toml")
@@ -192,7 +195,13 @@ def prepare_data(data: DataFolder, clock: Clock) -> LocalIssuer:
             shutil.copyfile(path, data.watchlists)
     issuer = LocalIssuer.open(data.tokens, clock)
     issuer.write_ready_tokens(watchlist_ids(data))
+    renew_certificates(data, clock)
     return issuer
+
+
+def renew_certificates(data: DataFolder, clock: Clock) -> None:
+    """New certificates for every service and for the tools beside them; running services take them up by themselves."""
+    LocalAuthority.open(data.certificates, clock).renew(SERVICES, clients=(TOOLS,))
 
 
 def watchlist_ids(data: DataFolder) -> tuple[str, ...]:

@@ -38,5 +38,6 @@ def build(settings: ReviewSettings, metrics: Metrics) -> ReviewService:
         settings.grpc_port,
         [SERVICE_NAME],
         lambda server: review_pb2_grpc.add_ReviewServicer_to_server(servicer, server),
+        tls=settings.tls,
     )
     return ReviewService(app=create_app("Likeness review", metrics, readiness=dict), grpc=grpc)

@@ -10,6 +10,7 @@ import grpc
 import orjson
 
 from services.rpc.convert import analysis_from_message, provenance_from_message
+from services.rpc.mtls import secure_channel
 from services.rpc.server import CHANNEL_OPTIONS, PROBLEM_METADATA
 from services.rpc.v1 import (
     audit_pb2,
@@ -35,6 +36,7 @@ from services.shared.errors import (
     PayloadTooLarge,
     error_from_code,
 )
+from services.shared.settings import ServiceSettings, TlsSettings
 
 AUDIT_DEADLINE_S = 2.0  # fail closed well within the 3 s that callers are promised an answer in
 EMBED_DEADLINE_S = 10.0  # 5 s of decoding, the worst probe that the gate allows, and waiting
@@ -42,9 +44,17 @@ GALLERY_DEADLINE_S = 30.0  # a batch of thousands of references
 LEDGER_DEADLINE_S = 60.0  # the whole ledger
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A channel that reconnects within a second, so that a restarted peer is found at once."""
-    options = (
+def open_peer(settings: ServiceSettings, peer: str) -> grpc.Channel:
+    """The channel of a service to another, as its settings say. Raises ConfigurationError."""
+    return open_channel(getattr(settings.peers, peer), settings.tls, peer)
+
+
+def open_channel(address: str, tls: TlsSettings | None = None, peer: str = "") -> grpc.Channel:
+    """A channel that reconnects within a second, so that a restarted peer is found at once.
+
+    With `tls` on, whoever answers has to prove that it is the service `peer`. Raises ConfigurationError.
+    """
+    options: tuple[tuple[str, str | int], ...] = (
         *CHANNEL_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
@@ -52,6 +62,8 @@ def open_channel(address: str) -> grpc.Channel:
         # A name that stands for several replicas: calls go to each of them in turn.
         ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
     )
+    if tls is not None and tls.is_on:
+        return secure_channel(address, tls, peer, options)
     return grpc.insecure_channel(address, options=options)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import orjson
@@ -12,9 +12,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.rpc.access import AccessInterceptor, Interceptor
+from services.rpc.mtls import Certificates
 from services.rpc.v1 import common_pb2
 from services.shared.errors import ConfigurationError, LikenessError
-from services.shared.settings import MAX_IMAGE_BYTES
+from services.shared.settings import MAX_IMAGE_BYTES, TlsSettings
 
 PROBLEM_METADATA = "likeness-problem-bin"
 MAX_MESSAGE_BYTES = MAX_IMAGE_BYTES + 1024 * 1024
@@ -23,12 +25,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
-# Generic in the type stubs only.
-if TYPE_CHECKING:
-    _Interceptor = grpc.ServerInterceptor[Any, Any]
-else:
-    _Interceptor = grpc.ServerInterceptor
-
 # Without this two processes can listen on one port and share its calls at random.
 _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0))
 
@@ -53,7 +49,7 @@ def _abort(context: grpc.ServicerContext, error: Exception) -> None:
     context.abort(getattr(grpc.StatusCode, error.grpc_status), error.detail)
 
 
-class _ErrorInterceptor(_Interceptor):
+class _ErrorInterceptor(Interceptor):
     """Turns LikenessError into its gRPC status with the Problem in the trailing metadata."""
 
     def intercept_service(
@@ -64,10 +60,10 @@ class _ErrorInterceptor(_Interceptor):
         handler: Any = continuation(handler_call_details)
         if handler is None:
             return None
-        if handler.unary_unary:
-            return handler._replace(unary_unary=_guard_unary(handler.unary_unary))  # type: ignore[no-any-return]
-        if handler.unary_stream:
-            return handler._replace(unary_stream=_guard_stream(handler.unary_stream))  # type: ignore[no-any-return]
+        for kind, guard in _GUARDS.items():
+            behaviour = getattr(handler, kind)
+            if behaviour:
+                return handler._replace(**{kind: guard(behaviour)})  # type: ignore[no-any-return]
         return handler  # type: ignore[no-any-return]
 
 
@@ -95,8 +91,20 @@ def _guard_stream(
     return guarded
 
 
+_GUARDS: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "unary_unary": _guard_unary,
+    "stream_unary": _guard_unary,
+    "unary_stream": _guard_stream,
+    "stream_stream": _guard_stream,
+}
+
+
 class GrpcServer:
-    """A started server. `names` are full service names ("likeness.v1.Embed"); health says SERVING only when told."""
+    """A started server. `names` are full service names ("likeness.v1.Embed"); health says SERVING only when told.
+
+    With `tls` on, callers are known by their certificates and may call what services/rpc/access.py grants them; without
+    it anybody who reaches the port may call anything.
+    """
 
     def __init__(
         self,
@@ -106,12 +114,14 @@ class GrpcServer:
         register: Callable[[grpc.Server], None],
         *,
         threads: int = 16,
+        tls: TlsSettings | None = None,
     ) -> None:
         self._names = ("", *names)
+        certificates = Certificates(tls) if tls is not None and tls.is_on else None
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            interceptors=[_ErrorInterceptor()],
+            interceptors=[_ErrorInterceptor(), *([AccessInterceptor()] if certificates else [])],
             options=_SERVER_OPTIONS,
         )
         register(self._server)
@@ -119,12 +129,17 @@ class GrpcServer:
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self.set_serving(False)
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
+            self.port = self._listen(f"{host}:{port}", certificates)
         except RuntimeError as error:
             raise ConfigurationError(
                 f"gRPC port {host}:{port} cannot be opened: {error}",
                 advice="Stop what listens there, or set another grpc_port for this service.",
             ) from error
+
+    def _listen(self, address: str, certificates: Certificates | None) -> int:
+        if certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, certificates.server_credentials())
 
     def start(self) -> None:
         self._server.start()

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from services.rpc.auditing import AuditRecorder
-from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_channel
+from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import search_pb2_grpc
 from services.search.acceptance import Acceptance
@@ -75,7 +75,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     engine = create_engine(settings.database)
     migrate(engine, MIGRATIONS)
     store = SqlSearchStore(engine)
-    channels = {name: open_channel(getattr(settings.peers, name)) for name in ("embed", "ingest", "audit")}
+    channels = {name: open_peer(settings, name) for name in ("embed", "ingest", "audit")}
     embed, ledger = EmbedClient(channels["embed"]), LedgerClient(channels["ingest"])
     trail = SearchTrail(AuditRecorder(AuditClient(channels["audit"]), "search", clock))
     gallery_store = _gallery_store(settings.gallery)
@@ -115,6 +115,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         settings.grpc_port,
         [SERVICE_NAME],
         lambda server: search_pb2_grpc.add_GalleryServicer_to_server(servicer, server),
+        tls=settings.tls,
     )
 
     def tend() -> None:

@@ -8,9 +8,9 @@ Nothing reads the environment at import: `__main__` builds the settings once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024  # the largest still that a request may carry
@@ -80,8 +80,38 @@ class PeerSettings(BaseModel):
     review: str = "127.0.0.1:50065"
 
 
+class TlsSettings(BaseModel):
+    """Mutual TLS between the services: all three files (PEM), or none for plain gRPC.
+
+    The certificate names its service as `<service>.likeness.internal`. Changed files count from the next connection on.
+    """
+
+    # Who signs the certificates of all services.
+    ca_path: Path | None = None
+    cert_path: Path | None = None
+    key_path: Path | None = None
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        given = [path is not None for path in (self.ca_path, self.cert_path, self.key_path)]
+        if any(given) and not all(given):
+            raise ValueError("tls needs ca_path, cert_path and key_path together, or none of them")
+        return self
+
+    @property
+    def is_on(self) -> bool:
+        return self.cert_path is not None
+
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """Authority, certificate, key. Raises ValueError when it is off."""
+        if self.ca_path is None or self.cert_path is None or self.key_path is None:
+            raise ValueError("tls is off")
+        return self.ca_path, self.cert_path, self.key_path
+
+
 class ServiceSettings(BaseSettings):
-    """What every service has: addresses, peers, tokens and the watchlist file."""
+    """What every service has: addresses, peers, certificates, tokens and the watchlist file."""
 
     model_config = SettingsConfigDict(env_nested_delimiter="__", extra="forbid")
 
@@ -90,6 +120,7 @@ class ServiceSettings(BaseSettings):
     grpc_host: str = "127.0.0.1"
     grpc_port: int
     peers: PeerSettings = PeerSettings()
+    tls: TlsSettings = TlsSettings()
     tokens: TokenSettings = TokenSettings()
     # Watchlists and agreements; the packaged file when not set.
     watchlists_path: Path | None = None

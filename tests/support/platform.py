@@ -40,11 +40,13 @@ class Platform:
         services: Sequence[str] = SERVICES,
         settings: Mapping[str, str] | None = None,
         allow_synthetic: bool = True,
+        mutual_tls: bool = True,
     ) -> None:
         self.data = DataFolder(root)
         self.ports: dict[str, ServicePorts] = free_ports()
         self._settings = dict(settings or {})
         self._allow_synthetic = allow_synthetic
+        self._mutual_tls = mutual_tls
         self._services = tuple(services)
         self._processes: dict[str, ServiceProcess] = {}
         self._issuer: LocalIssuer | None = None
@@ -72,7 +74,14 @@ class Platform:
     def launch(self, service: str, **settings: str) -> None:
         """Start one service without waiting for it. `settings` are further environment variables."""
         inherited = {**os.environ, **self._settings, **settings}
-        variables = environment(service, self.data, self.ports, inherited, allow_synthetic=self._allow_synthetic)
+        variables = environment(
+            service,
+            self.data,
+            self.ports,
+            inherited,
+            allow_synthetic=self._allow_synthetic,
+            mutual_tls=self._mutual_tls,
+        )
         process = ServiceProcess(service, variables, self.data.log_of(service))
         process.start()
         self._processes[service] = process

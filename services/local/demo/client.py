@@ -13,6 +13,7 @@ import httpx
 from services.local.demo.plan import OWNER, Fill, Probe, Subject
 from services.local.deployment import HOST, DataFolder
 from services.local.state import PlatformState
+from services.rpc.access import TOOLS
 from services.rpc.clients import LedgerClient, open_channel
 from services.rpc.v1 import common_pb2, ingest_pb2
 from services.shared.errors import DependencyUnavailable
@@ -27,7 +28,8 @@ class DemoClient:
     def __init__(self, data: DataFolder, state: PlatformState) -> None:
         self._custodian = _client(state.ports["ingest"].http, data.tokens / "custodian.token")
         self._operator = _client(state.ports["search"].http, data.tokens / "operator.token")
-        self._channel = open_channel(f"{HOST}:{state.ports['ingest'].grpc}")
+        address = f"{HOST}:{state.ports['ingest'].grpc}"
+        self._channel = open_channel(address, data.certificates.settings(TOOLS), "ingest")
         self._ledger = LedgerClient(self._channel)
 
     def __enter__(self) -> DemoClient:

@@ -150,3 +150,76 @@ class GalleryDescription(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GalleryDescription: _TypeAlias = GalleryDescription  # noqa: Y015
+
+@_typing.final
+class IdentifyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    OFFENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    WATCHLISTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
+    FACE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """The probe as received, at most 32 MiB."""
+    case_reference: _builtins.str
+    purpose: _builtins.str
+    offence: _builtins.str
+    source: _builtins.str
+    mode: _builtins.str
+    """"investigation" or "identification"; empty for investigation."""
+    max_candidates: _builtins.int
+    """2 to 50; 0 for 20."""
+    face: _builtins.int
+    """Index of the face to search; absent when the caller has not chosen."""
+    idempotency_key: _builtins.str
+    @_builtins.property
+    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        image: _builtins.bytes = ...,
+        case_reference: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        offence: _builtins.str = ...,
+        source: _builtins.str = ...,
+        watchlists: _abc.Iterable[_builtins.str] | None = ...,
+        mode: _builtins.str = ...,
+        max_candidates: _builtins.int = ...,
+        face: _builtins.int | None = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "face", b"face"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "face", b"face", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__face: _TypeAlias = _typing.Literal["face"]  # noqa: Y015
+    _WhichOneofArgType__face: _TypeAlias = _typing.Literal["_face", b"_face"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__face) -> _WhichOneofReturnType__face | None: ...
+
+Global___IdentifyRequest: _TypeAlias = IdentifyRequest  # noqa: Y015
+
+@_typing.final
+class IdentifyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_JSON_FIELD_NUMBER: _builtins.int
+    answer_json: _builtins.bytes
+    """The JSON document that `GET /v1/searches/{search_id}` gives."""
+    def __init__(
+        self,
+        *,
+        answer_json: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_json", b"answer_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentifyResponse: _TypeAlias = IdentifyResponse  # noqa: Y015

@@ -189,3 +189,83 @@ class Gallery:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class IdentificationStub:
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Identify = channel.unary_unary(
+                '/likeness.v1.Identification/Identify',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.FromString,
+                _registered_method=True)
+
+
+class IdentificationServicer:
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    def Identify(self, request, context):
+        """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
+        Problem). Idempotent by `idempotency_key`, which is the person's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_IdentificationServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Identify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Identify,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'likeness.v1.Identification', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('likeness.v1.Identification', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Identification:
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    @staticmethod
+    def Identify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Identification/Identify',
+            services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

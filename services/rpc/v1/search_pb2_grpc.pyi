@@ -87,3 +87,46 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_search_pb2.GalleryDescription, _abc.Awaitable[_search_pb2.GalleryDescription]]: ...
 
 def add_GalleryServicer_to_server(servicer: GalleryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class IdentificationStub:
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> IdentificationAsyncStub: ...
+    Identify: _grpc.UnaryUnaryMultiCallable[_search_pb2.IdentifyRequest, _search_pb2.IdentifyResponse]
+    """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
+    Problem). Idempotent by `idempotency_key`, which is the person's.
+    """
+
+@_typing.type_check_only
+class IdentificationAsyncStub(IdentificationStub):
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Identify: _aio.UnaryUnaryMultiCallable[_search_pb2.IdentifyRequest, _search_pb2.IdentifyResponse]  # type: ignore[assignment]
+    """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
+    Problem). Idempotent by `idempotency_key`, which is the person's.
+    """
+
+class IdentificationServicer(metaclass=_abc_1.ABCMeta):
+    """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
+    token: search verifies it and applies its policy as it does over REST; a calling service has no rights of its own.
+    """
+
+    @_abc_1.abstractmethod
+    def Identify(
+        self,
+        request: _search_pb2.IdentifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.IdentifyResponse, _abc.Awaitable[_search_pb2.IdentifyResponse]]:
+        """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
+        Problem). Idempotent by `idempotency_key`, which is the person's.
+        """
+
+def add_IdentificationServicer_to_server(servicer: IdentificationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,93 @@
+"""Which service may call what: deny by default, by the name in the caller's certificate.
+
+Only with mutual TLS (services/rpc/mtls.py); without it nobody is known and this is not used. A new method of any
+service is refused until it stands here; a test holds the table to the proto files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from services.rpc.mtls import caller_of
+from services.shared.errors import Forbidden
+
+# Generic in the type stubs only.
+if TYPE_CHECKING:
+    Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    Interceptor = grpc.ServerInterceptor
+
+# The tools beside the services on one machine: the supervisor, the command line, the demonstration. A cluster issues no
+# certificate of this name.
+TOOLS = "platform"
+SERVICES = frozenset({"search", "ingest", "audit", "review", "embed"})
+_EVERYONE = SERVICES | {TOOLS}
+_WRITERS = frozenset({"search", "ingest", "review"})
+
+CALLERS: Mapping[str, frozenset[str]] = {
+    # Faces and templates of untrusted bytes.
+    "/likeness.v1.Embed/Analyse": frozenset({"search", "ingest"}),
+    "/likeness.v1.Embed/DescribeModel": frozenset({"search", "ingest"}),
+    # Everything enrolled, with its templates: search alone, which rebuilds its gallery from it.
+    "/likeness.v1.Ledger/ReadReferences": frozenset({"search"}),
+    "/likeness.v1.Ledger/CountReferences": frozenset({"search", TOOLS}),
+    "/likeness.v1.Ledger/FillSynthetic": frozenset({TOOLS}),
+    "/likeness.v1.Gallery/PutReferences": frozenset({"ingest"}),
+    "/likeness.v1.Gallery/WithdrawReferences": frozenset({"ingest"}),
+    "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),
+    # Whoever acts writes; nobody reads entries over gRPC. embed, which decodes what strangers send, has no part in it.
+    "/likeness.v1.Audit/Append": _WRITERS,
+    "/likeness.v1.Audit/AppendBatch": _WRITERS,
+    "/likeness.v1.Audit/GetCheckpoint": _WRITERS,
+    "/likeness.v1.Audit/ProveInclusion": _WRITERS,
+    "/likeness.v1.Audit/ProveConsistency": _WRITERS,
+    "/likeness.v1.Review/DescribeWorkflow": frozenset({"search", TOOLS}),
+    # Health and what is served, for whoever belongs to the platform.
+    "/grpc.health.v1.Health/Check": _EVERYONE,
+    "/grpc.health.v1.Health/List": _EVERYONE,
+    "/grpc.health.v1.Health/Watch": _EVERYONE,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYONE,
+}
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+class AccessInterceptor(Interceptor):
+    """Refuses a call whose caller `callers` does not name for the method."""
+
+    def __init__(self, callers: Mapping[str, frozenset[str]] = CALLERS) -> None:
+        self._callers = callers
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler: Any = continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        behaviours = {kind: getattr(handler, kind) for kind in _KINDS}
+        guarded = {kind: self._guard(method, behaviour) for kind, behaviour in behaviours.items() if behaviour}
+        return handler._replace(**guarded)  # type: ignore[no-any-return]
+
+    def _guard(
+        self, method: str, behaviour: Callable[[Any, grpc.ServicerContext], Any]
+    ) -> Callable[[Any, grpc.ServicerContext], Any]:
+        permitted = self._callers.get(method, frozenset())
+
+        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+            caller = caller_of(context)
+            if caller not in permitted:
+                structlog.get_logger().warning("peer_refused", peer=caller, method=method)
+                raise Forbidden(
+                    f"`{caller}` may not call {method}.",
+                    advice="Calls between services that are meant to be stand in services/rpc/access.py.",
+                    code="peer_not_permitted",
+                )
+            return behaviour(request, context)
+
+        return guarded

@@ -1,0 +1,214 @@
+"""Who may call whom, over real sockets with real certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+
+import services.rpc.renewing as renewing_module
+from services.local.certificates import LEAF_LIFETIME, CertificateFolder, LocalAuthority
+from services.rpc.access import CALLERS, SERVICES, TOOLS
+from services.rpc.clients import EmbedClient, open_channel
+from services.rpc.mtls import Certificates, service_named
+from services.rpc.server import GrpcServer
+from services.rpc.v1 import (
+    audit_pb2,
+    common_pb2,
+    embed_pb2,
+    embed_pb2_grpc,
+    ingest_pb2,
+    review_pb2,
+    search_pb2,
+)
+from services.shared.clock import SystemClock
+from services.shared.errors import ConfigurationError, DependencyUnavailable, Forbidden
+
+
+class At:
+    """A clock that stands."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+class Embed(embed_pb2_grpc.EmbedServicer):
+    def DescribeModel(  # noqa: N802 - named by the proto
+        self, request: embed_pb2.DescribeModelRequest, context: grpc.ServicerContext
+    ) -> common_pb2.ModelProvenance:
+        return common_pb2.ModelProvenance(model_id="stub")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CertificateFolder:
+    made = CertificateFolder(tmp_path / "tls")
+    LocalAuthority.open(made, SystemClock()).renew(sorted(SERVICES), clients=(TOOLS,))
+    return made
+
+
+def serve(folder: CertificateFolder, name: str = "embed") -> GrpcServer:
+    server = GrpcServer(
+        "127.0.0.1",
+        0,
+        ["likeness.v1.Embed"],
+        lambda started: embed_pb2_grpc.add_EmbedServicer_to_server(Embed(), started),
+        tls=folder.settings(name),
+    )
+    server.start()
+    return server
+
+
+@pytest.fixture
+def server(folder: CertificateFolder) -> Iterator[GrpcServer]:
+    started = serve(folder)
+    yield started
+    started.stop(0)
+
+
+def describe(server: GrpcServer, folder: CertificateFolder, caller: str) -> str:
+    with open_channel(f"127.0.0.1:{server.port}", folder.settings(caller), "embed") as channel:
+        return EmbedClient(channel).describe_model(timeout_s=20).model_id
+
+
+@pytest.mark.parametrize("caller", ["search", "ingest"])
+def test_whoever_is_named_may_call(server: GrpcServer, folder: CertificateFolder, caller: str) -> None:
+    assert describe(server, folder, caller) == "stub"
+
+
+@pytest.mark.parametrize("caller", ["audit", "embed", TOOLS])
+def test_whoever_is_not_named_may_not(server: GrpcServer, folder: CertificateFolder, caller: str) -> None:
+    with pytest.raises(Forbidden) as caught:
+        describe(server, folder, caller)
+    assert caught.value.code == "peer_not_permitted"
+
+
+def test_without_a_certificate_nothing_is_answered(server: GrpcServer, folder: CertificateFolder) -> None:
+    authority = grpc.ssl_channel_credentials(folder.authority.read_bytes())
+    name = (("grpc.ssl_target_name_override", "embed.likeness.internal"),)
+    for channel in (
+        open_channel(f"127.0.0.1:{server.port}"),
+        grpc.secure_channel(f"127.0.0.1:{server.port}", authority, options=name),
+    ):
+        with channel, pytest.raises(DependencyUnavailable):
+            EmbedClient(channel).describe_model(timeout_s=10)
+
+
+def test_a_certificate_of_another_authority_is_not_believed(
+    server: GrpcServer, folder: CertificateFolder, tmp_path: Path
+) -> None:
+    other = CertificateFolder(tmp_path / "other")
+    LocalAuthority.open(other, SystemClock()).renew(["search"])
+    # The impostor knows the real authority's public certificate.
+    other.authority.write_bytes(folder.authority.read_bytes())
+    with pytest.raises(DependencyUnavailable):
+        describe(server, other, "search")
+
+
+def test_an_expired_certificate_is_not_believed(server: GrpcServer, folder: CertificateFolder) -> None:
+    past = At(datetime.now(UTC) - 2 * LEAF_LIFETIME)
+    LocalAuthority.open(folder, past).renew(["search"])
+    with pytest.raises(DependencyUnavailable):
+        describe(server, folder, "search")
+
+
+def test_another_service_at_the_address_is_not_spoken_to(folder: CertificateFolder) -> None:
+    impostor = serve(folder, "review")
+    try:
+        with pytest.raises(DependencyUnavailable):
+            describe(impostor, folder, "search")
+    finally:
+        impostor.stop(0)
+
+
+def test_renewed_certificates_are_taken_up_by_both_sides(
+    server: GrpcServer, folder: CertificateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewing_module, "_LOOK_EVERY_S", 0.0)
+    with open_channel(f"127.0.0.1:{server.port}", folder.settings("search"), "embed") as channel:
+        client = EmbedClient(channel)
+        before = channel.current()  # type: ignore[attr-defined]
+        assert client.describe_model(timeout_s=20).model_id == "stub"
+        # Another authority altogether: neither side would believe the other's old certificate.
+        folder.authority_key.unlink()
+        LocalAuthority.open(folder, SystemClock()).renew(sorted(SERVICES))
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: client.describe_model(timeout_s=20).model_id, range(40)))
+        assert set(answers) == {"stub"}
+        assert channel.current() is not before  # type: ignore[attr-defined]
+    assert describe(server, folder, "ingest") == "stub"
+
+
+def test_a_key_without_its_certificate_changes_nothing(folder: CertificateFolder) -> None:
+    certificates = Certificates(folder.settings("search"))
+    assert not certificates.has_changed()
+    folder.key("search").write_bytes(folder.key("ingest").read_bytes())
+    assert not certificates.has_changed()
+    folder.certificate("search").write_bytes(folder.certificate("ingest").read_bytes())
+    assert certificates.has_changed()
+    assert not certificates.has_changed()
+
+
+def test_files_that_do_not_fit_stop_the_start(folder: CertificateFolder) -> None:
+    folder.key("search").write_bytes(folder.key("ingest").read_bytes())
+    with pytest.raises(ConfigurationError, match="not that of the certificate"):
+        Certificates(folder.settings("search"))
+    folder.key("search").unlink()
+    with pytest.raises(ConfigurationError):
+        Certificates(folder.settings("search"))
+
+
+def test_an_authority_near_its_end_is_followed_by_one_beside_it(folder: CertificateFolder) -> None:
+    [first] = x509.load_pem_x509_certificates(folder.authority.read_bytes())
+    LocalAuthority.open(folder, SystemClock())
+    assert x509.load_pem_x509_certificates(folder.authority.read_bytes()) == [first]
+    late = At(first.not_valid_after_utc - timedelta(days=30))
+    LocalAuthority.open(folder, late)
+    assert x509.load_pem_x509_certificates(folder.authority.read_bytes())[1:] == [first]
+
+
+def test_keys_are_kept_from_others(folder: CertificateFolder) -> None:
+    for path in folder.root.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    ("names", "service"),
+    [
+        (["search.likeness.internal"], "search"),
+        (["search.likeness.internal", "search.likeness.svc"], "search"),
+        (["search.likeness.internal", "audit.likeness.internal"], ""),
+        (["search.likeness.internal.example.org"], ""),
+        ([], ""),
+    ],
+)
+def test_a_certificate_names_one_service_or_none(names: list[str], service: str) -> None:
+    assert service_named(names) == service
+
+
+def test_every_method_of_every_service_stands_in_the_table() -> None:
+    files = (audit_pb2, embed_pb2, ingest_pb2, review_pb2, search_pb2)
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    ours = {method for method in CALLERS if method.startswith("/likeness.")}
+    assert ours == methods
+
+
+def test_what_the_table_forbids_above_all() -> None:
+    assert not any("embed" in callers for method, callers in CALLERS.items() if "/likeness." in method)
+    assert CALLERS["/likeness.v1.Ledger/ReadReferences"] == {"search"}
+    assert set().union(*CALLERS.values()) == SERVICES | {TOOLS}
