@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from services.shared.canonical import canonical_bytes
 from services.shared.errors import ConfigurationError
 
 # Ids stand in tokens, partitions, metrics and audit entries.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
+class CaseType(StrEnum):
+    """Who the person on the probe is to the case. UNSTATED is what a caller that does not say it gets."""
+
+    SUSPECT = "suspect"
+    VICTIM = "victim"
+    WITNESS = "witness"
+    MISSING_PERSON = "missing_person"
+    DECEASED = "deceased"
+    UNSTATED = "unstated"
 
 
 class Watchlist(BaseModel):
@@ -29,6 +44,25 @@ class Watchlist(BaseModel):
     needs_agreement: bool
     lawful_bases: tuple[str, ...]
     purposes: tuple[str, ...]
+    case_types: tuple[CaseType, ...] = tuple(CaseType)
+    # Whether only people whose training is in date may search it.
+    needs_training: bool = False
+
+
+def _ed25519(text: str) -> str:
+    if len(base64.b64decode(text, validate=True)) != 32:
+        raise ValueError("an Ed25519 public key has 32 bytes, in base64")
+    return text
+
+
+class OwnerKey(BaseModel):
+    """The key by which an owner signs its agreements: the trust anchor that an administrator configures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    owner: str
+    key_id: str
+    public_key: Annotated[str, AfterValidator(_ed25519)]
 
 
 class Agreement(BaseModel):
@@ -54,14 +88,46 @@ class _Document(BaseModel):
 
     watchlist: list[Watchlist]
     agreement: list[Agreement] = []
+    owner_key: list[OwnerKey] = []
 
 
 class Watchlists:
     """All watchlists and agreements of one configuration."""
 
-    def __init__(self, watchlists: Mapping[str, Watchlist], agreements: tuple[Agreement, ...]) -> None:
+    def __init__(
+        self,
+        watchlists: Mapping[str, Watchlist],
+        agreements: tuple[Agreement, ...],
+        owner_keys: tuple[OwnerKey, ...] = (),
+    ) -> None:
         self._watchlists = dict(watchlists)
         self._agreements = agreements
+        self._owner_keys = owner_keys
+        self._digest = hashlib.sha256(canonical_bytes(self._value())).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decisions read here: two configurations that say the same have the same."""
+        return self._digest
+
+    def _value(self) -> dict[str, object]:
+        return {
+            "watchlists": [watchlist.model_dump(mode="json") for watchlist in self._watchlists.values()],
+            "agreements": [agreement.model_dump(mode="json") for agreement in self._agreements],
+        }
+
+    @property
+    def agreements(self) -> tuple[Agreement, ...]:
+        """Every agreement, also those not in force."""
+        return self._agreements
+
+    @property
+    def owner_keys(self) -> tuple[OwnerKey, ...]:
+        return self._owner_keys
+
+    def with_agreements(self, agreements: Iterable[Agreement]) -> Watchlists:
+        """The same watchlists with these agreements instead."""
+        return Watchlists(self._watchlists, tuple(agreements), self._owner_keys)
 
     def __contains__(self, watchlist_id: str) -> bool:
         return watchlist_id in self._watchlists
@@ -111,7 +177,11 @@ def parse_watchlists(text: str, where: str) -> Watchlists:
             f"{where}: agreements name watchlists that do not exist: {', '.join(unknown)}",
             advice="Mend the watchlist file and start again.",
         )
-    return Watchlists(by_id, tuple(document.agreement))
+    if len({a.reference for a in document.agreement}) < len(document.agreement):
+        raise ConfigurationError(
+            f"{where}: two agreements have one reference", advice="Give each agreement a reference of its own."
+        )
+    return Watchlists(by_id, tuple(document.agreement), tuple(document.owner_key))
 
 
 class WatchlistFile:
