@@ -59,6 +59,11 @@ class ImageStoreSettings(BaseModel):
     retention_days: int = 0
     # Server-side encryption with the store's own keys (SSE-S3).
     is_encrypted: bool = False
+    # A database with a key for every image (`sqlite:///…` or `postgresql+psycopg://…`), so that destroying the key
+    # erases the image in every copy; empty: images are stored as they are. Back it up apart from the images.
+    keys_url: str = ""
+    # The file with the key that wraps those keys. Never back it up beside them.
+    master_key_path: Path = Path("image-keys/master.key")
 
 
 class TokenSettings(BaseModel):

@@ -18,8 +18,13 @@ from pathlib import Path
 import pytest
 
 from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.image_keys import ImageKeys
+from services.shared.adapters.master_key import MasterKeyFile
+from services.shared.adapters.sealed_image_store import SealedImageStore
+from services.shared.database import create_engine
 from services.shared.errors import DependencyUnavailable, IntegrityError, NotFound
 from services.shared.ports.image_store import ImageStore
+from services.shared.settings import DatabaseSettings
 
 ABSENT = hashlib.sha256(b"never stored").hexdigest()
 
@@ -39,7 +44,19 @@ def _folder(path: Path) -> StoreUnderTest:
     return StoreUnderTest(FolderImageStore(path), damage)
 
 
-@pytest.fixture(params=[pytest.param(_folder, id="folder")])
+def _sealed(path: Path) -> StoreUnderTest:
+    """The folder, which sees sealed bytes only."""
+    engine = create_engine(DatabaseSettings(url=f"sqlite:///{path.parent / 'keys.sqlite'}"))
+    keys = ImageKeys(engine, MasterKeyFile(path.parent / "master.key"))
+    folder = _folder(path)
+
+    def damage(sha256: str) -> None:
+        folder.damage(keys.find([sha256])[sha256].sealed_sha256)
+
+    return StoreUnderTest(SealedImageStore(folder.store, keys), damage)
+
+
+@pytest.fixture(params=[pytest.param(_folder, id="folder"), pytest.param(_sealed, id="sealed")])
 def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
     make: Callable[[Path], StoreUnderTest] = request.param
     return make(tmp_path / "images")

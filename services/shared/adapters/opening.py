@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.database import create_engine
 from services.shared.ports.event_log import EventLog
 from services.shared.ports.image_store import ImageStore
-from services.shared.settings import EventLogSettings, ImageStoreSettings
+from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings
+
+if TYPE_CHECKING:
+    from services.shared.adapters.image_keys import ImageKeys
 
 
 def open_event_log(settings: EventLogSettings) -> EventLog:
@@ -38,8 +44,28 @@ def kafka_security(settings: EventLogSettings) -> tuple[tuple[str, str], ...]:
     return (("security_protocol", settings.security_protocol), *given)
 
 
-def open_image_store(settings: ImageStoreSettings) -> ImageStore:
-    """Raises ConfigurationError when the adapter's extra is not installed, DependencyUnavailable."""
+def open_image_keys(settings: ImageStoreSettings) -> ImageKeys | None:
+    """The key table of an image store; None where images are not sealed. ConfigurationError, DependencyUnavailable."""
+    if not settings.keys_url:
+        return None
+    from services.shared.adapters.image_keys import ImageKeys  # noqa: PLC0415 - loads cryptography and SQLAlchemy
+    from services.shared.adapters.master_key import MasterKeyFile  # noqa: PLC0415
+
+    engine = create_engine(DatabaseSettings(url=settings.keys_url))
+    return ImageKeys(engine, MasterKeyFile(settings.master_key_path))
+
+
+def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None) -> ImageStore:
+    """With its keys, or those given. ConfigurationError when the adapter's extra is missing, DependencyUnavailable."""
+    keys = keys or open_image_keys(settings)
+    if keys is None:
+        return _open_bare_image_store(settings)
+    from services.shared.adapters.sealed_image_store import SealedImageStore  # noqa: PLC0415
+
+    return SealedImageStore(_open_bare_image_store(settings), keys)
+
+
+def _open_bare_image_store(settings: ImageStoreSettings) -> ImageStore:
     if settings.kind == "folder":
         return FolderImageStore(settings.path)
     from services.shared.adapters.minio_image_store import (  # noqa: PLC0415 - an extra
