@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from services.embed.faces.assessment import assess
+from services.embed.file_signals import file_signals
 from services.embed.gate.pool import DecodedLease, GatePool
 from services.embed.ports import Selection
 from services.embed.workers.inference_pool import InferencePool
@@ -20,6 +23,7 @@ from services.shared.biometric import (
     ImageAnalysis,
     ImageInfo,
     ModelProvenance,
+    ProbeSignal,
     Quality,
 )
 from services.shared.errors import ImageRefused, InvalidRequest, Overloaded
@@ -64,7 +68,7 @@ class AnalyseImage:
                 advice="Give the index of a face of this picture, counted from 0.",
             )
         timings_ms = self._timings(lease, answer, (perf_counter() - started) * 1000)
-        return ImageAnalysis(_info(lease), faces, self.model, timings_ms)
+        return ImageAnalysis(_info(lease, image), faces, self.model, timings_ms)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -94,19 +98,26 @@ class AnalyseImage:
         return timings
 
 
-def _info(lease: DecodedLease) -> ImageInfo:
+def _info(lease: DecodedLease, file: bytes) -> ImageInfo:
     image = lease.image
     width, height = image.upright_size
-    return ImageInfo(image.format, width, height, image.orientation, image.frame_count, decode_scale=1)
+    said = file_signals(file)
+    return ImageInfo(
+        image.format, width, height, image.orientation, image.frame_count, decode_scale=1, file_signals=said
+    )
 
 
 def _face(item: Mapping[str, Any], model_id: str) -> DetectedFace:
     vector = item["vector"]
+    quality = Quality(item["unified"], item["components"])
     return DetectedFace(
         box=Box(*item["box"]),
         landmarks=tuple((x, y) for x, y in item["landmarks"]),
         detection_score=item["score"],
         inter_eye_px=item["inter_eye_px"],
-        quality=Quality(item["unified"], item["components"]),
+        quality=quality,
         template=None if vector is None else FaceTemplate(np.array(vector, dtype=np.float32), model_id),
+        assessment=assess(quality),
+        signals=tuple(ProbeSignal(*signal) for signal in item["signals"]),
+        chip=base64.b64decode(item["chip"]),
     )

@@ -7,21 +7,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Event, Thread
 
+import grpc
 import structlog
 from fastapi import FastAPI
 
 from services.embed.analyse import AnalyseImage
 from services.embed.gate.pool import GatePool
 from services.embed.grpc_server import SERVICE_NAME, EmbedServicer
+from services.embed.picture_server import SERVICE_NAME as PICTURES
+from services.embed.picture_server import PicturesServicer
 from services.embed.plan import plan_workers
+from services.embed.render import RenderPicture
 from services.embed.settings import EmbedSettings
 from services.embed.workers.inference_pool import InferencePool
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import embed_pb2_grpc
+from services.rpc.v1 import embed_pb2_grpc, picture_pb2_grpc
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 
 _HEALTH_CHECK_S = 0.1
+_RENDERED_AT_ONCE = 4  # for people who look at pictures; each is a copy of its pixels in this process
 _HEALTH_THREADS = 8  # so that health and DescribeModel answer while every place for images is taken
 
 
@@ -80,11 +85,11 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
             gate_started.result()
         model = replace(plan.model, runtime=str(runtime["runtime"]), provider=str(runtime["provider"]))
         analyse = AnalyseImage(gate, inference, model, metrics, max_pending=settings.max_pending)
-        grpc = GrpcServer(
+        grpc_server = GrpcServer(
             settings.grpc_host,
             settings.grpc_port,
-            [SERVICE_NAME],
-            lambda server: embed_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(analyse), server),
+            [SERVICE_NAME, PICTURES],
+            _servicers(analyse, RenderPicture(gate, metrics, at_once=_RENDERED_AT_ONCE)),
             tls=settings.tls,
             threads=settings.max_pending + _HEALTH_THREADS,
         )
@@ -95,10 +100,20 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     metrics.embed_model_info.labels(model.model_id, model.runtime, model.provider).set(1)
     about = {"model_id": model.model_id, "runtime": model.runtime, "provider": model.provider}
     app = create_app("Likeness embed", metrics, lambda: _missing(gate, inference), about=about)
-    grpc.start()
-    health = HealthWatch(grpc, lambda: not _missing(gate, inference))
-    structlog.get_logger().info("embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc.port)
-    return EmbedService(app, grpc, gate, inference, analyse, health)
+    grpc_server.start()
+    health = HealthWatch(grpc_server, lambda: not _missing(gate, inference))
+    structlog.get_logger().info(
+        "embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc_server.port
+    )
+    return EmbedService(app, grpc_server, gate, inference, analyse, health)
+
+
+def _servicers(analyse: AnalyseImage, render: RenderPicture) -> Callable[[grpc.Server], None]:
+    def register(server: grpc.Server) -> None:
+        embed_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(analyse), server)
+        picture_pb2_grpc.add_PicturesServicer_to_server(PicturesServicer(render), server)
+
+    return register
 
 
 def _missing(gate: GatePool, inference: InferencePool) -> dict[str, str]:

@@ -6,12 +6,15 @@ import numpy as np
 
 from services.rpc.v1 import common_pb2, embed_pb2
 from services.shared.biometric import (
+    Assessment,
     Box,
     DetectedFace,
     FaceTemplate,
     ImageAnalysis,
     ImageInfo,
+    MeasuredRate,
     ModelProvenance,
+    ProbeSignal,
     Quality,
 )
 
@@ -72,7 +75,41 @@ def face_to_message(face: DetectedFace) -> embed_pb2.Face:
         inter_eye_px=face.inter_eye_px,
         quality=common_pb2.Quality(unified=face.quality.unified, components=dict(face.quality.components)),
         template=template_to_message(face.template) if face.template is not None else None,
+        assessment=_assessment_to_message(face.assessment) if face.assessment is not None else None,
+        signals=[
+            embed_pb2.ProbeSignal(
+                name=signal.name, value=signal.value, threshold=signal.threshold, is_raised=signal.is_raised
+            )
+            for signal in face.signals
+        ],
+        chip=face.chip,
     )
+
+
+def _assessment_to_message(assessment: Assessment) -> embed_pb2.Assessment:
+    rate = assessment.false_non_match
+    return embed_pb2.Assessment(
+        grade=assessment.grade,
+        misses=rate.misses,
+        searches=rate.searches,
+        low=rate.low,
+        high=rate.high,
+        threshold_fpir=rate.threshold_fpir,
+        basis=rate.basis,
+        advice=assessment.advice,
+    )
+
+
+def _assessment_from_message(message: embed_pb2.Assessment) -> Assessment:
+    rate = MeasuredRate(
+        misses=message.misses,
+        searches=message.searches,
+        low=message.low,
+        high=message.high,
+        threshold_fpir=message.threshold_fpir,
+        basis=message.basis,
+    )
+    return Assessment(message.grade, rate, tuple(message.advice))
 
 
 def face_from_message(message: embed_pb2.Face) -> DetectedFace:
@@ -83,6 +120,11 @@ def face_from_message(message: embed_pb2.Face) -> DetectedFace:
         inter_eye_px=message.inter_eye_px,
         quality=Quality(message.quality.unified, dict(message.quality.components)),
         template=template_from_message(message.template) if message.HasField("template") else None,
+        assessment=_assessment_from_message(message.assessment) if message.HasField("assessment") else None,
+        signals=tuple(
+            ProbeSignal(signal.name, signal.value, signal.threshold, signal.is_raised) for signal in message.signals
+        ),
+        chip=message.chip,
     )
 
 
@@ -96,6 +138,7 @@ def analysis_to_message(analysis: ImageAnalysis) -> embed_pb2.AnalyseResponse:
             exif_orientation=image.exif_orientation,
             frame_count=image.frame_count,
             decode_scale=image.decode_scale,
+            file_signals=image.file_signals,
         ),
         faces=[face_to_message(face) for face in analysis.faces],
         model=provenance_to_message(analysis.model),
@@ -113,6 +156,7 @@ def analysis_from_message(message: embed_pb2.AnalyseResponse) -> ImageAnalysis:
             exif_orientation=image.exif_orientation,
             frame_count=image.frame_count,
             decode_scale=image.decode_scale,
+            file_signals=tuple(image.file_signals),
         ),
         faces=tuple(face_from_message(face) for face in message.faces),
         model=provenance_from_message(message.model),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from services.embed.faces.detector import Detection
@@ -15,10 +16,14 @@ from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
 from services.embed.faces.quality import inter_eye_px, measure_quality
 from services.embed.faces.recogniser import SIDE, alignment
+from services.embed.faces.signals import measure_signals
 from services.embed.faces.templates import ENLARGED, SMALL_INTER_EYE_PX, VISIBLE_BLOCKS, AlignedFace, Templater
 from services.embed.ports import Pixels, Selection, Tensor
 from services.embed.settings import Mirror
 from services.shared.biometric import Box, DetectedFace, FaceTemplate
+
+_SURROUNDINGS, _SURROUNDINGS_PX = 3.0, 96  # boxes of the face, pixels
+_CHIP_ROOM, _CHIP_PX = 1.6, 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class PictureResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
+    job: PictureJob
     detections: list[Detection]
     crops: list[Pixels]
     chosen: dict[int, AlignedFace]
@@ -108,7 +114,7 @@ class FaceAnalyser:
             index: self._aligned(job, detections[index], crops[index], float(np.hypot(*alignments[index][0, :2])))
             for index in chosen
         }
-        return _Found(detections, crops, aligned, (perf_counter() - started) * 1000)
+        return _Found(job, detections, crops, aligned, (perf_counter() - started) * 1000)
 
     def _aligned(self, job: PictureJob, face: Detection, crop: Pixels, enlargement: float) -> AlignedFace:
         return AlignedFace(
@@ -124,23 +130,45 @@ class FaceAnalyser:
         return self._mirror == "always"
 
     def _faces(self, found: _Found, vectors: dict[int, Tensor]) -> tuple[DetectedFace, ...]:
-        return tuple(
-            described_face(face, crop, vectors.get(index), self._model_id)
+        is_to_be_picked = found.job.selection is Selection.SOLE and len(found.detections) > 1
+        described = (
+            described_face(found.job.picture, face, crop, vectors.get(index), self._model_id)
             for index, (face, crop) in enumerate(zip(found.detections, found.crops, strict=True))
         )
+        if not is_to_be_picked:
+            return tuple(described)
+        return tuple(replace(face, chip=chip_of(found.job.picture, face.box)) for face in described)
 
 
-def described_face(face: Detection, crop: Pixels, vector: Tensor | None, model_id: str) -> DetectedFace:
+def described_face(
+    picture: Picture, face: Detection, crop: Pixels, vector: Tensor | None, model_id: str
+) -> DetectedFace:
     """A detection with everything that is measured about it; `crop` is its aligned square."""
     x, y, width, height = (float(value) for value in face.box)
+    middle = face.landmarks.mean(axis=0)
     return DetectedFace(
         box=Box(x, y, width, height),
         landmarks=tuple((float(point[0]), float(point[1])) for point in face.landmarks),
         detection_score=face.score,
         inter_eye_px=inter_eye_px(face.landmarks),
-        quality=measure_quality(crop, face.landmarks, face.score),
+        quality=measure_quality(
+            crop,
+            face.landmarks,
+            face.score,
+            blockiness=picture.blockiness(middle),
+            surroundings=picture.chip(middle, _SURROUNDINGS * max(width, height), _SURROUNDINGS_PX),
+        ),
         template=None if vector is None else FaceTemplate(vector, model_id),
+        signals=() if vector is None else measure_signals(picture.window(middle)),
     )
+
+
+def chip_of(picture: Picture, box: Box) -> bytes:
+    """A JPEG of a face with some room around it, made from pixels: nothing of the file that came is in it."""
+    middle = np.array([box.x + box.width / 2, box.y + box.height / 2])
+    pixels = picture.chip(middle, _CHIP_ROOM * max(box.width, box.height), _CHIP_PX)
+    _done, encoded = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, 85))
+    return encoded.tobytes()
 
 
 def chosen_faces(selection: Selection, face_index: int, faces: Sequence[Detection]) -> list[int]:

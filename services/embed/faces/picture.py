@@ -36,15 +36,33 @@ class Picture:
             self._pixels, compose(alignment, self._upright), (side, side), flags=cv2.INTER_LINEAR
         )
 
+    def chip(self, centre: Points, side_px: float, side: int) -> Pixels:
+        """The upright square of `side_px` pixels around a point, as `side` pixels; a square that reaches over the edge
+        is moved inside, and cut where the picture is smaller.
+        """
+        width, height = min(side_px, self.width), min(side_px, self.height)
+        left = float(np.clip(centre[0] - width / 2, 0, self.width - width))
+        top = float(np.clip(centre[1] - height / 2, 0, self.height - height))
+        scale = side / max(width, height)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        cut = np.array([[scale, 0.0, -left * scale], [0.0, scale, -top * scale]])
+        # Without averaging, a large face would alias; twice the size, then pairs averaged, is near enough for the eye.
+        doubled = (size[0] * 2, size[1] * 2) if scale < 1 else size
+        pixels = cv2.warpAffine(self._pixels, compose(cut * (doubled[0] / size[0]), self._upright), doubled)
+        return pixels if doubled == size else _resized(pixels, size, cv2.INTER_AREA)  # type: ignore[return-value, arg-type]
+
+    def window(self, centre: Points) -> Pixels:
+        """At most 256 x 256 of the stored pixels, unscaled and on the grid of 8 x 8 blocks, around an upright point."""
+        height, width = self._pixels.shape[:2]
+        inside = np.linalg.solve(self._upright[:, :2], centre - self._upright[:, 2]).clip(0, (width - 1, height - 1))
+        left, top = (max(0, int(at) - _WINDOW_PX // 2) // 8 * 8 for at in inside)
+        return self._pixels[top : top + _WINDOW_PX, left : left + _WINDOW_PX]
+
     def blockiness(self, centre: Points) -> float:
         """How much rougher the picture is across the borders of 8 x 8 blocks than elsewhere, in a window of the stored
         pixels around an upright point: about 1 without compression, 1.3 and more where JPEG blocks show.
         """
-        height, width = self._pixels.shape[:2]
-        inside = np.linalg.solve(self._upright[:, :2], centre - self._upright[:, 2]).clip(0, (width - 1, height - 1))
-        left, top = (max(0, int(at) - _WINDOW_PX // 2) // 8 * 8 for at in inside)
-        window = self._pixels[top : top + _WINDOW_PX, left : left + _WINDOW_PX]
-        grey = cv2.cvtColor(window, cv2.COLOR_BGR2GRAY).astype(np.int16)
+        grey = cv2.cvtColor(self.window(centre), cv2.COLOR_BGR2GRAY).astype(np.int16)
         return (_border_ratio(grey) + _border_ratio(grey.T)) / 2
 
 

@@ -10,9 +10,15 @@ Every component is a monotone function of one measurement, so that it can be exp
 | contrast | standard deviation of grey | flat | 60 grey levels |
 | yaw, pitch, roll | 100 cos² of the angle, estimated from the five landmarks | 90° | 0° |
 | detection | the detector's score | 0 | 1 |
+| compression | roughness across the borders of 8 x 8 blocks | twice that elsewhere | no blocks |
+| eyes_open, mouth_closed, expression | dark rows of eyes and mouth, its width | shut; wide open; a grin | at rest |
+| visibility | eyes and lower face beside the cheeks: dark glasses, masks, hands | covered | free |
+| background | evenness beside and above the head; for custody pictures | busy | even |
 
-The unified score is the weighted geometric mean (WEIGHTS): it falls when any one component falls, and no good
-component makes up for a bad one.
+The unified score is a weighted geometric mean whose WEIGHTS were fitted so that it predicts false non-match: by how
+much the log odds of a miss grow with the logarithm of each component (docs/accuracy.md, `python -m tests.accuracy
+quality`). It falls when a weighed component falls, and is 0 where one of VITAL is. What got no weight tells a person
+what to do better, and is in the vector for that.
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ import math
 import cv2
 import numpy as np
 
+from services.embed.faces import components as pixels_of
+from services.embed.faces.components import percent
 from services.embed.faces.geometry import Points
 from services.embed.ports import Pixels
 from services.shared.biometric import Quality
@@ -36,33 +44,52 @@ WEIGHTS = {
     "contrast": 0.05,
     "detection": 0.075,
 }
-_SHARPNESS_HALF = 150.0  # Laplacian variance that scores 50
+# Without any of these there is nothing that a template could be made of.
+VITAL = ("inter_eye_distance", "sharpness", "illumination", "contrast", "yaw", "pitch", "roll", "detection")
+_LEAST = 1.0  # of a component in the mean; the rest can still be good
 _NOSE_DEPTH = 0.6  # how far the tip of the nose stands out, in distances between the eyes
 _NOSE_HEIGHT = 0.49  # where the tip of a frontal nose lies between the eyes (0) and the mouth (1)
 
 
-def measure_quality(aligned: Pixels, landmarks: Points, detection_score: float) -> Quality:
-    """Quality of one face: its aligned BGR square and its landmarks in pixels of the original."""
-    grey = cv2.cvtColor(aligned, cv2.COLOR_BGR2GRAY)
+def measure_quality(
+    aligned: Pixels,
+    landmarks: Points,
+    detection_score: float,
+    *,
+    blockiness: float = 1.0,
+    surroundings: Pixels | None = None,
+) -> Quality:
+    """Quality of one face: its aligned BGR square and its landmarks in pixels of the original.
+
+    `blockiness` is Picture.blockiness around the face, `surroundings` a chip three boxes wide, for the background.
+    """
+    grey: Pixels = cv2.cvtColor(aligned, cv2.COLOR_BGR2GRAY)  # type: ignore[assignment]
     yaw, pitch, roll = head_pose(landmarks)
+    closed = pixels_of.mouth_closed(grey)
     components = {
         "inter_eye_distance": _distance_score(inter_eye_px(landmarks)),
-        "sharpness": _sharpness(grey),  # type: ignore[arg-type]
-        "illumination": _illumination(grey),  # type: ignore[arg-type]
-        "contrast": _percent(float(grey.std()) / 60),
+        "sharpness": pixels_of.sharpness(grey),
+        "illumination": pixels_of.illumination(grey),
+        "contrast": pixels_of.contrast(grey),
         "yaw": _angle_score(yaw),
         "pitch": _angle_score(pitch),
         "roll": _angle_score(roll),
-        "detection": _percent(detection_score),
+        "detection": percent(detection_score),
+        "compression": pixels_of.compression(blockiness),
+        "eyes_open": pixels_of.eyes_open(grey),
+        "mouth_closed": closed,
+        "expression": pixels_of.expression(landmarks, closed),
+        "visibility": pixels_of.visibility(aligned),
+        "background": 100.0 if surroundings is None else pixels_of.background(surroundings),
     }
     return Quality(unified=unify(components), components=components)
 
 
 def unify(components: dict[str, float]) -> float:
-    """Weighted geometric mean; a component of 0 makes it 0."""
-    if min(components.values()) <= 0:
+    """Weighted geometric mean; a vital component of 0 makes it 0."""
+    if min(components[name] for name in VITAL) <= 0:
         return 0.0
-    return math.exp(sum(weight * math.log(components[name]) for name, weight in WEIGHTS.items()))
+    return math.exp(sum(weight * math.log(max(components[name], _LEAST)) for name, weight in WEIGHTS.items()))
 
 
 def inter_eye_px(landmarks: Points) -> float:
@@ -85,25 +112,8 @@ def head_pose(landmarks: Points) -> tuple[float, float, float]:
 
 
 def _distance_score(pixels: float) -> float:
-    return _percent(math.log2(max(pixels, 1e-6) / 8) / math.log2(128 / 8))
-
-
-def _sharpness(grey: Pixels) -> float:
-    variance = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-    return 100 * variance / (variance + _SHARPNESS_HALF)
-
-
-def _illumination(grey: Pixels) -> float:
-    half = grey.shape[1] // 2
-    left, right = float(grey[:, :half].mean()), float(grey[:, half:].mean())
-    exposure = 1 - abs((left + right) / 2 - 127.5) / 127.5
-    evenness = 1 - abs(left - right) / max(left + right, 1e-6)
-    return _percent(min(exposure, evenness))
+    return percent(math.log2(max(pixels, 1e-6) / 8) / math.log2(128 / 8))
 
 
 def _angle_score(angle: float) -> float:
-    return _percent(max(0.0, math.cos(angle)) ** 2)
-
-
-def _percent(share: float) -> float:
-    return 100 * min(1.0, max(0.0, share))
+    return percent(max(0.0, math.cos(angle)) ** 2)

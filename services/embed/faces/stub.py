@@ -41,7 +41,7 @@ class StubAnalyser:
         face = _face_in_the_middle(job.picture.width, job.picture.height)
         crop = job.picture.aligned(alignment(face.landmarks), SIDE)
         vector = _vector(crop) if chosen_faces(job.selection, job.face_index, [face]) else None
-        described = described_face(face, crop, vector, self._model_id)
+        described = described_face(job.picture, face, crop, vector, self._model_id)
         return PictureResult((described,), (perf_counter() - started) * 1000, 0.0, batch if vector is not None else 0)
 
 

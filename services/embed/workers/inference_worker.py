@@ -6,6 +6,7 @@ together are templated in one batch.
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import signal
@@ -142,6 +143,8 @@ def answer_of(result: PictureResult) -> dict[str, Any]:
                 "unified": face.quality.unified,
                 "components": face.quality.components,
                 "vector": None if face.template is None else face.template.vector,
+                "signals": [[signal.name, signal.value, signal.threshold, signal.is_raised] for signal in face.signals],
+                "chip": base64.b64encode(face.chip).decode(),
             }
             for face in result.faces
         ],

@@ -123,6 +123,7 @@ class ImageInfo(_message.Message):
     EXIF_ORIENTATION_FIELD_NUMBER: _builtins.int
     FRAME_COUNT_FIELD_NUMBER: _builtins.int
     DECODE_SCALE_FIELD_NUMBER: _builtins.int
+    FILE_SIGNALS_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """Decoder's name of the format: "JPEG", "PNG", ..."""
     width: _builtins.int
@@ -134,6 +135,10 @@ class ImageInfo(_message.Message):
     """Frames in the file; only the first is used when there are several."""
     decode_scale: _builtins.int
     """Decoded at 1/decode_scale of the original; part of the template's version."""
+    @_builtins.property
+    def file_signals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the file says of itself, from a closed list: "file_says_generated", "file_says_edited"."""
+
     def __init__(
         self,
         *,
@@ -143,10 +148,11 @@ class ImageInfo(_message.Message):
         exif_orientation: _builtins.int = ...,
         frame_count: _builtins.int = ...,
         decode_scale: _builtins.int = ...,
+        file_signals: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_scale", b"decode_scale", "exif_orientation", b"exif_orientation", "format", b"format", "frame_count", b"frame_count", "height", b"height", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_scale", b"decode_scale", "exif_orientation", b"exif_orientation", "file_signals", b"file_signals", "format", b"format", "frame_count", b"frame_count", "height", b"height", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,10 +168,17 @@ class Face(_message.Message):
     INTER_EYE_PX_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    ASSESSMENT_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    CHIP_FIELD_NUMBER: _builtins.int
     detection_score: _builtins.float
     """Detector's score in [0, 1]."""
     inter_eye_px: _builtins.float
     """Distance between the eye centres in pixels of the original."""
+    chip: _builtins.bytes
+    """A JPEG of the face, re-encoded from pixels. Present where the selection was SOLE and there are several faces, so
+    that the caller can pick.
+    """
     @_builtins.property
     def box(self) -> _common_pb2.Box: ...
     @_builtins.property
@@ -178,6 +191,14 @@ class Face(_message.Message):
     def template(self) -> _common_pb2.FaceTemplate:
         """Present only where the selection asked for it."""
 
+    @_builtins.property
+    def assessment(self) -> Global___Assessment:
+        """What that quality means for a search."""
+
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeSignal]:
+        """Measured where there is a template: what speaks against a camera's picture of a living face."""
+
     def __init__(
         self,
         *,
@@ -187,14 +208,94 @@ class Face(_message.Message):
         inter_eye_px: _builtins.float = ...,
         quality: _common_pb2.Quality | None = ...,
         template: _common_pb2.FaceTemplate | None = ...,
+        assessment: Global___Assessment | None = ...,
+        signals: _abc.Iterable[Global___ProbeSignal] | None = ...,
+        chip: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "quality", b"quality", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "box", b"box", "quality", b"quality", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "detection_score", b"detection_score", "inter_eye_px", b"inter_eye_px", "landmarks", b"landmarks", "quality", b"quality", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "box", b"box", "chip", b"chip", "detection_score", b"detection_score", "inter_eye_px", b"inter_eye_px", "landmarks", b"landmarks", "quality", b"quality", "signals", b"signals", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Face: _TypeAlias = Face  # noqa: Y015
+
+@_typing.final
+class Assessment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRADE_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FPIR_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    grade: _builtins.str
+    """"suitable", "with_caution" or "unsuitable"."""
+    misses: _builtins.int
+    """False non-match measured at this quality: so many of so many mated searches, with a 95 % interval, at the threshold
+    of this FPIR; on what, in words.
+    """
+    searches: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    threshold_fpir: _builtins.float
+    basis: _builtins.str
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would make a better picture, in words; at most three."""
+
+    def __init__(
+        self,
+        *,
+        grade: _builtins.str = ...,
+        misses: _builtins.int = ...,
+        searches: _builtins.int = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        threshold_fpir: _builtins.float = ...,
+        basis: _builtins.str = ...,
+        advice: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "basis", b"basis", "grade", b"grade", "high", b"high", "low", b"low", "misses", b"misses", "searches", b"searches", "threshold_fpir", b"threshold_fpir"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assessment: _TypeAlias = Assessment  # noqa: Y015
+
+@_typing.final
+class ProbeSignal(_message.Message):
+    """One statistic of docs/probes.md. It proves nothing and clears nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    IS_RAISED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.float
+    threshold: _builtins.float
+    is_raised: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        is_raised: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_raised", b"is_raised", "name", b"name", "threshold", b"threshold", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeSignal: _TypeAlias = ProbeSignal  # noqa: Y015
 
 @_typing.final
 class StageTimings(_message.Message):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.embed.faces.quality import WEIGHTS, head_pose, measure_quality, unify
+from services.embed.faces.quality import VITAL, WEIGHTS, head_pose, measure_quality, unify
 from services.embed.faces.recogniser import REFERENCE_POINTS
 from services.embed.ports import Pixels
 
@@ -29,7 +29,7 @@ def _falls(values: list[float]) -> bool:
 
 def test_every_component_is_between_0_and_100_and_weighed() -> None:
     quality = measure_quality(_texture(), REFERENCE_POINTS, 0.9)
-    assert set(quality.components) == set(WEIGHTS)
+    assert set(quality.components) >= set(WEIGHTS) | set(VITAL)
     assert sum(WEIGHTS.values()) == pytest.approx(1)
     assert all(0 <= value <= 100 for value in quality.components.values())
     assert 0 < quality.unified < 100
@@ -86,10 +86,11 @@ def test_turned_heads_score_less(name: str, axis: int) -> None:
 
 
 def test_unified_falls_with_each_component_and_is_nothing_when_one_is() -> None:
-    full = dict.fromkeys(WEIGHTS, 80.0)
+    full = dict.fromkeys({*WEIGHTS, *VITAL}, 80.0)
     assert unify(full) == pytest.approx(80)
     for name in WEIGHTS:
         assert unify({**full, name: 40.0}) < unify(full)
+    for name in VITAL:
         assert unify({**full, name: 0.0}) == 0
 
 
