@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 from fastapi import FastAPI
 
+from services.audit.activity import ProveActivity
 from services.audit.adapters.folder_witness import FolderWitness
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.grpc_server import SERVICE_NAME, AuditServicer
@@ -82,7 +83,7 @@ def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditServi
         append_timeout_s=settings.append_timeout_s,
     )
     witnessing = Witnessing(store, witness, metrics, log.checkpoint_made, log.refuse)
-    servicer = AuditServicer(log)
+    servicer = AuditServicer(log, ProveActivity(log, store))
     grpc_server = GrpcServer(
         settings.grpc_host,
         settings.grpc_port,

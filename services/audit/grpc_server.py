@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import grpc
 
+from services.audit.activity import ProveActivity
 from services.audit.entries import Statement
 from services.audit.log import Appended, AuditLog
+from services.audit.verification import Checkpoint
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
 from services.shared.errors import InvalidRequest
 
@@ -17,8 +19,9 @@ SERVICE_NAME = "likeness.v1.Audit"
 class AuditServicer(audit_pb2_grpc.AuditServicer):
     """Thin: messages in, use cases, messages out. Errors are mapped by the server's interceptor."""
 
-    def __init__(self, log: AuditLog) -> None:
+    def __init__(self, log: AuditLog, prove_activity: ProveActivity) -> None:
         self._log = log
+        self._prove_activity = prove_activity
 
     def Append(self, request: audit_pb2.AppendRequest, context: grpc.ServicerContext) -> audit_pb2.AppendResponse:  # noqa: N802 - the stub's name
         return _appended_message(self._log.append(statement_from_message(request.entry)))
@@ -32,15 +35,7 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
     def GetCheckpoint(  # noqa: N802 - the stub's name
         self, request: audit_pb2.GetCheckpointRequest, context: grpc.ServicerContext
     ) -> audit_pb2.Checkpoint:
-        head = self._log.checkpoint(fresh=request.fresh)
-        return audit_pb2.Checkpoint(
-            log_id=head.log_id,
-            tree_size=head.tree_size,
-            root_hash=head.root_hash,
-            created_at=head.created_at,
-            key_id=head.key_id,
-            signature=head.signature,
-        )
+        return _checkpoint_message(self._log.checkpoint(fresh=request.fresh))
 
     def ProveInclusion(  # noqa: N802 - the stub's name
         self, request: audit_pb2.ProveInclusionRequest, context: grpc.ServicerContext
@@ -59,6 +54,33 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
     ) -> audit_pb2.ConsistencyProof:
         path = self._log.prove_consistency(request.first_size, request.second_size)
         return audit_pb2.ConsistencyProof(first_size=request.first_size, second_size=request.second_size, path=path)
+
+    def ProveActivity(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveActivityRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.ProvenActivity:
+        proven = self._prove_activity(request.activity_id, request.case_reference, list(request.objects))
+        return audit_pb2.ProvenActivity(
+            entries=[
+                audit_pb2.ProvenEntry(sequence=entry.sequence, canonical=entry.canonical, path=proof.path)
+                for entry, proof in proven.entries
+            ],
+            checkpoint=_checkpoint_message(proven.checkpoint),
+            keys=[
+                audit_pb2.PublicKey(key_id=key.key_id, pem=key.public_key, since_size=key.since_size)
+                for key in proven.keys
+            ],
+        )
+
+
+def _checkpoint_message(head: Checkpoint) -> audit_pb2.Checkpoint:
+    return audit_pb2.Checkpoint(
+        log_id=head.log_id,
+        tree_size=head.tree_size,
+        root_hash=head.root_hash,
+        created_at=head.created_at,
+        key_id=head.key_id,
+        signature=head.signature,
+    )
 
 
 def _appended_message(appended: Appended) -> audit_pb2.AppendResponse:

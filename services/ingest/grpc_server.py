@@ -13,6 +13,7 @@ from services.shared.errors import InvalidRequest
 from services.shared.tokens import Principal
 
 SERVICE_NAME = "likeness.v1.Ledger"
+MAX_DESCRIBED = 1000
 
 
 class LedgerServicer(ingest_pb2_grpc.LedgerServicer):
@@ -34,6 +35,13 @@ class LedgerServicer(ingest_pb2_grpc.LedgerServicer):
         self, _request: ingest_pb2.CountReferencesRequest, _context: grpc.ServicerContext
     ) -> ingest_pb2.LedgerCounts:
         return ingest_pb2.LedgerCounts(watchlists=self._ledger.counts())
+
+    def DescribeReferences(  # noqa: N802 - the stub's name
+        self, request: ingest_pb2.DescribeReferencesRequest, _context: grpc.ServicerContext
+    ) -> ingest_pb2.DescribeReferencesResponse:
+        if len(request.reference_ids) > MAX_DESCRIBED:
+            raise InvalidRequest(f"{len(request.reference_ids)} references.", advice=f"Ask for {MAX_DESCRIBED}.")
+        return ingest_pb2.DescribeReferencesResponse(references=self._references.describe(request.reference_ids))
 
     def FillSynthetic(  # noqa: N802 - the stub's name
         self, request: ingest_pb2.FillSyntheticRequest, _context: grpc.ServicerContext

@@ -181,6 +181,10 @@ class ReferenceReader(Protocol):
         """
         ...
 
+    def describe(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
+        """What became of these; unknown ones are left out."""
+        ...
+
 
 class Outbox(Protocol):
     """Events of committed rows on their way to the event log."""

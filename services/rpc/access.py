@@ -35,16 +35,19 @@ CALLERS: Mapping[str, frozenset[str]] = {
     # Everything enrolled, with its templates: search alone, which rebuilds its gallery from it.
     "/likeness.v1.Ledger/ReadReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/CountReferences": frozenset({"search", TOOLS}),
+    # When references came and went, for a search that is run again.
+    "/likeness.v1.Ledger/DescribeReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/FillSynthetic": frozenset({TOOLS}),
     "/likeness.v1.Gallery/PutReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/WithdrawReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),
-    # Whoever acts writes; nobody reads entries over gRPC. embed, which decodes what strangers send, has no part in it.
+    # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed, which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,
     "/likeness.v1.Audit/AppendBatch": _WRITERS,
     "/likeness.v1.Audit/GetCheckpoint": _WRITERS,
     "/likeness.v1.Audit/ProveInclusion": _WRITERS,
     "/likeness.v1.Audit/ProveConsistency": _WRITERS,
+    "/likeness.v1.Audit/ProveActivity": frozenset({"search"}),
     "/likeness.v1.Review/DescribeWorkflow": frozenset({"search", TOOLS}),
     # Health and what is served, for whoever belongs to the platform.
     "/grpc.health.v1.Health/Check": _EVERYONE,

@@ -39,6 +39,7 @@ from services.shared.errors import (
 from services.shared.settings import ServiceSettings, TlsSettings
 
 AUDIT_DEADLINE_S = 2.0  # fail closed well within the 3 s that callers are promised an answer in
+PROOF_DEADLINE_S = 10.0  # a fresh checkpoint, and the entries of one case
 EMBED_DEADLINE_S = 10.0  # 5 s of decoding, the worst probe that the gate allows, and waiting
 GALLERY_DEADLINE_S = 30.0  # a batch of thousands of references
 LEDGER_DEADLINE_S = 60.0  # the whole ledger
@@ -199,6 +200,12 @@ class LedgerClient:
         with _translated("ingest"):
             return self._stub.CountReferences(ingest_pb2.CountReferencesRequest(), timeout=10.0)
 
+    def describe_references(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
+        """What became of at most 1,000 references; unknown ones are left out. Raises DependencyUnavailable."""
+        request = ingest_pb2.DescribeReferencesRequest(reference_ids=reference_ids)
+        with _translated("ingest"):
+            return self._stub.DescribeReferences(request, timeout=10.0).references
+
     def fill_synthetic(self, request: ingest_pb2.FillSyntheticRequest) -> ingest_pb2.FillSyntheticResponse:
         with _translated("ingest"):
             return self._stub.FillSynthetic(request, timeout=600.0)
@@ -220,6 +227,16 @@ class AuditClient:
         became of the others is then not known, and all of them can be appended again."""
         with _fail_closed():
             self._stub.AppendBatch(audit_pb2.AppendBatchRequest(entries=entries), timeout=timeout_s)
+
+    def prove_activity(
+        self, activity_id: str, case_reference: str, objects: Sequence[str], *, timeout_s: float = PROOF_DEADLINE_S
+    ) -> audit_pb2.ProvenActivity:
+        """What the log says of one activity and of what it made, with proofs. Raises AuditUnavailable."""
+        request = audit_pb2.ProveActivityRequest(
+            activity_id=activity_id, case_reference=case_reference, objects=objects
+        )
+        with _fail_closed():
+            return self._stub.ProveActivity(request, timeout=timeout_s)
 
 
 @contextmanager

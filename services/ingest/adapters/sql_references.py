@@ -28,6 +28,16 @@ _PAGE = sa.text(
        ORDER BY version LIMIT :limit"""
 )
 
+_STATES = sa.select(
+    enrolments.c.reference_id,
+    enrolments.c.state,
+    enrolments.c.version,
+    enrolments.c.decided_at_ms,
+    enrolments.c.settled_at_ms,
+    enrolments.c.withdrawn_at_ms,
+    enrolments.c.withdrawal_reason,
+)
+
 
 class SqlReferenceReader:
     """See services.ingest.ports.ReferenceReader. Pages by version: no transaction stays open for a slow reader."""
@@ -44,6 +54,14 @@ class SqlReferenceReader:
             while (batch := self._page(watchlist_id, after, model_id)) is not None:
                 after = batch.versions[-1]
                 yield batch
+
+    def describe(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(_STATES.where(enrolments.c.reference_id.in_(reference_ids))).mappings()
+            return [
+                ingest_pb2.ReferenceState(**{name: value for name, value in row.items() if value is not None})
+                for row in rows
+            ]
 
     def _page(self, watchlist_id: str, after: int, model_id: str) -> ingest_pb2.ReferenceBatch | None:
         values = {"watchlist_id": watchlist_id, "after": after, "model_id": model_id, "limit": _BATCH_ROWS}

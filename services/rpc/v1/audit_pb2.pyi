@@ -420,3 +420,128 @@ class ConsistencyProof(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsistencyProof: _TypeAlias = ConsistencyProof  # noqa: Y015
+
+@_typing.final
+class ProveActivityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVITY_ID_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    activity_id: _builtins.str
+    """The activity's own entries: a search_id."""
+    case_reference: _builtins.str
+    """Its case; entries of that case that bear one of `objects` belong to it too."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"search:<id>". Requests ("request:<id>") named beside it in such an entry are followed as well."""
+
+    def __init__(
+        self,
+        *,
+        activity_id: _builtins.str = ...,
+        case_reference: _builtins.str = ...,
+        objects: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_id", b"activity_id", "case_reference", b"case_reference", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveActivityRequest: _TypeAlias = ProveActivityRequest  # noqa: Y015
+
+@_typing.final
+class ProvenActivity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvenEntry]:
+        """In the order of the log."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint: ...
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublicKey]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ProvenEntry] | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
+        keys: _abc.Iterable[Global___PublicKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "entries", b"entries", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvenActivity: _TypeAlias = ProvenActivity  # noqa: Y015
+
+@_typing.final
+class ProvenEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CANONICAL_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    canonical: _builtins.bytes
+    """The entry's canonical bytes; its leaf hash is SHA-256(0x00 || canonical)."""
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 inclusion proof under the checkpoint, from the leaf's sibling up."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        canonical: _builtins.bytes = ...,
+        path: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canonical", b"canonical", "path", b"path", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvenEntry: _TypeAlias = ProvenEntry  # noqa: Y015
+
+@_typing.final
+class PublicKey(_message.Message):
+    """A public signing key of the log, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PEM_FIELD_NUMBER: _builtins.int
+    SINCE_SIZE_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    ENDORSED_BY_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """SHA-256 (hex) of the key's DER form."""
+    pem: _builtins.str
+    since_size: _builtins.int
+    """Entries in the log when it came into use."""
+    endorsement: _builtins.bytes
+    """Where it replaced another: Ed25519 by the replaced key over the endorsement (docs/audit.md); else empty."""
+    endorsed_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        pem: _builtins.str = ...,
+        since_size: _builtins.int = ...,
+        endorsement: _builtins.bytes = ...,
+        endorsed_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsed_by", b"endorsed_by", "endorsement", b"endorsement", "key_id", b"key_id", "pem", b"pem", "since_size", b"since_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicKey: _TypeAlias = PublicKey  # noqa: Y015

@@ -60,6 +60,11 @@ class AuditStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProveConsistencyRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.ConsistencyProof.FromString,
                 _registered_method=True)
+        self.ProveActivity = channel.unary_unary(
+                '/likeness.v1.Audit/ProveActivity',
+                request_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProveActivityRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProvenActivity.FromString,
+                _registered_method=True)
 
 
 class AuditServicer:
@@ -104,6 +109,14 @@ class AuditServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProveActivity(self, request, context):
+        """The entries that say what was done in one activity and to what it made, with their proofs under one fresh
+        checkpoint: what goes into a disclosure. Only those of the case and activity named; whoever asks records why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +144,11 @@ def add_AuditServicer_to_server(servicer, server):
                     servicer.ProveConsistency,
                     request_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProveConsistencyRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.ConsistencyProof.SerializeToString,
+            ),
+            'ProveActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveActivity,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProveActivityRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_audit__pb2.ProvenActivity.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +287,33 @@ class Audit:
             '/likeness.v1.Audit/ProveConsistency',
             services_dot_rpc_dot_v1_dot_audit__pb2.ProveConsistencyRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_audit__pb2.ConsistencyProof.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Audit/ProveActivity',
+            services_dot_rpc_dot_v1_dot_audit__pb2.ProveActivityRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_audit__pb2.ProvenActivity.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class AuditStub:
     """RFC 6962 inclusion proof of an entry under a tree size."""
     ProveConsistency: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ProveConsistencyRequest, _audit_pb2.ConsistencyProof]
     """RFC 6962 consistency proof between two tree sizes."""
+    ProveActivity: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ProveActivityRequest, _audit_pb2.ProvenActivity]
+    """The entries that say what was done in one activity and to what it made, with their proofs under one fresh
+    checkpoint: what goes into a disclosure. Only those of the case and activity named; whoever asks records why.
+    """
 
 @_typing.type_check_only
 class AuditAsyncStub(AuditStub):
@@ -69,6 +73,10 @@ class AuditAsyncStub(AuditStub):
     """RFC 6962 inclusion proof of an entry under a tree size."""
     ProveConsistency: _aio.UnaryUnaryMultiCallable[_audit_pb2.ProveConsistencyRequest, _audit_pb2.ConsistencyProof]  # type: ignore[assignment]
     """RFC 6962 consistency proof between two tree sizes."""
+    ProveActivity: _aio.UnaryUnaryMultiCallable[_audit_pb2.ProveActivityRequest, _audit_pb2.ProvenActivity]  # type: ignore[assignment]
+    """The entries that say what was done in one activity and to what it made, with their proofs under one fresh
+    checkpoint: what goes into a disclosure. Only those of the case and activity named; whoever asks records why.
+    """
 
 class AuditServicer(metaclass=_abc_1.ABCMeta):
     """The tamper-evident log (RFC 6962 Merkle tree). There is no call that changes or removes an entry."""
@@ -117,5 +125,15 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ConsistencyProof, _abc.Awaitable[_audit_pb2.ConsistencyProof]]:
         """RFC 6962 consistency proof between two tree sizes."""
+
+    @_abc_1.abstractmethod
+    def ProveActivity(
+        self,
+        request: _audit_pb2.ProveActivityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ProvenActivity, _abc.Awaitable[_audit_pb2.ProvenActivity]]:
+        """The entries that say what was done in one activity and to what it made, with their proofs under one fresh
+        checkpoint: what goes into a disclosure. Only those of the case and activity named; whoever asks records why.
+        """
 
 def add_AuditServicer_to_server(servicer: AuditServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -230,3 +230,86 @@ class FillSyntheticResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FillSyntheticResponse: _TypeAlias = FillSyntheticResponse  # noqa: Y015
+
+@_typing.final
+class DescribeReferencesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reference_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        reference_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reference_ids", b"reference_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeReferencesRequest: _TypeAlias = DescribeReferencesRequest  # noqa: Y015
+
+@_typing.final
+class DescribeReferencesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def references(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferenceState]: ...
+    def __init__(
+        self,
+        *,
+        references: _abc.Iterable[Global___ReferenceState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["references", b"references"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeReferencesResponse: _TypeAlias = DescribeReferencesResponse  # noqa: Y015
+
+@_typing.final
+class ReferenceState(_message.Message):
+    """No template and no image: when a reference came into the gallery and when it left it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_MS_FIELD_NUMBER: _builtins.int
+    SETTLED_AT_MS_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_AT_MS_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_REASON_FIELD_NUMBER: _builtins.int
+    reference_id: _builtins.str
+    state: _builtins.str
+    """The enrolment's state: "accepted", "enrolled", "refused", "quarantined" or "withdrawn"."""
+    version: _builtins.int
+    decided_at_ms: _builtins.int
+    """Milliseconds since 1970 UTC; 0 where it did not happen. It is searchable from `decided_at_ms` on at the earliest and
+    from `settled_at_ms` on at the latest.
+    """
+    settled_at_ms: _builtins.int
+    withdrawn_at_ms: _builtins.int
+    withdrawal_reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        reference_id: _builtins.str = ...,
+        state: _builtins.str = ...,
+        version: _builtins.int = ...,
+        decided_at_ms: _builtins.int = ...,
+        settled_at_ms: _builtins.int = ...,
+        withdrawn_at_ms: _builtins.int = ...,
+        withdrawal_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at_ms", b"decided_at_ms", "reference_id", b"reference_id", "settled_at_ms", b"settled_at_ms", "state", b"state", "version", b"version", "withdrawal_reason", b"withdrawal_reason", "withdrawn_at_ms", b"withdrawn_at_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceState: _TypeAlias = ReferenceState  # noqa: Y015

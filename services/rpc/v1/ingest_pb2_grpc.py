@@ -45,6 +45,11 @@ class LedgerStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_ingest__pb2.CountReferencesRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_ingest__pb2.LedgerCounts.FromString,
                 _registered_method=True)
+        self.DescribeReferences = channel.unary_unary(
+                '/likeness.v1.Ledger/DescribeReferences',
+                request_serializer=services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesResponse.FromString,
+                _registered_method=True)
         self.FillSynthetic = channel.unary_unary(
                 '/likeness.v1.Ledger/FillSynthetic',
                 request_serializer=services_dot_rpc_dot_v1_dot_ingest__pb2.FillSyntheticRequest.SerializeToString,
@@ -71,6 +76,13 @@ class LedgerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeReferences(self, request, context):
+        """What became of references, by id; ids that the ledger does not know are left out. At most 1,000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FillSynthetic(self, request, context):
         """Fills a watchlist with clearly labelled synthetic references (subject ids start with "SYNTHETIC-"), for demonstration
         and measurement. PERMISSION_DENIED unless the setting `allow_synthetic` is on.
@@ -91,6 +103,11 @@ def add_LedgerServicer_to_server(servicer, server):
                     servicer.CountReferences,
                     request_deserializer=services_dot_rpc_dot_v1_dot_ingest__pb2.CountReferencesRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_ingest__pb2.LedgerCounts.SerializeToString,
+            ),
+            'DescribeReferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeReferences,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesResponse.SerializeToString,
             ),
             'FillSynthetic': grpc.unary_unary_rpc_method_handler(
                     servicer.FillSynthetic,
@@ -153,6 +170,33 @@ class Ledger:
             '/likeness.v1.Ledger/CountReferences',
             services_dot_rpc_dot_v1_dot_ingest__pb2.CountReferencesRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_ingest__pb2.LedgerCounts.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeReferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Ledger/DescribeReferences',
+            services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_ingest__pb2.DescribeReferencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

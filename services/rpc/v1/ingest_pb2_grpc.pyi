@@ -39,6 +39,8 @@ class LedgerStub:
     """
     CountReferences: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.CountReferencesRequest, _ingest_pb2.LedgerCounts]
     """Counts by watchlist and state, for reconciliation."""
+    DescribeReferences: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DescribeReferencesRequest, _ingest_pb2.DescribeReferencesResponse]
+    """What became of references, by id; ids that the ledger does not know are left out. At most 1,000."""
     FillSynthetic: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.FillSyntheticRequest, _ingest_pb2.FillSyntheticResponse]
     """Fills a watchlist with clearly labelled synthetic references (subject ids start with "SYNTHETIC-"), for demonstration
     and measurement. PERMISSION_DENIED unless the setting `allow_synthetic` is on.
@@ -55,6 +57,8 @@ class LedgerAsyncStub(LedgerStub):
     """
     CountReferences: _aio.UnaryUnaryMultiCallable[_ingest_pb2.CountReferencesRequest, _ingest_pb2.LedgerCounts]  # type: ignore[assignment]
     """Counts by watchlist and state, for reconciliation."""
+    DescribeReferences: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DescribeReferencesRequest, _ingest_pb2.DescribeReferencesResponse]  # type: ignore[assignment]
+    """What became of references, by id; ids that the ledger does not know are left out. At most 1,000."""
     FillSynthetic: _aio.UnaryUnaryMultiCallable[_ingest_pb2.FillSyntheticRequest, _ingest_pb2.FillSyntheticResponse]  # type: ignore[assignment]
     """Fills a watchlist with clearly labelled synthetic references (subject ids start with "SYNTHETIC-"), for demonstration
     and measurement. PERMISSION_DENIED unless the setting `allow_synthetic` is on.
@@ -80,6 +84,14 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.LedgerCounts, _abc.Awaitable[_ingest_pb2.LedgerCounts]]:
         """Counts by watchlist and state, for reconciliation."""
+
+    @_abc_1.abstractmethod
+    def DescribeReferences(
+        self,
+        request: _ingest_pb2.DescribeReferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DescribeReferencesResponse, _abc.Awaitable[_ingest_pb2.DescribeReferencesResponse]]:
+        """What became of references, by id; ids that the ledger does not know are left out. At most 1,000."""
 
     @_abc_1.abstractmethod
     def FillSynthetic(

@@ -235,6 +235,11 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
     ) -> audit_pb2.ConsistencyProof:
         raise NotImplementedError
 
+    def ProveActivity(  # noqa: N802 - the stub's name
+        self, request: audit_pb2.ProveActivityRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.ProvenActivity:
+        raise NotImplementedError
+
     def terminal(self, activity_id: str) -> list[audit_pb2.AuditEntry]:
         return [e for e in self.entries if e.activity_id == activity_id and e.phase != audit_pb2.INTENT]
 

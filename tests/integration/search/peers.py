@@ -169,6 +169,7 @@ class FakeLedger(ingest_pb2_grpc.LedgerServicer):
     def __init__(self) -> None:
         self.batches: list[ingest_pb2.ReferenceBatch] = []
         self.counts = ingest_pb2.LedgerCounts()
+        self.states: list[ingest_pb2.ReferenceState] = []
         self.before_batch: Callable[[], None] = lambda: None
 
     def FillSynthetic(  # noqa: N802 - the name is the wire's
@@ -182,6 +183,14 @@ class FakeLedger(ingest_pb2_grpc.LedgerServicer):
         for batch in list(self.batches):
             self.before_batch()
             yield batch
+
+    def DescribeReferences(  # noqa: N802 - the name is the wire's
+        self, request: ingest_pb2.DescribeReferencesRequest, context: grpc.ServicerContext
+    ) -> ingest_pb2.DescribeReferencesResponse:
+        wanted = set(request.reference_ids)
+        return ingest_pb2.DescribeReferencesResponse(
+            references=[state for state in self.states if state.reference_id in wanted]
+        )
 
     def CountReferences(  # noqa: N802 - the name is the wire's
         self, request: ingest_pb2.CountReferencesRequest, context: grpc.ServicerContext
@@ -237,6 +246,11 @@ class FakeAudit(audit_pb2_grpc.AuditServicer):
         self, request: audit_pb2.ProveConsistencyRequest, context: grpc.ServicerContext
     ) -> audit_pb2.ConsistencyProof:
         raise NotImplementedError("search never proves")
+
+    def ProveActivity(  # noqa: N802 - the name is the wire's
+        self, request: audit_pb2.ProveActivityRequest, context: grpc.ServicerContext
+    ) -> audit_pb2.ProvenActivity:
+        raise NotImplementedError("proofs need the real log")
 
     def of(self, activity_id: str) -> list[audit_pb2.AuditEntry]:
         with self._lock:
