@@ -9,6 +9,7 @@ import structlog
 from services.ingest.bootstrap import build
 from services.ingest.settings import IngestSettings
 from services.shared.errors import PlatformError
+from services.shared.memory import keep_freed_memory
 from services.shared.runner import serve_http
 from services.shared.telemetry import configure_logging
 
@@ -17,6 +18,7 @@ def main() -> int:
     """Serve until a signal; 1 when a setting, a file or the ledger does not allow a start."""
     settings = IngestSettings()
     configure_logging("ingest", settings.log_level)
+    keep_freed_memory()
     try:
         service = build(settings)
         service.start()

@@ -9,6 +9,7 @@ import structlog
 from services.search.bootstrap import build
 from services.search.settings import SearchSettings
 from services.shared.errors import PlatformError
+from services.shared.memory import keep_freed_memory
 from services.shared.runner import serve_http
 from services.shared.telemetry import Metrics, configure_logging
 
@@ -17,6 +18,7 @@ def main() -> int:
     """Serve until a signal; 1 when a setting, a file or a store does not allow a start."""
     settings = SearchSettings()
     configure_logging("search", settings.log_level)
+    keep_freed_memory()
     try:
         service = build(settings, Metrics())
     except PlatformError as error:
