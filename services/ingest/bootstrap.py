@@ -18,6 +18,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
+from services.ingest.adapters.sql_subjects import SqlSubjectReferences
 from services.ingest.admission import Admission
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
@@ -28,6 +29,8 @@ from services.ingest.http_api import EnrolmentApi
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
 from services.ingest.models import CurrentModel
+from services.ingest.reference_server import SERVICE_NAME as REFERENCES
+from services.ingest.reference_server import ReferencesServicer
 from services.ingest.settings import IngestSettings
 from services.ingest.settlement import SettleEnrolments
 from services.ingest.synthetic import FillSynthetic
@@ -36,7 +39,7 @@ from services.ingest.worker import EnrolmentWorker
 from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_peer
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import ingest_pb2_grpc
+from services.rpc.v1 import ingest_pb2_grpc, reference_pb2_grpc
 from services.shared.adapters.opening import open_event_log, open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.consume import ConsumeLoop
@@ -286,14 +289,23 @@ def _grpc_server(parts: _Parts) -> GrpcServer:
         now_ms=parts.now_ms,
         is_allowed=settings.allow_synthetic,
     )
+    references = ReferencesServicer(SqlSubjectReferences(stores.engine), parts.images, TokenVerifier(settings.tokens))
     servicer = LedgerServicer(stores.ledger, stores.references, synthetic)
     return GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
-        [SERVICE_NAME],
-        lambda server: ingest_pb2_grpc.add_LedgerServicer_to_server(servicer, server),
+        [SERVICE_NAME, REFERENCES],
+        _servicers(servicer, references),
         tls=settings.tls,
     )
+
+
+def _servicers(ledger: LedgerServicer, references: ReferencesServicer) -> Callable[[grpc.Server], None]:
+    def register(server: grpc.Server) -> None:
+        ingest_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
+        reference_pb2_grpc.add_ReferencesServicer_to_server(references, server)
+
+    return register
 
 
 def _consumer(parts: _Parts, acceptance: AcceptEnrolments) -> ConsumeLoop | None:

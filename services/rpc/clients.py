@@ -69,7 +69,7 @@ def open_channel(address: str, tls: TlsSettings | None = None, peer: str = "") -
 
 
 @contextmanager
-def _translated(peer: str) -> Iterator[None]:
+def translated(peer: str) -> Iterator[None]:
     """Raise the LikenessError that the other side raised; what it could not say itself is DependencyUnavailable."""
     try:
         yield
@@ -116,7 +116,7 @@ class PendingAnalysis:
 
     def result(self) -> ImageAnalysis:
         """Wait for it, at most until its deadline. Raises what `EmbedClient.analyse` raises."""
-        with _translated("embed"):
+        with translated("embed"):
             return analysis_from_message(self._call.result())
 
     def cancel(self) -> None:
@@ -140,7 +140,7 @@ class EmbedClient:
     ) -> ImageAnalysis:
         """Raises ImageRefused, Overloaded, DependencyUnavailable, PayloadTooLarge."""
         request = embed_pb2.AnalyseRequest(image=image, selection=selection, face_index=face_index)
-        with _translated("embed"):
+        with translated("embed"):
             return analysis_from_message(self._stub.Analyse(request, timeout=timeout_s))
 
     def begin(
@@ -156,7 +156,7 @@ class EmbedClient:
         return PendingAnalysis(self._stub.Analyse.future(request, timeout=timeout_s))
 
     def describe_model(self, *, timeout_s: float = 2.0) -> ModelProvenance:
-        with _translated("embed"):
+        with translated("embed"):
             return provenance_from_message(
                 self._stub.DescribeModel(embed_pb2.DescribeModelRequest(), timeout=timeout_s)
             )
@@ -170,16 +170,16 @@ class GalleryClient:
 
     def put(self, batch: ingest_pb2.ReferenceBatch) -> search_pb2.PutReferencesResponse:
         """Raises ModelMismatch, GalleryIncomplete (still loading), DependencyUnavailable."""
-        with _translated("search"):
+        with translated("search"):
             return self._stub.PutReferences(batch, timeout=GALLERY_DEADLINE_S)
 
     def withdraw(self, reference_ids: list[str], versions: list[int]) -> int:
         request = search_pb2.WithdrawReferencesRequest(reference_ids=reference_ids, versions=versions)
-        with _translated("search"):
+        with translated("search"):
             return self._stub.WithdrawReferences(request, timeout=GALLERY_DEADLINE_S).withdrawn
 
     def describe(self) -> search_pb2.GalleryDescription:
-        with _translated("search"):
+        with translated("search"):
             return self._stub.DescribeGallery(search_pb2.DescribeGalleryRequest(), timeout=2.0)
 
 
@@ -191,23 +191,23 @@ class LedgerClient:
 
     def read_references(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
         """Raises ModelMismatch, DependencyUnavailable."""
-        with _translated("ingest"):
+        with translated("ingest"):
             yield from self._stub.ReadReferences(
                 ingest_pb2.ReadReferencesRequest(model_id=model_id), timeout=LEDGER_DEADLINE_S
             )
 
     def count(self) -> ingest_pb2.LedgerCounts:
-        with _translated("ingest"):
+        with translated("ingest"):
             return self._stub.CountReferences(ingest_pb2.CountReferencesRequest(), timeout=10.0)
 
     def describe_references(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
         """What became of at most 1,000 references; unknown ones are left out. Raises DependencyUnavailable."""
         request = ingest_pb2.DescribeReferencesRequest(reference_ids=reference_ids)
-        with _translated("ingest"):
+        with translated("ingest"):
             return self._stub.DescribeReferences(request, timeout=10.0).references
 
     def fill_synthetic(self, request: ingest_pb2.FillSyntheticRequest) -> ingest_pb2.FillSyntheticResponse:
-        with _translated("ingest"):
+        with translated("ingest"):
             return self._stub.FillSynthetic(request, timeout=600.0)
 
 
@@ -242,7 +242,7 @@ class AuditClient:
 @contextmanager
 def _fail_closed() -> Iterator[None]:
     try:
-        with _translated("audit"):
+        with translated("audit"):
             yield
     except (DependencyUnavailable, Overloaded) as error:
         raise AuditUnavailable(

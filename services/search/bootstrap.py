@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from fastapi import FastAPI
 
 from services.rpc.auditing import AuditRecorder
@@ -20,6 +21,8 @@ from services.search.closing import Closing
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.grpc_server import SERVICE_NAME, GalleryServicer
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
+from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
+from services.search.identification_server import IdentificationServicer
 from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
@@ -100,31 +103,24 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         metrics=metrics,
         executor=executor,
     )
+    verifier, slots = TokenVerifier(settings.tokens), Slots(settings.max_concurrent_searches)
     app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
-    app.include_router(
-        create_router(
-            identify,
-            ViewSearch(store, trail, closing),
-            TokenVerifier(settings.tokens),
-            Slots(settings.max_concurrent_searches),
-        )
-    )
-    servicer = GalleryServicer(gallery)
-    grpc = GrpcServer(
+    app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
+    grpc_server = GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
-        [SERVICE_NAME],
-        lambda server: search_pb2_grpc.add_GalleryServicer_to_server(servicer, server),
+        [SERVICE_NAME, IDENTIFICATION],
+        _servicers(GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots)),
         tls=settings.tls,
     )
 
     def tend() -> None:
         gallery.tend()
-        grpc.set_serving(not gallery.waiting_for())
+        grpc_server.set_serving(not gallery.waiting_for())
 
     return SearchService(
         app=app,
-        grpc=grpc,
+        grpc=grpc_server,
         gallery=gallery,
         periodics=[
             Periodic("gallery", tend, TEND_EVERY_S),
@@ -140,6 +136,14 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
             *(channel.close for channel in channels.values()),
         ],
     )
+
+
+def _servicers(gallery: GalleryServicer, identification: IdentificationServicer) -> Callable[[grpc.Server], None]:
+    def register(server: grpc.Server) -> None:
+        search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
+        search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
+
+    return register
 
 
 def _gallery_store(settings: GallerySettings) -> GalleryStore:

@@ -24,19 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/rpc/v1/reference.proto\x12\x0blikeness.v1\"P\n\x15ListReferencesRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"L\n\x16ListReferencesResponse\x12\x32\n\nreferences\x18\x01 \x03(\x0b\x32\x1e.likeness.v1.EnrolledReference\"\xbf\x01\n\x11\x45nrolledReference\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x14\n\x0cwatchlist_id\x18\x04 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61ptured_on\x18\x06 \x01(\t\x12\x1c\n\x0funified_quality\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_unified_quality2g\n\nReferences\x12Y\n\x0eListReferences\x12\".likeness.v1.ListReferencesRequest\x1a#.likeness.v1.ListReferencesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/rpc/v1/reference.proto\x12\x0blikeness.v1\"a\n\x10ReadImageRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x14\n\x0creference_id\x18\x04 \x01(\t\"0\n\rEnrolledImage\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"P\n\x15ListReferencesRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\"L\n\x16ListReferencesResponse\x12\x32\n\nreferences\x18\x01 \x03(\x0b\x32\x1e.likeness.v1.EnrolledReference\"\xbf\x01\n\x11\x45nrolledReference\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x14\n\x0cwatchlist_id\x18\x04 \x01(\t\x12\x14\n\x0cimage_sha256\x18\x05 \x01(\t\x12\x13\n\x0b\x63\x61ptured_on\x18\x06 \x01(\t\x12\x1c\n\x0funified_quality\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_unified_quality2\xaf\x01\n\nReferences\x12Y\n\x0eListReferences\x12\".likeness.v1.ListReferencesRequest\x1a#.likeness.v1.ListReferencesResponse\x12\x46\n\tReadImage\x12\x1d.likeness.v1.ReadImageRequest\x1a\x1a.likeness.v1.EnrolledImageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.v1.reference_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTREFERENCESREQUEST']._serialized_start=48
-  _globals['_LISTREFERENCESREQUEST']._serialized_end=128
-  _globals['_LISTREFERENCESRESPONSE']._serialized_start=130
-  _globals['_LISTREFERENCESRESPONSE']._serialized_end=206
-  _globals['_ENROLLEDREFERENCE']._serialized_start=209
-  _globals['_ENROLLEDREFERENCE']._serialized_end=400
-  _globals['_REFERENCES']._serialized_start=402
-  _globals['_REFERENCES']._serialized_end=505
+  _globals['_READIMAGEREQUEST']._serialized_start=48
+  _globals['_READIMAGEREQUEST']._serialized_end=145
+  _globals['_ENROLLEDIMAGE']._serialized_start=147
+  _globals['_ENROLLEDIMAGE']._serialized_end=195
+  _globals['_LISTREFERENCESREQUEST']._serialized_start=197
+  _globals['_LISTREFERENCESREQUEST']._serialized_end=277
+  _globals['_LISTREFERENCESRESPONSE']._serialized_start=279
+  _globals['_LISTREFERENCESRESPONSE']._serialized_end=355
+  _globals['_ENROLLEDREFERENCE']._serialized_start=358
+  _globals['_ENROLLEDREFERENCE']._serialized_end=549
+  _globals['_REFERENCES']._serialized_start=552
+  _globals['_REFERENCES']._serialized_end=727
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,57 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ReadImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHLIST_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    watchlist_id: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    reference_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        watchlist_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        reference_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "reference_id", b"reference_id", "subject_id", b"subject_id", "watchlist_id", b"watchlist_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadImageRequest: _TypeAlias = ReadImageRequest  # noqa: Y015
+
+@_typing.final
+class EnrolledImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    sha256: _builtins.str
+    """SHA-256 (hex) of the content."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrolledImage: _TypeAlias = EnrolledImage  # noqa: Y015
+
+@_typing.final
 class ListReferencesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

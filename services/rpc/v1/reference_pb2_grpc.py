@@ -41,6 +41,11 @@ class ReferencesStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesResponse.FromString,
                 _registered_method=True)
+        self.ReadImage = channel.unary_unary(
+                '/likeness.v1.References/ReadImage',
+                request_serializer=services_dot_rpc_dot_v1_dot_reference__pb2.ReadImageRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_reference__pb2.EnrolledImage.FromString,
+                _registered_method=True)
 
 
 class ReferencesServicer:
@@ -56,6 +61,14 @@ class ReferencesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadImage(self, request, context):
+        """The enrolled image of one reference, as received: untrusted bytes, for embed's gate to decode. NOT_FOUND as above,
+        and for a synthetic reference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReferencesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +76,11 @@ def add_ReferencesServicer_to_server(servicer, server):
                     servicer.ListReferences,
                     request_deserializer=services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesResponse.SerializeToString,
+            ),
+            'ReadImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadImage,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_reference__pb2.ReadImageRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_reference__pb2.EnrolledImage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +112,33 @@ class References:
             '/likeness.v1.References/ListReferences',
             services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_reference__pb2.ListReferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.References/ReadImage',
+            services_dot_rpc_dot_v1_dot_reference__pb2.ReadImageRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_reference__pb2.EnrolledImage.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class ReferencesStub:
     """Every enrolled reference of one subject in one watchlist, newest capture first. NOT_FOUND when there is none, or when
     the watchlist does not stand in the caller's token: the answer does not tell which.
     """
+    ReadImage: _grpc.UnaryUnaryMultiCallable[_reference_pb2.ReadImageRequest, _reference_pb2.EnrolledImage]
+    """The enrolled image of one reference, as received: untrusted bytes, for embed's gate to decode. NOT_FOUND as above,
+    and for a synthetic reference.
+    """
 
 @_typing.type_check_only
 class ReferencesAsyncStub(ReferencesStub):
@@ -50,6 +54,10 @@ class ReferencesAsyncStub(ReferencesStub):
     ListReferences: _aio.UnaryUnaryMultiCallable[_reference_pb2.ListReferencesRequest, _reference_pb2.ListReferencesResponse]  # type: ignore[assignment]
     """Every enrolled reference of one subject in one watchlist, newest capture first. NOT_FOUND when there is none, or when
     the watchlist does not stand in the caller's token: the answer does not tell which.
+    """
+    ReadImage: _aio.UnaryUnaryMultiCallable[_reference_pb2.ReadImageRequest, _reference_pb2.EnrolledImage]  # type: ignore[assignment]
+    """The enrolled image of one reference, as received: untrusted bytes, for embed's gate to decode. NOT_FOUND as above,
+    and for a synthetic reference.
     """
 
 class ReferencesServicer(metaclass=_abc_1.ABCMeta):
@@ -65,6 +73,16 @@ class ReferencesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reference_pb2.ListReferencesResponse, _abc.Awaitable[_reference_pb2.ListReferencesResponse]]:
         """Every enrolled reference of one subject in one watchlist, newest capture first. NOT_FOUND when there is none, or when
         the watchlist does not stand in the caller's token: the answer does not tell which.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadImage(
+        self,
+        request: _reference_pb2.ReadImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reference_pb2.EnrolledImage, _abc.Awaitable[_reference_pb2.EnrolledImage]]:
+        """The enrolled image of one reference, as received: untrusted bytes, for embed's gate to decode. NOT_FOUND as above,
+        and for a synthetic reference.
         """
 
 def add_ReferencesServicer_to_server(servicer: ReferencesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
