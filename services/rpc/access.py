@@ -41,7 +41,8 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Gallery/PutReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/WithdrawReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),
-    # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed, which decodes what strangers send, has no part in it.
+    # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed,
+    # which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,
     "/likeness.v1.Audit/AppendBatch": _WRITERS,
     "/likeness.v1.Audit/GetCheckpoint": _WRITERS,
