@@ -30,8 +30,13 @@ _WRITERS = frozenset({"search", "ingest", "review"})
 
 CALLERS: Mapping[str, frozenset[str]] = {
     # Faces and templates of untrusted bytes.
-    "/likeness.v1.Embed/Analyse": frozenset({"search", "ingest"}),
+    "/likeness.v1.Embed/Analyse": frozenset({"search", "ingest", "review"}),
     "/likeness.v1.Embed/DescribeModel": frozenset({"search", "ingest"}),
+    # Pictures of untrusted bytes, and enrolled images and searches with the token of the person who judges candidates.
+    "/likeness.v1.Pictures/Render": frozenset({"review"}),
+    "/likeness.v1.References/ListReferences": frozenset({"review"}),
+    "/likeness.v1.References/ReadImage": frozenset({"review"}),
+    "/likeness.v1.Identification/Identify": frozenset({"review"}),
     # Everything enrolled, with its templates: search alone, which rebuilds its gallery from it.
     "/likeness.v1.Ledger/ReadReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/CountReferences": frozenset({"search", TOOLS}),
