@@ -4,6 +4,7 @@ LikenessError
 ├── CallerError                    the caller can mend it (4xx)
 │   ├── InvalidRequest             422  a field is missing, malformed or contradicts another
 │   ├── ImageRefused               422  the image gate refused the bytes; `code` is from IMAGE_REFUSALS
+│   ├── FilmRefused                422  the film cannot be read; `code` is from FILM_REFUSALS
 │   ├── NoFaceFound                422  the image decodes but holds no face
 │   ├── FaceChoiceNeeded           409  several faces and none chosen
 │   ├── Unauthenticated            401  no token, or one that does not verify
@@ -90,6 +91,30 @@ class ImageRefused(CallerError):
     """The image gate refused the bytes. `code` is one of IMAGE_REFUSALS."""
 
     code = "image_undecodable"
+    http_status = 422
+
+
+# The closed list of reasons for which a film is not read.
+FILM_REFUSALS = frozenset(
+    {
+        "film_empty",
+        "film_format_not_allowed",  # not on the allow-list by content
+        "film_too_large",  # over the byte limit
+        "film_undecodable",  # broken, truncated before its first frame or contradicting itself
+        "film_no_video",  # sound only
+        "film_codec_not_allowed",
+        "film_frame_too_large",
+        "film_decode_too_slow",
+        "film_decode_too_much_memory",
+        "film_decoder_crashed",
+    }
+)
+
+
+class FilmRefused(CallerError):
+    """The film cannot be read. `code` is one of FILM_REFUSALS."""
+
+    code = "film_undecodable"
     http_status = 422
 
 
@@ -215,6 +240,8 @@ def error_from_code(
     """Rebuild an error that crossed a process border; None for a code that the tree does not have."""
     if code in IMAGE_REFUSALS:
         return ImageRefused(detail, advice=advice, code=code, context=context)
+    if code in FILM_REFUSALS:
+        return FilmRefused(detail, advice=advice, code=code, context=context)
     for kind in error_classes():
         if kind.code == code:
             return kind(detail, advice=advice, context=context)
