@@ -16,6 +16,7 @@ from services.search.requests import SearchMode, SearchRequest
 from services.search.statements import statements
 from services.shared.biometric import DetectedFace, ImageAnalysis, ModelProvenance
 from services.shared.clock import rfc3339
+from services.shared.gallery_snapshot import GallerySnapshot
 
 INVESTIGATION_WHY = "Investigation mode returns a list of fixed length for a human to judge; no threshold is applied."
 
@@ -38,6 +39,8 @@ class SearchOutcome:
     gallery_name: str
     # By watchlist; empty in investigation mode.
     operating_points: Mapping[str, OperatingPoint]
+    # None where the gallery's store cannot tell.
+    snapshot: GallerySnapshot | None = None
 
 
 def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
@@ -83,6 +86,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
         "searchable": outcome.searchable,
         "unsearchable": outcome.unsearchable,
         "gallery": outcome.gallery_name,
+        "gallery_snapshot": None if outcome.snapshot is None else outcome.snapshot.document(),
         "model": model_document(analysis.model),
         "threshold": _threshold(request.mode, outcome.operating_points),
         "statements": _statements(outcome),

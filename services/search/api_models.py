@@ -122,6 +122,24 @@ class RequestEcho(_Strict):
     max_candidates: int
 
 
+class GalleryPartition(_Strict):
+    """References of one owner in one watchlist; the digest is over their ids (docs/disclosure.md)."""
+
+    watchlist: str
+    owner: str
+    references: int
+    digest: str
+
+
+class SearchableSnapshot(_Strict):
+    """What was searchable, in one id that can be worked out again from the ledger."""
+
+    snapshot_id: str
+    is_exact: bool = Field(description="False where references came or went during the search.")
+    model_id: str
+    partitions: list[GalleryPartition]
+
+
 class SearchAnswer(_Strict):
     """A candidate list: at most one candidate a subject, best score first."""
 
@@ -137,6 +155,9 @@ class SearchAnswer(_Strict):
     searchable: int = Field(description="References that were compared.")
     unsearchable: int | None = Field(description="Enrolments that could not be searched; null while not known.")
     gallery: str
+    gallery_snapshot: SearchableSnapshot | None = Field(
+        default=None, description="Null where the gallery is shared by several processes."
+    )
     model: Model
     threshold: Threshold
     statements: list[str]
@@ -257,6 +278,12 @@ SEARCH_EXAMPLE: dict[str, Any] = {
     "searchable": 107500,
     "unsearchable": 312,
     "gallery": "exact in-process",
+    "gallery_snapshot": {
+        "snapshot_id": "3" * 64,
+        "is_exact": True,
+        "model_id": "yunet+sface+p1",
+        "partitions": [{"watchlist": "custody", "owner": "northshire", "references": 107500, "digest": "9" * 64}],
+    },
     "model": {
         "model_id": "yunet+sface+p1",
         "detector": "yunet",

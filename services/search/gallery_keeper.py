@@ -13,9 +13,11 @@ import structlog
 
 from services.rpc.v1 import ingest_pb2
 from services.search.columns import records_of
+from services.search.gallery_contents import GalleryContents, TellsStanding
 from services.search.ports import GalleryAnswer, GalleryStore, PutOutcome, SearchScope
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.errors import GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
+from services.shared.gallery_snapshot import GallerySnapshot
 from services.shared.telemetry import Metrics
 
 MEASURE_EVERY_S = 5.0  # counting can cost a store a query
@@ -54,6 +56,7 @@ class GalleryKeeper:
         self._models = models
         self._ledger = ledger
         self._metrics = metrics
+        self._contents = GalleryContents()
         self._model: ModelProvenance | None = None
         self._state = GalleryState.LOADING
         self._obstacle: LikenessError = GalleryIncomplete(
@@ -121,10 +124,16 @@ class GalleryKeeper:
                 advice="Send the templates as the model made them.",
             )
         records, vectors = records_of(batch)
-        try:
-            return self._store.put(records, vectors)
-        except ValueError as error:
-            raise InvalidRequest(f"The templates are not sound: {error}", advice="Send finite unit vectors.") from error
+        with self._contents.changing():
+            try:
+                outcome = self._store.put(records, vectors)
+            except ValueError as error:
+                raise InvalidRequest(
+                    f"The templates are not sound: {error}", advice="Send finite unit vectors."
+                ) from error
+            if isinstance(self._store, TellsStanding):
+                self._contents.note_put(records, self._store.standing([record.reference_id for record in records]))
+            return outcome
 
     def withdraw(self, reference_ids: Sequence[str], versions: Sequence[int]) -> int:
         """Raises GalleryIncomplete (not open yet), InvalidRequest, DependencyUnavailable."""
@@ -134,7 +143,22 @@ class GalleryKeeper:
                 f"{len(reference_ids)} reference ids but {len(versions)} versions.",
                 advice="Send the ledger version of each withdrawal.",
             )
-        return self._store.withdraw(reference_ids, versions)
+        with self._contents.changing():
+            withdrawn = self._store.withdraw(reference_ids, versions)
+            if isinstance(self._store, TellsStanding):
+                self._contents.note_withdrawn(reference_ids, self._store.standing(reference_ids))
+            return withdrawn
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change of the gallery; read it before a search whose `snapshot` is wanted."""
+        return self._contents.generation
+
+    def snapshot(self, scopes: Sequence[SearchScope], *, since: int) -> GallerySnapshot | None:
+        """What was searchable in the scopes; None where the store is shared, so that one process cannot tell."""
+        if not isinstance(self._store, TellsStanding) or self._model is None:
+            return None
+        return self._contents.snapshot(self._model.model_id, scopes, since=since)
 
     def counts_by_watchlist(self) -> Mapping[str, int]:
         totals: dict[str, int] = defaultdict(int)

@@ -104,6 +104,12 @@ class ExactGalleryStore:
             self._publish(touched)
         return len(removed)
 
+    def standing(self, reference_ids: Sequence[str]) -> Sequence[bool]:
+        """For each id whether it stands in the gallery now."""
+        with self._writing:
+            places, _ = self._directory.find(text_column(list(reference_ids)))
+        return (places >= 0).tolist()
+
     def search(self, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
         scan, published = self._scan, self._published
         if scan is None:
