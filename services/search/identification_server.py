@@ -39,6 +39,7 @@ def _form(request: search_pb2.IdentifyRequest) -> Upload:
         "purpose": request.purpose,
         "offence": request.offence,
         "source": request.source,
+        "case_type": request.case_type,
         "mode": request.mode,
         "max_candidates": str(request.max_candidates or ""),
         "face": str(request.face) if request.HasField("face") else "",

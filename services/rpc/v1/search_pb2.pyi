@@ -165,6 +165,7 @@ class IdentifyRequest(_message.Message):
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
     FACE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    CASE_TYPE_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The probe as received, at most 32 MiB."""
     case_reference: _builtins.str
@@ -178,6 +179,8 @@ class IdentifyRequest(_message.Message):
     face: _builtins.int
     """Index of the face to search; absent when the caller has not chosen."""
     idempotency_key: _builtins.str
+    case_type: _builtins.str
+    """Who the person is to the case: "suspect", "victim", ...; empty when not stated."""
     @_builtins.property
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -193,10 +196,11 @@ class IdentifyRequest(_message.Message):
         max_candidates: _builtins.int = ...,
         face: _builtins.int | None = ...,
         idempotency_key: _builtins.str = ...,
+        case_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "face", b"face", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "case_type", b"case_type", "face", b"face", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__face: _TypeAlias = _typing.Literal["face"]  # noqa: Y015
     _WhichOneofArgType__face: _TypeAlias = _typing.Literal["_face", b"_face"]  # noqa: Y015
