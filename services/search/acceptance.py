@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.operating_points import OperatingPoint, OperatingPoints
-from services.search.policy import Decision, decide
+from services.search.policy import Decision, Rulebook
 from services.search.ports import NewSearch
 from services.search.requests import SearchMode, SearchRequest, parse_request
 from services.shared.biometric import ModelProvenance
@@ -18,10 +18,11 @@ from services.shared.errors import ImageRefused, InvalidRequest
 from services.shared.ids import new_id
 from services.shared.multipart import Upload
 from services.shared.tokens import Principal
-from services.shared.watchlists import WatchlistFile
 
 IMAGE_FIELD = "image"
 MAX_KEY_CHARS = 200
+# What ends while the outcome is being recorded must not leave: that takes 2 s at most.
+ANSWER_MARGIN = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ class Acceptance:
     """Checks requests. Nothing is stored, recorded or decoded here."""
 
     def __init__(
-        self, watchlists: WatchlistFile, operating_points: OperatingPoints, gallery: GalleryKeeper, clock: Clock
+        self, rules: Rulebook, operating_points: OperatingPoints, gallery: GalleryKeeper, clock: Clock
     ) -> None:
-        self._watchlists = watchlists
+        self._rules = rules
         self._operating_points = operating_points
         self._gallery = gallery
         self._clock = clock
@@ -68,20 +69,30 @@ class Acceptance:
         """
         now = self._clock.now()
         _check_key(idempotency_key)
-        watchlists = self._watchlists.current()
-        request = parse_request(upload.texts, watchlists)
+        rules = self._rules.current()
+        request = parse_request(upload.texts, rules.watchlists)
         probe = _sole_image(upload)
-        decision = decide(principal, request, watchlists, now.date())
+        decision = rules.decide(principal, request, now.date())
         decision.require()
         points = self._points(request, self._gallery.require_ready())
         return Accepted(principal, request, probe, decision, points, now, idempotency_key)
 
     def decide_again(self, accepted: Accepted) -> Decision:
-        """The same decision by what is in force now. Raises Forbidden, ConfigurationError."""
-        today = self._clock.now().date()
-        decision = decide(accepted.principal, accepted.request, self._watchlists.current(), today)
+        """The same decision by what is in force when the answer leaves. Raises Forbidden, ConfigurationError.
+
+        That is a little later than now, so an agreement that ends in between counts as ended.
+        """
+        decision = self._rules.current().decide(accepted.principal, accepted.request, self._answer_day())
         decision.require()
         return decision
+
+    def permitted_owners(self, accepted: Accepted, watchlist_id: str, owners: frozenset[str]) -> frozenset[str]:
+        """Of owners whose references stand in the gallery those who may be searched, each decided by name."""
+        rules = self._rules.current()
+        return rules.permits(accepted.principal, accepted.request, watchlist_id, owners, self._answer_day())
+
+    def _answer_day(self) -> date:
+        return (self._clock.now() + ANSWER_MARGIN).date()
 
     def _points(self, request: SearchRequest, model: ModelProvenance) -> Mapping[str, OperatingPoint]:
         if request.mode is SearchMode.INVESTIGATION:

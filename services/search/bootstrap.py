@@ -28,6 +28,7 @@ from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.operating_points import OperatingPoints
 from services.search.periodic import Periodic
+from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
@@ -85,9 +86,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
     counts = LedgerCounts(ledger)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
-    acceptance = Acceptance(
-        WatchlistFile(settings.watchlists_path), OperatingPoints(settings.operating_points_path), gallery, clock
-    )
+    rules = Rulebook(PolicyFolder(settings.policy_path), WatchlistFile(settings.watchlists_path))
+    rules.current()  # policies that do not hold together end the start
+    acceptance = Acceptance(rules, OperatingPoints(settings.operating_points_path), gallery, clock)
     # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
     executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
     identify = Identify(

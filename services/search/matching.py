@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from services.search.acceptance import Acceptance, Accepted
+from services.search.acceptance import ANSWER_MARGIN, Acceptance, Accepted
 from services.search.candidates import is_permitted, list_candidates, meets_threshold
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.policy import PermittedScope
@@ -14,12 +14,11 @@ from services.search.ports import Candidate, SearchScope
 from services.shared.biometric import FaceTemplate
 from services.shared.clock import Clock
 from services.shared.errors import GalleryIncomplete
+from services.shared.gallery_snapshot import GallerySnapshot
 
 # Several references of one subject make one candidate, so more references are fetched than candidates are wanted; where
 # they are still too few, four times as many.
 OVERFETCH = 4
-# What expires while the outcome is being recorded must not leave: that takes 2 s at most.
-ANSWER_MARGIN_S = 3.0
 MAX_RECHECKS = 3
 
 
@@ -32,6 +31,7 @@ class Found:
     candidates: Sequence[Candidate]
     compared: int
     gallery_name: str
+    snapshot: GallerySnapshot | None
 
 
 class Matching:
@@ -49,17 +49,23 @@ class Matching:
         """
         permitted = accepted.decision.scopes
         for _ in range(MAX_RECHECKS):
-            scopes = tuple(self._resolve(scope) for scope in permitted)
+            generation = self._gallery.generation
+            scopes = tuple(self._resolve(accepted, scope) for scope in permitted)
             candidates, compared = self._fetch(accepted, template, scopes)
+            snapshot = self._gallery.snapshot(scopes, since=generation)
             still_permitted = self._acceptance.decide_again(accepted).scopes
             if still_permitted == permitted:
-                return Found(permitted, scopes, candidates, compared, self._gallery.store_name)
+                return Found(permitted, scopes, candidates, compared, self._gallery.store_name, snapshot)
             permitted = still_permitted
         raise GalleryIncomplete("Permissions change faster than they can be searched.", advice="Try again in a minute.")
 
-    def _resolve(self, scope: PermittedScope) -> SearchScope:
-        owners = self._gallery.owners(scope.watchlist_id) if scope.owners is None else scope.owners
-        return SearchScope(scope.watchlist_id, owners)
+    def _resolve(self, accepted: Accepted, scope: PermittedScope) -> SearchScope:
+        if scope.owners is not None:
+            return SearchScope(scope.watchlist_id, scope.owners)
+        standing = self._gallery.owners(scope.watchlist_id)
+        return SearchScope(
+            scope.watchlist_id, self._acceptance.permitted_owners(accepted, scope.watchlist_id, standing)
+        )
 
     def _fetch(
         self, accepted: Accepted, template: FaceTemplate, scopes: Sequence[SearchScope]
@@ -72,7 +78,7 @@ class Matching:
         while True:
             answer = self._gallery.search(template.model_id, template.vector, scopes, limit)
             may_be_returned = partial(
-                is_permitted, scopes=scopes, at_unix_s=self._clock.now().timestamp() + ANSWER_MARGIN_S
+                is_permitted, scopes=scopes, at_unix_s=(self._clock.now() + ANSWER_MARGIN).timestamp()
             )
             candidates = list_candidates(answer.hits, wanted, thresholds=thresholds, may_be_returned=may_be_returned)
             is_exhausted = limit >= answer.compared or not meets_threshold(answer.hits[-1].score, lowest)

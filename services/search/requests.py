@@ -10,12 +10,12 @@ from enum import StrEnum
 import orjson
 
 from services.shared.errors import InvalidRequest
-from services.shared.watchlists import Watchlists
+from services.shared.watchlists import CaseType, Watchlists
 
 MAX_TEXT_CHARS = 200  # a crime number, an offence in words
 MIN_CANDIDATES, MAX_CANDIDATES, DEFAULT_CANDIDATES = 2, 50, 20
 
-SINGLE_FIELDS = ("case_reference", "purpose", "offence", "source", "mode", "max_candidates", "face")
+SINGLE_FIELDS = ("case_reference", "purpose", "offence", "source", "case_type", "mode", "max_candidates", "face")
 FIELDS = frozenset({*SINGLE_FIELDS, "watchlists"})
 
 
@@ -49,6 +49,7 @@ class SearchRequest:
     mode: SearchMode = SearchMode.INVESTIGATION
     max_candidates: int = DEFAULT_CANDIDATES
     face: int | None = None
+    case_type: CaseType = CaseType.UNSTATED
 
     def fingerprint(self, probe_sha256: str) -> str:
         """SHA-256 that tells this request with this probe from any other, for idempotency keys."""
@@ -61,6 +62,7 @@ class SearchRequest:
             self.mode,
             self.max_candidates,
             self.face,
+            self.case_type,
             probe_sha256,
         ]
         return hashlib.sha256(orjson.dumps(content)).hexdigest()
@@ -82,6 +84,7 @@ def parse_request(texts: Mapping[str, Sequence[str]], watchlists: Watchlists) ->
         mode=SearchMode(form.choice("mode", list(SearchMode), default=SearchMode.INVESTIGATION)),
         max_candidates=form.number("max_candidates", MIN_CANDIDATES, MAX_CANDIDATES) or DEFAULT_CANDIDATES,
         face=form.number("face", 0, 10_000),
+        case_type=CaseType(form.choice("case_type", list(CaseType), default=CaseType.UNSTATED)),
     )
     form.complain()
     return request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -28,7 +28,9 @@ from services.shared.settings import DatabaseSettings
 from services.shared.tokens import Principal
 from tests.integration.search.peers import provenance
 
-OPERATOR = Principal("op-7", "northshire", frozenset({"operator"}), frozenset({"custody", "op_liberal"}))
+OPERATOR = Principal(
+    "op-7", "northshire", frozenset({"operator"}), frozenset({"custody", "op_liberal"}), date(2999, 1, 1)
+)
 REQUEST = SearchRequest("C-1", "prevention_and_detection", "burglary", ProbeSource.CCTV, ("custody",))
 
 

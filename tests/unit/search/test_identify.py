@@ -21,6 +21,7 @@ from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.operating_points import OperatingPoints
+from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import Candidate, GalleryAnswer, NewSearch, SearchScope, SearchStatus, StoredSearch
 from services.shared.biometric import DetectedFace, ImageAnalysis, ImageInfo, Vector
 from services.shared.clock import SystemClock
@@ -152,7 +153,7 @@ class Setup:
         gallery.tend()
         trail = trail_to(self.audit, clock)
         self.closing = Closing(self.store, trail, clock, 20.0)
-        acceptance = Acceptance(WatchlistFile(), OperatingPoints(), gallery, clock)
+        acceptance = Acceptance(Rulebook(PolicyFolder(), WatchlistFile()), OperatingPoints(), gallery, clock)
         self.executor = ThreadPoolExecutor(4)
         self.identify = Identify(
             acceptance=acceptance,

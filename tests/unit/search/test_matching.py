@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.search.acceptance import Acceptance
+from services.search.acceptance import ANSWER_MARGIN, Acceptance
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
 from services.search.gallery_keeper import GalleryKeeper
-from services.search.matching import ANSWER_MARGIN_S, Found, Matching
+from services.search.matching import Found, Matching
 from services.search.operating_points import Evidence, OperatingPoint, OperatingPoints
-from services.search.policy import PermittedScope
+from services.search.policy import PermittedScope, PolicyFolder, Rulebook
 from services.search.ports import GalleryAnswer
 from services.shared.biometric import FaceTemplate
 from services.shared.errors import Forbidden, GalleryIncomplete
@@ -59,7 +59,9 @@ class Setup:
         )
         self.keeper.limits, self.keeper.after = [], lambda _number: None
         self.keeper.tend()
-        acceptance = Acceptance(WatchlistFile(self.path), OperatingPoints(), self.keeper, self.clock)
+        acceptance = Acceptance(
+            Rulebook(PolicyFolder(), WatchlistFile(self.path)), OperatingPoints(), self.keeper, self.clock
+        )
         self.matching = Matching(self.keeper, acceptance, self.clock)
 
     def share(self, shared_with: str) -> None:
@@ -101,7 +103,7 @@ def test_an_empty_watchlist_is_an_empty_list(tmp_path: Path) -> None:
 
 def test_what_expires_before_the_answer_can_have_left_is_not_in_it(tmp_path: Path) -> None:
     now = int(ManualClock().now().timestamp())
-    margin = int(ANSWER_MARGIN_S)
+    margin = int(ANSWER_MARGIN.total_seconds())
     setup = Setup(
         tmp_path,
         Reference("gone", "GONE", vector_like("ann", 0.9), expires_at=now),
