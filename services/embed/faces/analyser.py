@@ -106,8 +106,9 @@ class FaceAnalyser:
         started = perf_counter()
         detections = self._finder.find(job.picture)
         chosen = chosen_faces(job.selection, job.face_index, detections)
-        for index in chosen:
-            detections[index] = self._refiner.refine(job.picture, detections[index])
+        refined = self._refiner.refine_all([(job.picture, detections[index]) for index in chosen])
+        for index, face in zip(chosen, refined, strict=True):
+            detections[index] = face
         alignments = [alignment(face.landmarks) for face in detections]
         crops = [job.picture.aligned(matrix, SIDE) for matrix in alignments]
         aligned = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,39 +25,68 @@ class Detection:
 
 
 class YuNet:
-    """Finds faces from about 10 to 400 pixels wide; larger ones need a reduced picture."""
+    """Finds faces from about 10 to 400 pixels wide; larger ones need a reduced picture.
 
-    def __init__(self, session: ModelSession, *, score_threshold: float, nms_threshold: float) -> None:
+    With `sides` every picture is padded to a square of the smallest of these sides that holds it, so that a runtime
+    that prepares itself for each shape anew, as those of GPUs do, sees few shapes. Larger pictures, and all of them
+    without `sides`, are padded to a multiple of 32 only.
+    """
+
+    def __init__(
+        self, session: ModelSession, *, score_threshold: float, nms_threshold: float, sides: Sequence[int] = ()
+    ) -> None:
         self._session = session
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
+        self._sides = tuple(sorted(sides))
 
     def detect(self, picture: Pixels) -> list[Detection]:
         """Faces of one upright BGR picture, best score first."""
-        blob = _padded_blob(picture)
+        [faces] = self.detect_all([picture])
+        return faces
+
+    def detect_all(self, pictures: Sequence[Pixels]) -> list[list[Detection]]:
+        """Faces of several upright BGR pictures of one size, in one run of the network."""
+        height, width = self._padded_size(*pictures[0].shape[:2])
+        blob = np.concatenate([_blob(picture, height, width) for picture in pictures])
         outputs = self._session.run(blob)
-        rows = _decode(outputs, blob.shape[2], blob.shape[3], self._score_threshold)
+        return [
+            self._faces({name: rows[index] for name, rows in outputs.items()}, height, width)
+            for index in range(len(pictures))
+        ]
+
+    def warm_up(self, batches: Sequence[int]) -> None:
+        """Run every shape that `sides` allows, with these numbers of pictures."""
+        for side in self._sides:
+            for batch in batches:
+                self._session.run(np.zeros((batch, 3, side, side), np.float32))
+
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        side = next((side for side in self._sides if side >= max(height, width)), None)
+        return (side, side) if side else (height + -height % _DIVISOR, width + -width % _DIVISOR)
+
+    def _faces(self, outputs: Mapping[str, Tensor], height: int, width: int) -> list[Detection]:
+        rows = _decode(outputs, height, width, self._score_threshold)
         return [
             Detection(box=row[:4], landmarks=row[4:14].reshape(5, 2), score=float(row[14]))
             for row in suppress(rows, self._nms_threshold)
         ]
 
 
-def _padded_blob(picture: Pixels) -> Tensor:
-    """Channels first, as float, with black to the right and below up to a multiple of the divisor."""
-    height, width = picture.shape[:2]
-    bottom, right = -height % _DIVISOR, -width % _DIVISOR
+def _blob(picture: Pixels, height: int, width: int) -> Tensor:
+    """Channels first, as float, with black to the right and below up to the size."""
+    bottom, right = height - picture.shape[0], width - picture.shape[1]
     if bottom or right:
         picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))  # type: ignore[assignment]
     return cv2.dnn.blobFromImage(picture)  # type: ignore[return-value]
 
 
 def _decode(outputs: Mapping[str, Tensor], height: int, width: int, threshold: float) -> np.ndarray:
-    """Rows of x, y, width, height, ten landmark coordinates, score: anchors of all strides over the threshold."""
+    """Of one picture's outputs, rows of x, y, width, height, ten landmark coordinates, score: anchors of all strides over the threshold."""
     found = []
     for stride in STRIDES:
         columns = width // stride
-        likely = outputs[f"cls_{stride}"][0, :, 0].clip(0, 1) * outputs[f"obj_{stride}"][0, :, 0].clip(0, 1)
+        likely = outputs[f"cls_{stride}"][:, 0].clip(0, 1) * outputs[f"obj_{stride}"][:, 0].clip(0, 1)
         score = np.sqrt(likely)
         index = np.flatnonzero(score >= threshold)
         if index.size:
@@ -69,7 +98,7 @@ def _decode(outputs: Mapping[str, Tensor], height: int, width: int, threshold: f
 def _rows(
     outputs: Mapping[str, Tensor], stride: int, index: np.ndarray, anchors: np.ndarray, score: np.ndarray
 ) -> np.ndarray:
-    box, points = outputs[f"bbox_{stride}"][0, index], outputs[f"kps_{stride}"][0, index]
+    box, points = outputs[f"bbox_{stride}"][index], outputs[f"kps_{stride}"][index]
     centre = (anchors + box[:, :2]) * stride
     size = np.exp(box[:, 2:4]) * stride
     landmarks = (points + np.tile(anchors, 5)) * stride
