@@ -43,6 +43,7 @@ PARTS = {
     "down": Part(_LOCAL, "register", "Stop the platform that runs on a data folder; nothing is lost."),
     "status": Part(_LOCAL, "register", "Say whether a platform runs, and what each service says of itself."),
     "token": Part(_LOCAL, "register", "Issue a token of the local issuer and print it."),
+    "revoke": Part(_LOCAL, "register", "Revoke a token, or every token of a person, at once."),
     "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
     "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
     "identify": Part("services.search.cli", "register", "Search one probe and print the ranked candidates."),

@@ -6,15 +6,14 @@ A cluster has an authority of its own (k8s/components/mtls); nothing but who sig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from services.local.deployment import CertificateFolder
 from services.local.issuer import write_private
 from services.rpc.mtls import host_name
 from services.shared.clock import Clock
@@ -29,29 +28,9 @@ _AUTHORITY_RENEWED_BEFORE = timedelta(days=60)
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFolder:
-    """Where the authority and the certificates of one platform lie."""
-
-    root: Path
-
-    @property
-    def authority(self) -> Path:
-        return self.root / "ca.pem"
-
-    @property
-    def authority_key(self) -> Path:
-        return self.root / "ca-key.pem"
-
-    def certificate(self, service: str) -> Path:
-        return self.root / f"{service}.pem"
-
-    def key(self, service: str) -> Path:
-        return self.root / f"{service}-key.pem"
-
-    def settings(self, service: str) -> TlsSettings:
-        """What a process that is `service` needs."""
-        return TlsSettings(ca_path=self.authority, cert_path=self.certificate(service), key_path=self.key(service))
+def tls_settings(folder: CertificateFolder, service: str) -> TlsSettings:
+    """What a process that is `service` needs."""
+    return TlsSettings(ca_path=folder.authority, cert_path=folder.certificate(service), key_path=folder.key(service))
 
 
 class LocalAuthority:

@@ -1,9 +1,10 @@
-"""`likeness up · down · status · token`: a whole platform on one machine."""
+"""`likeness up · down · status · token · revoke`: a whole platform on one machine."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(down)
     app.command()(status)
     app.command()(token)
+    app.command()(revoke)
 
 
 def up(
@@ -141,6 +143,33 @@ def token(
         role, chosen, force=force, person_id=person or f"local-{role}-{force}", lifetime=timedelta(hours=hours)
     )
     print(issued)  # noqa: T201 - the token is the command's output
+
+
+def revoke(
+    *,
+    data: DataOption = DEFAULT_DATA,
+    person: Annotated[str, typer.Option(help="Every token that this person holds now.")] = "",
+    given: Annotated[str, typer.Option("--token", help="This token only; `-` reads it from standard input.")] = "",
+) -> None:
+    """Revoke a token, or every token of a person; every service refuses it from its next request on."""
+    from services.local.issuer import LocalIssuer  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.shared.clock import SystemClock  # noqa: PLC0415
+    from services.shared.errors import ConfigurationError  # noqa: PLC0415
+
+    folder = DataFolder(data.resolve())
+    if not folder.tokens.exists():
+        raise ConfigurationError(
+            f"{folder.root} holds no platform.", advice=f"Start one first: likeness up --data {folder.root}"
+        )
+    if bool(person) == bool(given):
+        raise ConfigurationError("Either --person or --token is needed.", advice="Give one of the two.")
+    issuer = LocalIssuer.open(folder.tokens, SystemClock())
+    if person:
+        issuer.revoke_person(person)
+        Console().print(f"Every token that {person} holds is revoked.", soft_wrap=True)
+    else:
+        owner = issuer.revoke_token(sys.stdin.read().strip() if given == "-" else given.strip())
+        Console().print(f"One token of {owner} is revoked.", soft_wrap=True)
 
 
 def address_table(folder: DataFolder, ports: Mapping[str, ServicePorts], reasons: Mapping[str, str] = {}) -> Table:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.local.certificates import CertificateFolder
 from services.shared.errors import ConfigurationError
 
 # In the order in which they are shown; they start at once and stop in the order of STOP_ORDER.
@@ -30,6 +29,27 @@ DEFAULT_PORTS: Mapping[str, ServicePorts] = {
     "review": ServicePorts(8083, 50065),
     "embed": ServicePorts(8084, 50062),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFolder:
+    """Where the authority and the certificates of one platform lie."""
+
+    root: Path
+
+    @property
+    def authority(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def authority_key(self) -> Path:
+        return self.root / "ca-key.pem"
+
+    def certificate(self, service: str) -> Path:
+        return self.root / f"{service}.pem"
+
+    def key(self, service: str) -> Path:
+        return self.root / f"{service}-key.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +170,11 @@ def _certificates(service: str, folder: CertificateFolder) -> dict[str, str]:
 
 
 def _adapters(service: str, data: DataFolder) -> dict[str, str]:
-    common = {"TOKENS__JWKS_PATH": str(data.tokens / "jwks.json"), "WATCHLISTS_PATH": str(data.watchlists)}
+    common = {
+        "TOKENS__JWKS_PATH": str(data.tokens / "jwks.json"),
+        "TOKENS__REVOCATIONS_PATH": str(data.tokens / "revocations.json"),
+        "WATCHLISTS_PATH": str(data.watchlists),
+    }
     by_service = {
         "ingest": {
             "DATABASE__URL": data.database_url("ingest"),

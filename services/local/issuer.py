@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.shared.canonical import canonical_bytes
 from services.shared.clock import Clock
 from services.shared.errors import ConfigurationError
+from services.shared.ids import new_id
+from services.shared.revocations import Revocations, open_revocations
 
 ISSUER = "likeness-local"
 AUDIENCE = "likeness"
@@ -28,6 +30,7 @@ ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator")
 # A shift: long enough that nobody has to fetch a token while working, short enough that a lost one dies the same day.
 READY_TOKEN_LIFETIME = timedelta(hours=12)
 LONGEST_LIFETIME = timedelta(days=31)
+_KEPT_AFTER_EXPIRY_S = 3600  # far over the leeway that a service may grant
 TRAINED_FOR = timedelta(days=365)
 
 
@@ -53,7 +56,42 @@ class LocalIssuer:
         published = folder / "jwks.json"
         if not published.exists() or published.read_text("utf-8") != jwks:
             write_private(published, jwks.encode())
+        if not issuer.revocations_path.exists():
+            write_private(issuer.revocations_path, Revocations().as_json())
         return issuer
+
+    @property
+    def revocations_path(self) -> Path:
+        return self._folder / "revocations.json"
+
+    def revoke_token(self, token: str) -> str:
+        """From now on no service accepts this token; its person. Raises ConfigurationError for one that is not ours."""
+        try:
+            claims = jwt.decode(
+                token,
+                self._key.public_key(),
+                algorithms=["EdDSA"],
+                audience=AUDIENCE,
+                options={"verify_exp": False, "require": ["jti", "exp", "sub"]},
+            )
+        except jwt.PyJWTError as error:
+            raise ConfigurationError(
+                f"That is no token of this platform's issuer: {error}", advice="Give the whole token, or --person."
+            ) from error
+        self._revoke({str(claims["jti"]): int(claims["exp"])}, {})
+        return str(claims["sub"])
+
+    def revoke_person(self, person_id: str) -> None:
+        """From now on no service accepts any token that this person holds; ones issued later count."""
+        self._revoke({}, {person_id: int(self._clock.now().timestamp())})
+
+    def _revoke(self, tokens: Mapping[str, int], persons: Mapping[str, int]) -> None:
+        now = int(self._clock.now().timestamp())
+        old = open_revocations(self.revocations_path).current()
+        # Expired tokens are refused anyway.
+        kept = {jti: expires for jti, expires in old.tokens.items() if expires + _KEPT_AFTER_EXPIRY_S > now}
+        revoked = Revocations({**kept, **tokens}, {**old.persons, **persons})
+        write_private(self.revocations_path, revoked.as_json())
 
     def issue(self, role: str, watchlists: Sequence[str], *, force: str, person_id: str, lifetime: timedelta) -> str:
         """A signed compact JWT. Raises ConfigurationError for a role or a lifetime that is not allowed."""
@@ -71,6 +109,7 @@ class LocalIssuer:
             "force": force,
             "roles": [role],
             "watchlists": list(watchlists),
+            "jti": new_id(),
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,

@@ -67,11 +67,16 @@ class ImageStoreSettings(BaseModel):
 
 
 class TokenSettings(BaseModel):
-    """How bearer tokens are verified: a JWKS file, one issuer, one audience."""
+    """How bearer tokens are verified: a JWKS file, one issuer, one audience, a file of what was revoked.
+
+    Keys come from the file alone and are never fetched; an administrator's job copies the provider's there.
+    """
 
     issuer: str = "likeness-local"
     audience: str = "likeness"
     jwks_path: Path = Path("jwks.json")
+    # What services/shared/revocations.py reads; without it a token counts until it expires.
+    revocations_path: Path | None = None
     leeway_s: int = Field(default=10, ge=0, le=30)
 
 

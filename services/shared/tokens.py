@@ -8,18 +8,23 @@ Keys come from a JWKS file only: a token's own `jku`, `x5u` or `jwk` header is n
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from threading import Lock
+from typing import Any
 
 import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from services.shared.errors import ConfigurationError, Unauthenticated
+from services.shared.errors import Unauthenticated
+from services.shared.revocations import ReadAgain, open_revocations
 from services.shared.settings import TokenSettings
 
 ALGORITHMS = ("EdDSA", "ES256", "RS256")  # asymmetric only, so a public key can never be used as a secret
 MAX_TOKEN_CHARS = 8192  # a person with a dozen roles and watchlists needs under one thousand
+TYPES = ("jwt", "at+jwt", "application/at+jwt")  # RFC 9068; a token without a type is taken for a JWT
+MIN_RSA_BITS = 2048
 MAX_CLAIM_CHARS = 128  # identifiers end in audit entries and answers
 
 
@@ -37,30 +42,34 @@ class Principal:
 class TokenVerifier:
     """Verifies compact JWTs:
 
-    1. it is of a sane length and its header names an allowed asymmetric algorithm and a key id in the JWKS file;
-    2. the key is of that algorithm's kind and the signature verifies with it;
+    1. it is of a sane length and its header names a token, an allowed asymmetric algorithm, a key id in the JWKS file
+       and nothing that has to be understood beside them;
+    2. the key is for signatures, of that algorithm's kind, and the signature verifies with it;
     3. issuer and audience are ours; expiry and not-before hold within the leeway;
-    4. person, force, roles and watchlists are there, of the right type, short and printable.
+    4. person, force, roles and watchlists are there, of the right type, short and printable;
+    5. neither the token nor its person has been revoked.
 
-    A key taken out of the JWKS file, or put in, counts from the next call.
+    A key taken out of the JWKS file, or put in, and a revocation count from the next call.
 
     Every failure is Unauthenticated with the same words, so that a caller learns nothing from it.
     """
 
     def __init__(self, settings: TokenSettings) -> None:
         self._settings = settings
-        self._lock = Lock()
-        self._stamp: tuple[int, int] | None = None
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys = ReadAgain(
+            settings.jwks_path,
+            _signing_keys,
+            "token keys",
+            "Point LIKENESS_<SERVICE>__TOKENS__JWKS_PATH at the issuer's JWKS file.",
+        )
+        path = settings.revocations_path
+        self._revocations = None if path is None else open_revocations(path)
 
     def verify(self, token: str) -> Principal:
         try:
             if len(token) > MAX_TOKEN_CHARS:
                 raise ValueError("length")  # noqa: TRY301 - all failures leave through one door
-            header = jwt.get_unverified_header(token)
-            key = self._key(str(header.get("kid", "")))
-            if header.get("alg") not in ALGORITHMS or header["alg"] != key.algorithm_name:
-                raise jwt.InvalidAlgorithmError("algorithm")
+            key = self._key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(
                 token,
                 key=key,
@@ -70,39 +79,50 @@ class TokenVerifier:
                 leeway=self._settings.leeway_s,
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
-            return Principal(
+            principal = Principal(
                 person_id=_text(claims, "sub"),
                 force=_text(claims, "force"),
                 roles=_texts(claims, "roles"),
                 watchlists=_texts(claims, "watchlists"),
                 trained_until=_day(claims, "trained_until"),
             )
+            if self._revocations is not None and self._revocations.current().covers(claims):
+                raise jwt.InvalidTokenError("revoked")
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            structlog.get_logger().info("token_refused", reason=type(error).__name__)
             raise Unauthenticated(
                 "The bearer token is missing or does not verify.",
                 advice="Send `Authorization: Bearer <token>` with a current token of the configured issuer.",
             ) from error
+        return principal
 
-    def _key(self, kid: str) -> jwt.PyJWK:
-        with self._lock:
-            self._reload()
-            return self._keys[kid]
+    def _key_for(self, header: Mapping[str, Any]) -> jwt.PyJWK:
+        key = self._keys.current()[str(header.get("kid", ""))]
+        if header.get("alg") not in ALGORITHMS or header["alg"] != key.algorithm_name:
+            raise jwt.InvalidAlgorithmError("algorithm")
+        if "crit" in header or "b64" in header or str(header.get("typ", "JWT")).lower() not in TYPES:
+            raise jwt.InvalidTokenError("header")
+        return key
 
-    def _reload(self) -> None:
-        path: Path = self._settings.jwks_path
-        try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-            if stamp == self._stamp:
-                return
-            document = json.loads(path.read_text("utf-8"))
-            self._keys = {entry["kid"]: jwt.PyJWK(entry) for entry in document["keys"]}
-            self._stamp = stamp
-        except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
-            raise ConfigurationError(
-                f"token keys cannot be read from {path}: {error}",
-                advice="Point LIKENESS_<SERVICE>__TOKENS__JWKS_PATH at the issuer's JWKS file.",
-            ) from error
+
+def _signing_keys(text: str) -> dict[str, jwt.PyJWK]:
+    """Keys by id. A provider's file also holds keys for encryption and of other kinds; they are left out."""
+    keys: dict[str, jwt.PyJWK] = {}
+    try:
+        for entry in json.loads(text)["keys"]:
+            kid = entry["kid"]
+            if kid in keys:
+                raise ValueError(f"two keys have the id {kid!r}")
+            key = jwt.PyJWK(entry)
+            if entry.get("use", "sig") == "sig" and key.algorithm_name in ALGORITHMS and _is_long_enough(key):
+                keys[kid] = key
+    except jwt.PyJWTError as error:
+        raise ValueError(str(error)) from error
+    return keys
+
+
+def _is_long_enough(key: jwt.PyJWK) -> bool:
+    return not isinstance(key.key, rsa.RSAPublicKey) or key.key.key_size >= MIN_RSA_BITS
 
 
 def _text(claims: dict[str, object], name: str) -> str:

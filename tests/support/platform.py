@@ -13,12 +13,15 @@ from types import TracebackType
 import grpc
 import httpx
 
+from services.local.certificates import tls_settings
 from services.local.deployment import HOST, SERVICES, STOP_ORDER, DataFolder, ServicePorts, environment, free_ports
 from services.local.issuer import DEVELOPMENT_FORCE, LocalIssuer
 from services.local.process import ServiceProcess, describe_exit
 from services.local.readiness import waiting_for
 from services.local.supervisor import prepare_data, watchlist_ids
+from services.rpc.access import TOOLS
 from services.shared.clock import SystemClock
+from services.shared.settings import TlsSettings
 from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 
@@ -171,9 +174,13 @@ class Platform:
             trust_env=False,
         )
 
-    def channel(self, service: str) -> grpc.Channel:
-        """A gRPC channel to a service that runs. Close it, or use it as a context manager."""
-        return ready_channel(f"{HOST}:{self.ports[service].grpc}")
+    def channel(self, service: str, caller: str = TOOLS) -> grpc.Channel:
+        """A gRPC channel to a service that runs, with the certificate of `caller`. Close it, or use it in `with`."""
+        return ready_channel(f"{HOST}:{self.ports[service].grpc}", self.tls(caller), service)
+
+    def tls(self, caller: str) -> TlsSettings | None:
+        """The certificate of a service of this platform; None where it runs without."""
+        return tls_settings(self.data.certificates, caller) if self._mutual_tls else None
 
     def log(self, service: str) -> str:
         return self.data.log_of(service).read_text("utf-8", "replace")

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from services.local.certificates import tls_settings
 from services.local.demo.plan import OWNER, Fill, Probe, Subject
 from services.local.deployment import HOST, DataFolder
 from services.local.state import PlatformState
@@ -29,7 +30,7 @@ class DemoClient:
         self._custodian = _client(state.ports["ingest"].http, data.tokens / "custodian.token")
         self._operator = _client(state.ports["search"].http, data.tokens / "operator.token")
         address = f"{HOST}:{state.ports['ingest'].grpc}"
-        self._channel = open_channel(address, data.certificates.settings(TOOLS), "ingest")
+        self._channel = open_channel(address, tls_settings(data.certificates, TOOLS), "ingest")
         self._ledger = LedgerClient(self._channel)
 
     def __enter__(self) -> DemoClient:

@@ -9,6 +9,7 @@ import pytest
 from services.local.issuer import READY_TOKEN_LIFETIME, ROLES, LocalIssuer
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, Unauthenticated
+from services.shared.revocations import open_revocations
 from services.shared.settings import TokenSettings
 from services.shared.tokens import TokenVerifier
 
@@ -91,3 +92,29 @@ def test_a_broken_key_is_said_not_replaced(tmp_path: Path) -> None:
         LocalIssuer.open(tmp_path, SystemClock())
     assert "issuer-key.pem" in caught.value.detail
     assert (tmp_path / "issuer-key.pem").read_text() == "nonsense"
+
+
+def test_a_revoked_token_counts_no_longer_and_a_later_one_does(tmp_path: Path) -> None:
+    issuer = LocalIssuer.open(tmp_path, SystemClock())
+    verifier = TokenVerifier(TokenSettings(jwks_path=tmp_path / "jwks.json", revocations_path=issuer.revocations_path))
+    one, two = _issue(issuer), _issue(issuer)
+    assert issuer.revoke_token(one) == "p-1"
+    with pytest.raises(Unauthenticated):
+        verifier.verify(one)
+    assert verifier.verify(two).person_id == "p-1"
+    issuer.revoke_person("p-1")
+    with pytest.raises(Unauthenticated):
+        verifier.verify(two)
+    later = LocalIssuer.open(tmp_path, _Clock(datetime.now(UTC) + timedelta(seconds=5)))
+    assert verifier.verify(_issue(later)).person_id == "p-1"
+
+
+def test_revocations_of_tokens_that_have_expired_are_forgotten(tmp_path: Path) -> None:
+    clock = _Clock(datetime.now(UTC) - timedelta(days=2))
+    issuer = LocalIssuer.open(tmp_path, clock)
+    issuer.revoke_token(_issue(issuer))
+    clock.moment = datetime.now(UTC)
+    issuer.revoke_token(_issue(issuer))
+    assert len(open_revocations(issuer.revocations_path).current().tokens) == 1
+    with pytest.raises(ConfigurationError):
+        issuer.revoke_token(_issue(LocalIssuer.open(tmp_path / "other", SystemClock())))

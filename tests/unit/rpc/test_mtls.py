@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,20 +14,14 @@ import pytest
 from cryptography import x509
 
 import services.rpc.renewing as renewing_module
-from services.local.certificates import LEAF_LIFETIME, CertificateFolder, LocalAuthority
+from services.local.certificates import LEAF_LIFETIME, LocalAuthority, tls_settings
+from services.local.deployment import CertificateFolder
+from services.rpc import v1
 from services.rpc.access import CALLERS, SERVICES, TOOLS
 from services.rpc.clients import EmbedClient, open_channel
 from services.rpc.mtls import Certificates, service_named
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import (
-    audit_pb2,
-    common_pb2,
-    embed_pb2,
-    embed_pb2_grpc,
-    ingest_pb2,
-    review_pb2,
-    search_pb2,
-)
+from services.rpc.v1 import common_pb2, embed_pb2, embed_pb2_grpc
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, DependencyUnavailable, Forbidden
 
@@ -44,6 +40,11 @@ class At:
 
 
 class Embed(embed_pb2_grpc.EmbedServicer):
+    def Analyse(  # noqa: N802 - named by the proto
+        self, request: embed_pb2.AnalyseRequest, context: grpc.ServicerContext
+    ) -> embed_pb2.AnalyseResponse:
+        raise NotImplementedError
+
     def DescribeModel(  # noqa: N802 - named by the proto
         self, request: embed_pb2.DescribeModelRequest, context: grpc.ServicerContext
     ) -> common_pb2.ModelProvenance:
@@ -63,7 +64,7 @@ def serve(folder: CertificateFolder, name: str = "embed") -> GrpcServer:
         0,
         ["likeness.v1.Embed"],
         lambda started: embed_pb2_grpc.add_EmbedServicer_to_server(Embed(), started),
-        tls=folder.settings(name),
+        tls=tls_settings(folder, name),
     )
     server.start()
     return server
@@ -77,7 +78,7 @@ def server(folder: CertificateFolder) -> Iterator[GrpcServer]:
 
 
 def describe(server: GrpcServer, folder: CertificateFolder, caller: str) -> str:
-    with open_channel(f"127.0.0.1:{server.port}", folder.settings(caller), "embed") as channel:
+    with open_channel(f"127.0.0.1:{server.port}", tls_settings(folder, caller), "embed") as channel:
         return EmbedClient(channel).describe_model(timeout_s=20).model_id
 
 
@@ -135,7 +136,7 @@ def test_renewed_certificates_are_taken_up_by_both_sides(
     server: GrpcServer, folder: CertificateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewing_module, "_LOOK_EVERY_S", 0.0)
-    with open_channel(f"127.0.0.1:{server.port}", folder.settings("search"), "embed") as channel:
+    with open_channel(f"127.0.0.1:{server.port}", tls_settings(folder, "search"), "embed") as channel:
         client = EmbedClient(channel)
         before = channel.current()  # type: ignore[attr-defined]
         assert client.describe_model(timeout_s=20).model_id == "stub"
@@ -150,7 +151,7 @@ def test_renewed_certificates_are_taken_up_by_both_sides(
 
 
 def test_a_key_without_its_certificate_changes_nothing(folder: CertificateFolder) -> None:
-    certificates = Certificates(folder.settings("search"))
+    certificates = Certificates(tls_settings(folder, "search"))
     assert not certificates.has_changed()
     folder.key("search").write_bytes(folder.key("ingest").read_bytes())
     assert not certificates.has_changed()
@@ -162,10 +163,10 @@ def test_a_key_without_its_certificate_changes_nothing(folder: CertificateFolder
 def test_files_that_do_not_fit_stop_the_start(folder: CertificateFolder) -> None:
     folder.key("search").write_bytes(folder.key("ingest").read_bytes())
     with pytest.raises(ConfigurationError, match="not that of the certificate"):
-        Certificates(folder.settings("search"))
+        Certificates(tls_settings(folder, "search"))
     folder.key("search").unlink()
     with pytest.raises(ConfigurationError):
-        Certificates(folder.settings("search"))
+        Certificates(tls_settings(folder, "search"))
 
 
 def test_an_authority_near_its_end_is_followed_by_one_beside_it(folder: CertificateFolder) -> None:
@@ -197,10 +198,10 @@ def test_a_certificate_names_one_service_or_none(names: list[str], service: str)
 
 
 def test_every_method_of_every_service_stands_in_the_table() -> None:
-    files = (audit_pb2, embed_pb2, ingest_pb2, review_pb2, search_pb2)
+    names = [each.name for each in pkgutil.iter_modules(v1.__path__) if each.name.endswith("_pb2")]
     methods = {
         f"/{service.full_name}/{method.name}"
-        for file in files
+        for file in (importlib.import_module(f"services.rpc.v1.{name}") for name in names)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

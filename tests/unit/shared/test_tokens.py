@@ -7,8 +7,8 @@ import hashlib
 import hmac
 import json
 import time
-from datetime import date
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
