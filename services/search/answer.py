@@ -10,14 +10,17 @@ from typing import Any
 import orjson
 
 from services.search.operating_points import OperatingPoint
-from services.search.policy import PermittedScope
+from services.search.policy import Decision
 from services.search.ports import Candidate, SearchScope, SearchStatus
+from services.search.probe_policy import ProbeFlag, flags_of
 from services.search.requests import SearchMode, SearchRequest
 from services.search.statements import statements
-from services.shared.biometric import DetectedFace, ImageAnalysis, ModelProvenance
+from services.shared.biometric import Assessment, DetectedFace, ImageAnalysis, ModelProvenance
 from services.shared.clock import rfc3339
 from services.shared.gallery_snapshot import GallerySnapshot
 
+# Enough to repeat a search to 1e-6, and no more of the template than that; docs/policy.md has what it is worth.
+SCORE_DECIMALS = 6
 INVESTIGATION_WHY = "Investigation mode returns a list of fixed length for a human to judge; no threshold is applied."
 
 
@@ -31,7 +34,8 @@ class SearchOutcome:
     opened_at: datetime
     analysis: ImageAnalysis
     face_index: int
-    permitted: Sequence[PermittedScope]
+    # That which held when the gallery had been searched; its scopes are those of `scopes`, in the same order.
+    decision: Decision
     scopes: Sequence[SearchScope]
     candidates: Sequence[Candidate]
     searchable: int
@@ -41,12 +45,15 @@ class SearchOutcome:
     operating_points: Mapping[str, OperatingPoint]
     # None where the gallery's store cannot tell.
     snapshot: GallerySnapshot | None = None
+    # A person of the force's, or the one whose token it is.
+    face_chosen_by: str = ""
 
 
 def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
     """The answer without its stage times, which are known only once it has been stored."""
     analysis, request = outcome.analysis, outcome.request
-    image = analysis.image
+    image, face = analysis.image, analysis.faces[outcome.face_index]
+    flags = flags_of(analysis, face)
     return {
         "search_id": outcome.search_id,
         "status": SearchStatus.DONE.value,
@@ -56,6 +63,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
             "purpose": request.purpose,
             "offence": request.offence,
             "source": request.source.value,
+            "case_type": request.case_type.value,
             "watchlists": list(request.watchlists),
             "mode": request.mode.value,
             "max_candidates": request.max_candidates,
@@ -65,6 +73,12 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
             "width": image.width,
             "height": image.height,
             "format": image.format,
+            "frames": image.frame_count,
+            "frame_searched": "first" if image.frame_count > 1 else "only",
+            "grade": None if face.assessment is None else face.assessment.grade,
+            "flags": [flag_document(flag) for flag in flags],
+            "needs_supervisor": bool(flags),
+            "face_chosen_by": outcome.face_chosen_by,
         },
         "faces": face_list(analysis.faces),
         "face": outcome.face_index,
@@ -75,13 +89,13 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
                 "reference_id": candidate.reference_id,
                 "watchlist": candidate.watchlist_id,
                 "owner": candidate.owner,
-                "score": candidate.score,
+                "score": round(candidate.score, SCORE_DECIMALS),
             }
             for candidate in outcome.candidates
         ],
         "searched": [
             {"watchlist": scope.watchlist_id, "owners": sorted(scope.owners), "agreements": list(permitted.agreements)}
-            for scope, permitted in zip(outcome.scopes, outcome.permitted, strict=True)
+            for scope, permitted in zip(outcome.scopes, outcome.decision.scopes, strict=True)
         ],
         "searchable": outcome.searchable,
         "unsearchable": outcome.unsearchable,
@@ -89,6 +103,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
         "gallery_snapshot": None if outcome.snapshot is None else outcome.snapshot.document(),
         "model": model_document(analysis.model),
         "threshold": _threshold(request.mode, outcome.operating_points),
+        "policy": {"digest": outcome.decision.policy, "watchlists": outcome.decision.watchlists},
         "statements": _statements(outcome),
     }
 
@@ -97,6 +112,15 @@ def with_timings(result: bytes, timings_ms: Mapping[str, float] | None) -> bytes
     """The stored JSON of an answer with its stage times as last member; null where a crash took them."""
     times = None if timings_ms is None else {stage: round(value, 3) for stage, value in timings_ms.items()}
     return result[:-1] + b',"timings_ms":' + orjson.dumps(times) + b"}"
+
+
+def flag_document(flag: ProbeFlag) -> dict[str, Any]:
+    return {
+        "code": flag.code,
+        "detail": flag.detail,
+        "value": None if flag.value is None else round(flag.value, 2),
+        "threshold": flag.threshold,
+    }
 
 
 def face_list(faces: Sequence[DetectedFace]) -> list[dict[str, Any]]:
@@ -117,9 +141,27 @@ def face_list(faces: Sequence[DetectedFace]) -> list[dict[str, Any]]:
                 "unified": round(face.quality.unified, 1),
                 "components": {name: round(value, 1) for name, value in sorted(face.quality.components.items())},
             },
+            "assessment": None if face.assessment is None else assessment_document(face.assessment),
         }
         for index, face in enumerate(faces)
     ]
+
+
+def assessment_document(assessment: Assessment) -> dict[str, Any]:
+    """The grade with the counts that it stands on; the interval is of 95 %."""
+    rate = assessment.false_non_match
+    return {
+        "grade": assessment.grade,
+        "false_non_match": {
+            "misses": rate.misses,
+            "searches": rate.searches,
+            "low": round(rate.low, 4),
+            "high": round(rate.high, 4),
+            "threshold_fpir": round(rate.threshold_fpir, 4),
+            "basis": rate.basis,
+        },
+        "advice": list(assessment.advice),
+    }
 
 
 def model_document(model: ModelProvenance) -> dict[str, Any]:
@@ -170,14 +212,16 @@ def _why(mode: SearchMode, points: Mapping[str, OperatingPoint], shared: set[tup
 
 def _statements(outcome: SearchOutcome) -> list[str]:
     searched = []
-    for scope, permitted in zip(outcome.scopes, outcome.permitted, strict=True):
+    for scope, permitted in zip(outcome.scopes, outcome.decision.scopes, strict=True):
         by = f" by {', '.join(permitted.agreements)}" if permitted.agreements else ""
         searched.append(f"{scope.watchlist_id} of {', '.join(sorted(scope.owners)) or 'nobody'}{by}")
+    face = outcome.analysis.faces[outcome.face_index]
     return statements(
         searchable=outcome.searchable,
         unsearchable=outcome.unsearchable,
         probe_sha256=outcome.probe_sha256,
-        unified_quality=outcome.analysis.faces[outcome.face_index].quality.unified,
+        face=face,
+        flags=[flag.code for flag in flags_of(outcome.analysis, face)],
         searched=searched,
         unevidenced=[name for name, point in outcome.operating_points.items() if not point.is_evidenced],
     )

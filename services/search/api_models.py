@@ -14,10 +14,20 @@ from services.search.requests import (
     ProbeSource,
     SearchMode,
 )
+from services.shared.watchlists import CaseType
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class ProbeFlag(_Strict):
+    """What speaks against the probe. `value` and `threshold` are null for what the file says of itself."""
+
+    code: str
+    detail: str
+    value: float | None
+    threshold: float | None
 
 
 class Probe(_Strict):
@@ -27,6 +37,12 @@ class Probe(_Strict):
     width: int
     height: int
     format: str
+    frames: int = Field(description="Pictures in the file; of several the first is searched.")
+    frame_searched: Literal["only", "first"]
+    grade: Literal["suitable", "with_caution", "unsuitable"] | None
+    flags: list[ProbeFlag]
+    face_chosen_by: str = Field(description="Who chose the face: a person_id, or as the request said.")
+    needs_supervisor: bool = Field(description="A supervisor has to decide whether a flagged probe may be used.")
 
 
 class Box(_Strict):
@@ -43,6 +59,23 @@ class FaceQuality(_Strict):
     components: dict[str, float]
 
 
+class FalseNonMatch(_Strict):
+    """Mated searches at this quality that missed, with a 95 % interval, at the threshold of that FPIR."""
+
+    misses: int
+    searches: int
+    low: float
+    high: float
+    threshold_fpir: float
+    basis: str
+
+
+class FaceAssessment(_Strict):
+    grade: Literal["suitable", "with_caution", "unsuitable"]
+    false_non_match: FalseNonMatch
+    advice: list[str]
+
+
 class Face(_Strict):
     """A face of the probe. Landmarks: right eye, left eye, nose tip, right and left mouth corner (the subject's)."""
 
@@ -52,10 +85,11 @@ class Face(_Strict):
     inter_eye_px: float
     detection_score: float
     quality: FaceQuality
+    assessment: FaceAssessment | None
 
 
 class AnsweredCandidate(_Strict):
-    """One subject. `score` is the raw cosine in [-1, 1]: neither a percentage nor a probability."""
+    """One subject. `score` is the raw cosine in [-1, 1] to six decimals: neither a percentage nor a probability."""
 
     rank: int
     subject_id: str
@@ -117,6 +151,7 @@ class RequestEcho(_Strict):
     purpose: str
     offence: str
     source: ProbeSource
+    case_type: CaseType
     watchlists: list[str]
     mode: SearchMode
     max_candidates: int
@@ -140,6 +175,13 @@ class SearchableSnapshot(_Strict):
     partitions: list[GalleryPartition]
 
 
+class DecidedBy(_Strict):
+    """SHA-256 digests of the policies, and of the watchlists and agreements, by which the search was permitted."""
+
+    digest: str
+    watchlists: str
+
+
 class SearchAnswer(_Strict):
     """A candidate list: at most one candidate a subject, best score first."""
 
@@ -160,6 +202,7 @@ class SearchAnswer(_Strict):
     )
     model: Model
     threshold: Threshold
+    policy: DecidedBy
     statements: list[str]
     timings_ms: Timings | None
 
@@ -190,6 +233,7 @@ _FORM_EXAMPLE: dict[str, Any] = {
     "purpose": "prevention_and_detection",
     "offence": "burglary",
     "source": "cctv",
+    "case_type": "suspect",
     "watchlists": ["custody"],
     "mode": "identification",
     "max_candidates": 20,
@@ -212,6 +256,12 @@ SEARCH_FORM: dict[str, Any] = {
                     },
                     "offence": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
                     "source": {"type": "string", "enum": [source.value for source in ProbeSource]},
+                    "case_type": {
+                        "type": "string",
+                        "enum": [case_type.value for case_type in CaseType],
+                        "default": CaseType.UNSTATED.value,
+                        "description": "Who the person on the probe is to the case.",
+                    },
                     "watchlists": {
                         "type": "array",
                         "minItems": 1,
@@ -234,6 +284,12 @@ SEARCH_FORM: dict[str, Any] = {
                         "minimum": 0,
                         "description": "Index of the face to search, where several are found.",
                     },
+                    "face_chosen_by": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": MAX_TEXT_CHARS,
+                        "description": "Who chose the face from the scene, where it was not you.",
+                    },
                 },
             },
             "encoding": {"watchlists": {"style": "form", "explode": True}},
@@ -252,6 +308,12 @@ SEARCH_EXAMPLE: dict[str, Any] = {
         "width": 1600,
         "height": 1200,
         "format": "JPEG",
+        "frames": 1,
+        "frame_searched": "only",
+        "grade": "suitable",
+        "flags": [],
+        "face_chosen_by": "ns-op-17",
+        "needs_supervisor": False,
     },
     "faces": [
         {
@@ -261,6 +323,18 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "inter_eye_px": 65.85,
             "detection_score": 0.9312,
             "quality": {"unified": 71.3, "components": {"sharpness": 64.0}},
+            "assessment": {
+                "grade": "suitable",
+                "false_non_match": {
+                    "misses": 4,
+                    "searches": 398,
+                    "low": 0.0039,
+                    "high": 0.0256,
+                    "threshold_fpir": 0.01,
+                    "basis": "development faces",
+                },
+                "advice": [],
+            },
         }
     ],
     "face": 0,
@@ -310,6 +384,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             }
         ],
     },
+    "policy": {"digest": "a" * 64, "watchlists": "b" * 64},
     "statements": ["FOR INTELLIGENCE PURPOSES ONLY. ..."],
     "timings_ms": {"gate": 9.3, "detect": 11.2, "template": 22.4, "gallery": 4.1, "audit": 3.9, "total": 55.0},
 }

@@ -14,7 +14,7 @@ from services.rpc.v1 import audit_pb2, embed_pb2
 from services.search.acceptance import MAX_KEY_CHARS, Acceptance, Accepted
 from services.search.answer import SearchOutcome, answer_document, with_timings
 from services.search.closing import Closing
-from services.search.faces import choose_face, selection
+from services.search.faces import choose_face, selection, without_chips
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Found, Matching
 from services.search.ports import NewSearch, SearchStatus, SearchStore
@@ -185,7 +185,7 @@ class Identify:
     def _perform(self, running: _Running) -> bytes:
         search, accepted = running.search, running.accepted
         intent_s = self._clock.monotonic_s()
-        self._trail.intend(search, accepted.decision.scopes)
+        self._trail.intend(search, accepted.decision)
         audit_ms = self._ms_since(intent_s)
         analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
@@ -213,13 +213,15 @@ class Identify:
             opened_at=search.opened_at,
             analysis=analysis,
             face_index=face_index,
-            permitted=found.permitted,
+            decision=found.decision,
             scopes=found.scopes,
             candidates=found.candidates,
             searchable=found.compared,
             unsearchable=self._counts.unsearchable(search.request.watchlists),
             gallery_name=found.gallery_name,
             operating_points=running.accepted.operating_points,
+            snapshot=found.snapshot,
+            face_chosen_by=search.request.face_chosen_by or search.principal.person_id,
         )
 
     def _record_done(self, search: NewSearch, outcome: SearchOutcome, result: bytes) -> float:
@@ -281,7 +283,7 @@ class Identify:
 
 
 def _problem(error: LikenessError) -> dict[str, Any]:
-    return {"code": error.code, "detail": error.detail, "advice": error.advice, "context": error.context}
+    return {"code": error.code, "detail": error.detail, "advice": error.advice, "context": without_chips(error.context)}
 
 
 def _problem_again(problem: Mapping[str, Any]) -> LikenessError:

@@ -9,7 +9,7 @@ from functools import partial
 from services.search.acceptance import ANSWER_MARGIN, Acceptance, Accepted
 from services.search.candidates import is_permitted, list_candidates, meets_threshold
 from services.search.gallery_keeper import GalleryKeeper
-from services.search.policy import PermittedScope
+from services.search.policy import Decision, PermittedScope
 from services.search.ports import Candidate, SearchScope
 from services.shared.biometric import FaceTemplate
 from services.shared.clock import Clock
@@ -26,7 +26,7 @@ MAX_RECHECKS = 3
 class Found:
     """What the gallery gave, where it was looked for, and by which permission."""
 
-    permitted: Sequence[PermittedScope]
+    decision: Decision
     scopes: Sequence[SearchScope]
     candidates: Sequence[Candidate]
     compared: int
@@ -47,16 +47,15 @@ class Matching:
 
         Raises Forbidden (the permission ended meanwhile), GalleryIncomplete, ModelMismatch, DependencyUnavailable.
         """
-        permitted = accepted.decision.scopes
+        decision = accepted.decision
         for _ in range(MAX_RECHECKS):
             generation = self._gallery.generation
-            scopes = tuple(self._resolve(accepted, scope) for scope in permitted)
+            scopes = tuple(self._resolve(accepted, scope) for scope in decision.scopes)
             candidates, compared = self._fetch(accepted, template, scopes)
             snapshot = self._gallery.snapshot(scopes, since=generation)
-            still_permitted = self._acceptance.decide_again(accepted).scopes
-            if still_permitted == permitted:
-                return Found(permitted, scopes, candidates, compared, self._gallery.store_name, snapshot)
-            permitted = still_permitted
+            before, decision = decision, self._acceptance.decide_again(accepted)
+            if decision.scopes == before.scopes:
+                return Found(decision, scopes, candidates, compared, self._gallery.store_name, snapshot)
         raise GalleryIncomplete("Permissions change faster than they can be searched.", advice="Try again in a minute.")
 
     def _resolve(self, accepted: Accepted, scope: PermittedScope) -> SearchScope:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
 from services.search.answer import SearchOutcome
-from services.search.policy import PermittedScope
+from services.search.policy import Decision
 from services.search.ports import NewSearch, StoredSearch
+from services.search.probe_policy import flags_of
 from services.shared.errors import LikenessError
 from services.shared.ids import is_id
 from services.shared.tokens import Principal
@@ -24,7 +25,7 @@ class SearchTrail:
     def __init__(self, recorder: AuditRecorder) -> None:
         self._recorder = recorder
 
-    def intend(self, search: NewSearch, permitted: Sequence[PermittedScope]) -> None:
+    def intend(self, search: NewSearch, decision: Decision) -> None:
         """Before the gallery is touched: who searches what for whom, and by which permission."""
         request = search.request
         details = {
@@ -32,8 +33,12 @@ class SearchTrail:
             "source": request.source.value,
             "mode": request.mode.value,
             "max_candidates": str(request.max_candidates),
+            "case_type": request.case_type.value,
+            "policy": decision.policy,
+            "watchlists": decision.watchlists,
         }
-        for scope in permitted:
+        for scope in decision.scopes:
+            details[f"policies:{scope.watchlist_id}"] = ",".join(scope.policies)
             owners = "any" if scope.owners is None else ",".join(sorted(scope.owners))
             details[f"owners:{scope.watchlist_id}"] = owners
             if scope.agreements:
@@ -49,8 +54,21 @@ class SearchTrail:
             "candidates": str(len(outcome.candidates)),
             "faces": str(len(outcome.analysis.faces)),
             "face": str(outcome.face_index),
+            "policy": outcome.decision.policy,
+            "watchlists": outcome.decision.watchlists,
             "result_sha256": hashlib.sha256(result).hexdigest(),
+            # The only face is nobody's choice but the caller's who sent it.
+            "face_chosen_by": outcome.face_chosen_by,
         }
+        face = outcome.analysis.faces[outcome.face_index]
+        if face.assessment is not None:
+            details["grade"] = face.assessment.grade
+        if flags := flags_of(outcome.analysis, face):
+            details["flags"] = ",".join(flag.code for flag in flags)
+        quality = outcome.analysis.faces[outcome.face_index].quality.unified
+        details["quality"] = f"{quality:.1f}"
+        if outcome.snapshot is not None:
+            details["gallery_snapshot"] = outcome.snapshot.snapshot_id
         for watchlist_id, point in outcome.operating_points.items():
             details[f"threshold:{watchlist_id}"] = f"{point.threshold} ({point.version})"
         self._record(
@@ -73,6 +91,8 @@ class SearchTrail:
         details = {"reason": error.code}
         if reasons := error.context.get("reasons"):
             details["reasons"] = ",".join(reasons)
+        if policy := error.context.get("policy"):
+            details["policy"] = str(policy)
         if fields := error.context.get("fields"):
             details["fields"] = ",".join(str(field["field"]) for field in fields)
         self._recorder.record(

@@ -51,5 +51,5 @@ class Decision:
             raise Forbidden(
                 " ".join(denial.detail for denial in self.denials) or "Nothing was permitted.",
                 advice="Ask for what your role, force and purpose allow, or ask your administrator for the permission.",
-                context={"reasons": [denial.code for denial in self.denials]},
+                context={"reasons": [denial.code for denial in self.denials], "policy": self.policy},
             )
