@@ -18,6 +18,10 @@ from services.rpc.v1 import search_pb2_grpc
 from services.search.acceptance import Acceptance
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.closing import Closing
+from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
+from services.search.disclosure.api import create_disclosure_router
+from services.search.disclosure.bundle import DiscloseSearch
+from services.search.disclosure.replay import ReplaySearch
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.grpc_server import SERVICE_NAME, GalleryServicer
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
@@ -81,7 +85,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     store = SqlSearchStore(engine)
     channels = {name: open_peer(settings, name) for name in ("embed", "ingest", "audit")}
     embed, ledger = EmbedClient(channels["embed"]), LedgerClient(channels["ingest"])
-    trail = SearchTrail(AuditRecorder(AuditClient(channels["audit"]), "search", clock))
+    audit = AuditClient(channels["audit"])
+    recorder = AuditRecorder(audit, "search", clock)
+    trail = SearchTrail(recorder)
     gallery_store = _gallery_store(settings.gallery)
     gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
     counts = LedgerCounts(ledger)
@@ -91,12 +97,13 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     acceptance = Acceptance(rules, OperatingPoints(settings.operating_points_path), gallery, clock)
     # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
     executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
+    probes = open_image_store(settings.probes)
     identify = Identify(
         acceptance=acceptance,
         embed=embed,
         matching=Matching(gallery, acceptance, clock),
         store=store,
-        probes=open_image_store(settings.probes),
+        probes=probes,
         trail=trail,
         closing=closing,
         counts=counts,
@@ -107,6 +114,19 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     verifier, slots = TokenVerifier(settings.tokens), Slots(settings.max_concurrent_searches)
     app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
+    access, disclosure_trail = DisclosureAccess(store, closing), DisclosureTrail(recorder)
+    replay = ReplaySearch(
+        access=access,
+        acceptance=acceptance,
+        embed=embed,
+        gallery=gallery,
+        ledger=ledger,
+        probes=probes,
+        trail=disclosure_trail,
+        clock=clock,
+    )
+    disclose = DiscloseSearch(access, probes, audit, disclosure_trail, clock)
+    app.include_router(create_disclosure_router(disclose, replay, verifier, slots))
     grpc_server = GrpcServer(
         settings.grpc_host,
         settings.grpc_port,

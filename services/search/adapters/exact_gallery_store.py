@@ -108,7 +108,7 @@ class ExactGalleryStore:
         """For each id whether it stands in the gallery now."""
         with self._writing:
             places, _ = self._directory.find(text_column(list(reference_ids)))
-        return (places >= 0).tolist()
+        return [place >= 0 for place in places.tolist()]
 
     def search(self, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
         scan, published = self._scan, self._published

@@ -1,0 +1,1 @@
+"""What is disclosed of one search, and the same search run again. See docs/disclosure.md."""

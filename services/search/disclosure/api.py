@@ -1,0 +1,103 @@
+"""The routes of disclosure: the bundle of a search, and the search run again."""
+
+# No postponed annotations: FastAPI could not resolve the local names in those below.
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, Field
+
+from services.search.disclosure.bundle import DiscloseSearch
+from services.search.disclosure.replay import ReplaySearch
+from services.search.http_api import Slots
+from services.shared.http import PROBLEM, bearer
+from services.shared.problems import problem_body
+from services.shared.tokens import Principal, TokenVerifier
+
+_Reason = Annotated[
+    str, Query(min_length=3, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="Why; it stands in the log.")
+]
+
+
+class Bundle(BaseModel):
+    """A bundle of the form `likeness.disclosure.v1` (docs/disclosure.md); `likeness disclosure verify` reads it."""
+
+    format: str
+    search_id: str
+    made_at: str
+    made_by: dict[str, str]
+    reason: str
+    original_sha256: str
+    enhancement: list[Any]
+    probe: dict[str, str]
+    answer: str = Field(description="The answer's JSON as text, byte for byte as its digest in the log says.")
+    adjudications: list[dict[str, Any]]
+    audit: dict[str, Any]
+
+
+class Replay(BaseModel):
+    """The list of then from the gallery of now: references enrolled since are left out, candidates gone are named."""
+
+    search_id: str
+    replayed_at: str
+    model: dict[str, Any]
+    gallery_snapshot: dict[str, Any] | None
+    searched: list[dict[str, Any]]
+    candidates: list[dict[str, Any]]
+    newcomers: int
+    gone: list[dict[str, Any]]
+
+
+def create_disclosure_router(
+    disclose: DiscloseSearch, replay: ReplaySearch, verifier: TokenVerifier, slots: Slots
+) -> APIRouter:
+    """`GET /v1/searches/{search_id}/disclosure` and `POST /v1/searches/{search_id}/replay`."""
+    router = APIRouter(prefix="/v1", tags=["disclosure"])
+    caller = Annotated[Principal, Depends(bearer(verifier))]
+
+    @router.get(
+        "/searches/{search_id}/disclosure",
+        summary="Disclose a search",
+        response_model=Bundle,
+        responses=_responses(401, 403, 404, 409, 503),
+    )
+    def get_disclosure(principal: caller, search_id: str, reason: _Reason) -> Response:
+        """Everything about one search that a check without the platform needs; recorded as a disclosure."""
+        return Response(disclose(principal, search_id, reason), media_type="application/json")
+
+    @router.post(
+        "/searches/{search_id}/replay",
+        summary="Run a search again",
+        response_model=Replay,
+        responses=_responses(401, 403, 404, 409, 503),
+    )
+    def post_replay(principal: caller, search_id: str, reason: _Reason) -> Response:
+        """The sealed probe searched again as it was then; needs the permission that a search needs today."""
+        with slots.taken():
+            return Response(replay(principal, search_id, reason), media_type="application/json")
+
+    return router
+
+
+_EXAMPLES = {
+    401: ("unauthenticated", "The bearer token is missing or does not verify.", "Send a current token."),
+    403: ("forbidden", "Only operator and supervisor disclose searches.", "Ask your administrator."),
+    404: ("not_found", "There is no such search.", "Check the search_id."),
+    409: ("search_without_answer", "The search has no answer that could be disclosed.", "Export the log instead."),
+    503: ("audit_unavailable", "The audit log cannot be written.", "Try again in a few seconds."),
+}
+
+
+def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        code, detail, advice = _EXAMPLES[status]
+        documented[status] = {
+            "description": f"`{code}`",
+            "content": {
+                PROBLEM: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": problem_body(code, status, detail, advice),
+                }
+            },
+        }
+    return documented

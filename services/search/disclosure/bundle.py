@@ -1,0 +1,142 @@
+"""The disclosure bundle of one search: everything that a check without the platform needs, in one JSON file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from services.rpc.v1 import audit_pb2
+from services.search.disclosure.access import DISCLOSURE, DisclosureAccess, DisclosureTrail
+from services.search.ports import StoredSearch
+from services.search.trail import search_object
+from services.shared.clock import Clock, rfc3339
+from services.shared.errors import CallerError, IntegrityError, LikenessError
+from services.shared.ports.image_store import ImageStore
+from services.shared.tokens import Principal
+
+BUNDLE_FORMAT = "likeness.disclosure.v1"
+
+# What an entry of casework says of the picture that was searched (docs/disclosure.md).
+_RECIPE, _ORIGINAL = "enhancement", "original_sha256"
+_ADJUDICATION = "review_adjudication"
+
+
+class ActivityProver(Protocol):
+    """What a bundle needs of `services.rpc.clients.AuditClient`."""
+
+    def prove_activity(
+        self, activity_id: str, case_reference: str, objects: Sequence[str]
+    ) -> audit_pb2.ProvenActivity: ...
+
+
+class DiscloseSearch:
+    """Makes bundles. The intent is in the log before anything is read, the outcome before the bundle leaves."""
+
+    def __init__(
+        self, access: DisclosureAccess, probes: ImageStore, audit: ActivityProver, trail: DisclosureTrail, clock: Clock
+    ) -> None:
+        self._access = access
+        self._probes = probes
+        self._audit = audit
+        self._trail = trail
+        self._clock = clock
+
+    def __call__(self, principal: Principal, search_id: str, reason: str) -> bytes:
+        """The bundle as JSON. Raises Forbidden, NotFound, Conflict (no answer), AuditUnavailable, IntegrityError."""
+        try:
+            search = self._access.find(principal, search_id)
+        except CallerError as error:
+            self._trail.refused(DISCLOSURE, principal, search_id, error)
+            raise
+        act = self._trail.intend(DISCLOSURE, principal, search, reason)
+        try:
+            bundle = self._bundle(principal, search, reason)
+        except LikenessError as error:
+            self._trail.failed(act, error.code)
+            raise
+        self._trail.done(act, {"bundle_sha256": hashlib.sha256(bundle).hexdigest()})
+        return bundle
+
+    def _bundle(self, principal: Principal, search: StoredSearch, reason: str) -> bytes:
+        probe = self._probes.get(search.probe_sha256)
+        proven = self._audit.prove_activity(search.search_id, search.case_reference, [search_object(search.search_id)])
+        facts = [orjson.loads(entry.canonical) for entry in proven.entries]
+        original_sha256, recipe = _origin(search.probe_sha256, facts)
+        return orjson.dumps(
+            {
+                "format": BUNDLE_FORMAT,
+                "search_id": search.search_id,
+                "made_at": rfc3339(self._clock.now()),
+                "made_by": {"person_id": principal.person_id, "force": principal.force},
+                "reason": reason,
+                "original_sha256": original_sha256,
+                "enhancement": recipe,
+                "probe": {"sha256": search.probe_sha256, "content_base64": base64.b64encode(probe).decode()},
+                # As text, because its digest stands in the log: not a byte of it may be written another way.
+                "answer": (search.result or b"").decode(),
+                "adjudications": [_adjudication(entry) for entry in facts if _is_adjudication(entry)],
+                "audit": _audit_part(proven),
+            },
+            option=orjson.OPT_INDENT_2,
+        )
+
+
+def _origin(probe_sha256: str, entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
+    """The original's digest and the steps from it to the probe, as casework recorded them; none where it did not."""
+    for entry in entries:
+        details, objects = entry["details"], entry["objects"]
+        if f"probe:{probe_sha256}" in objects and _ORIGINAL in details:
+            try:
+                recipe = orjson.loads(details.get(_RECIPE, "[]"))
+            except orjson.JSONDecodeError as error:
+                raise IntegrityError(
+                    f"The enhancement recorded at {entry['sequence']} cannot be read.",
+                    advice="Export the whole log instead: likeness audit export.",
+                ) from error
+            return str(details[_ORIGINAL]), list(recipe)
+    return probe_sha256, []
+
+
+def _is_adjudication(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["activity"] == _ADJUDICATION and entry["phase"] == "DONE")
+
+
+def _adjudication(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A judgement in the words of its entry, and where it stands in the log."""
+    return {
+        "sequence": entry["sequence"],
+        "person_id": entry["actor"]["person_id"],
+        "recorded_at": entry["recorded_at"],
+        "objects": entry["objects"],
+        "details": entry["details"],
+    }
+
+
+def _audit_part(proven: audit_pb2.ProvenActivity) -> dict[str, Any]:
+    head = proven.checkpoint
+    return {
+        "checkpoint": {
+            "checkpoint": {
+                "created_at": head.created_at,
+                "format": "likeness.audit-checkpoint.v1",
+                "key_id": head.key_id,
+                "log_id": head.log_id,
+                "root_hash": head.root_hash.hex(),
+                "tree_size": head.tree_size,
+            },
+            "signature": head.signature.hex(),
+        },
+        "keys": [{"key_id": key.key_id, "public_key": key.pem} for key in proven.keys],
+        "entries": [
+            {
+                "sequence": entry.sequence,
+                "canonical": entry.canonical.decode(),
+                "path": [part.hex() for part in entry.path],
+            }
+            for entry in proven.entries
+        ],
+    }
