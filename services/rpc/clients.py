@@ -18,6 +18,8 @@ from services.rpc.v1 import (
     common_pb2,
     embed_pb2,
     embed_pb2_grpc,
+    films_pb2,
+    films_pb2_grpc,
     ingest_pb2,
     ingest_pb2_grpc,
     search_pb2,
@@ -162,6 +164,33 @@ class EmbedClient:
             )
 
 
+class FilmsClient:
+    """Faces in moving images."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = films_pb2_grpc.FilmsStub(channel)
+
+    def read(
+        self, order: films_pb2.FilmOrder, content: Iterator[bytes], *, timeout_s: float
+    ) -> Iterator[films_pb2.FilmEvent]:
+        """Send the film and give what is read of it as it comes; closing the iterator ends the reading.
+
+        Raises FilmRefused, IntegrityError, Overloaded, DependencyUnavailable.
+        """
+
+        def requests() -> Iterator[films_pb2.ReadFilmRequest]:
+            yield films_pb2.ReadFilmRequest(order=order)
+            for chunk in content:
+                yield films_pb2.ReadFilmRequest(content=chunk)
+
+        call = self._stub.ReadFilm(requests(), timeout=timeout_s)
+        try:
+            with translated("embed"):
+                yield from call
+        finally:
+            call.cancel()  # changes nothing once it has ended
+
+
 class GalleryClient:
     """Writes to the gallery that search owns."""
 
@@ -221,6 +250,19 @@ class AuditClient:
         """Durable when it returns. Raises AuditUnavailable, Conflict (another entry under the same id)."""
         with _fail_closed():
             return self._stub.Append(audit_pb2.AppendRequest(entry=entry), timeout=timeout_s)
+
+    def checkpoint(self, *, timeout_s: float = AUDIT_DEADLINE_S) -> audit_pb2.Checkpoint:
+        """A signed tree head that holds every entry appended so far. Raises AuditUnavailable."""
+        with _fail_closed():
+            return self._stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(fresh=True), timeout=timeout_s)
+
+    def prove_inclusion(
+        self, sequence: int, tree_size: int, *, timeout_s: float = AUDIT_DEADLINE_S
+    ) -> audit_pb2.InclusionProof:
+        """That an entry is in the tree of that size. Raises AuditUnavailable, InvalidRequest, NotFound."""
+        request = audit_pb2.ProveInclusionRequest(sequence=sequence, tree_size=tree_size)
+        with _fail_closed():
+            return self._stub.ProveInclusion(request, timeout=timeout_s)
 
     def append_all(self, entries: Sequence[audit_pb2.AuditEntry], *, timeout_s: float = AUDIT_DEADLINE_S) -> None:
         """Like `append` for several, at most 256, that share a flush. Raises the same for the first that fails; what

@@ -5,8 +5,10 @@ Events on the event log. Topic names are `likeness.<past-tense-event>.v1`; value
 The record key is "<owner>/<subject_id>", so that one subject's events stay in order.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -203,3 +205,46 @@ class ReferenceWithdrawn(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReferenceWithdrawn: _TypeAlias = ReferenceWithdrawn  # noqa: Y015
+
+@_typing.final
+class SubjectErased(_message.Message):
+    """Topic likeness.subject-erased.v1: everything that ingest and search held of these references is gone. Whoever keeps
+    copies of their images or names (chips, caches) drops them when this comes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REFERENCE_IDS_FIELD_NUMBER: _builtins.int
+    IMAGE_SHA256S_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    occurred_at: _builtins.str
+    erasure_id: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    @_builtins.property
+    def reference_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def image_sha256s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _builtins.str = ...,
+        erasure_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        reference_ids: _abc.Iterable[_builtins.str] | None = ...,
+        image_sha256s: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_id", b"erasure_id", "event_id", b"event_id", "image_sha256s", b"image_sha256s", "occurred_at", b"occurred_at", "owner", b"owner", "reference_ids", b"reference_ids", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectErased: _TypeAlias = SubjectErased  # noqa: Y015
