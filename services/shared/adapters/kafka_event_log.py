@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -14,7 +14,7 @@ import structlog
 
 from services.shared.adapters.extras import require
 from services.shared.errors import DependencyUnavailable
-from services.shared.ports.event_log import Event, ReceivedEvent
+from services.shared.ports.event_log import Event, ReceivedEvent, Redaction
 
 # A custody image of 32 MiB and its envelope pass in one event.
 MAX_EVENT_BYTES = 34 * 1024 * 1024
@@ -131,6 +131,64 @@ class KafkaEventLog:
             oldest = self._offsets(admin, partitions, self._kafka.OffsetSpec.EARLIEST)
             committed = admin.list_group_offsets({group: partitions})[group]
         return sum(_lag(committed.get(each), oldest[each], newest[each]) for each in partitions)
+
+    def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
+        """Kafka changes no event: it can only drop a partition's oldest. So everything up to the last event that is due
+        goes, where every consumer group that reads the topic has committed past it; else retention has to end it."""
+        self._ensure_topics(set(topics))
+        with self._translated("read"):
+            due = self._last_due(topics, is_due)
+        if not due:
+            return Redaction(0)
+        with self._lock, self._translated("erased"):
+            admin = self._open_admin()
+            read = self._read_by_all(admin, list(due))
+            droppable = {partition: last + 1 for partition, (last, _) in due.items() if read[partition] > last}
+            if droppable:
+                admin.delete_records(droppable)
+        count = sum(number for partition, (_, number) in due.items() if partition in droppable)
+        return Redaction(count, 0.0 if len(droppable) == len(due) else float(self._topics.retention_h))
+
+    def _last_due(
+        self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]
+    ) -> dict[Any, tuple[int, int]]:
+        """By partition: the offset of the last event that is due, and how many are."""
+        consumer = self._kafka.KafkaConsumer(
+            **self._connection.settings(),
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=MAX_EVENT_BYTES,
+            fetch_max_bytes=2 * MAX_EVENT_BYTES,
+            metrics_enabled=False,
+        )
+        due: dict[Any, tuple[int, int]] = {}
+        try:
+            partitions = [
+                self._kafka.TopicPartition(topic, number)
+                for topic in topics
+                for number in consumer.partitions_for_topic(topic) or ()
+            ]
+            consumer.assign(partitions)
+            consumer.seek_to_beginning(*partitions)
+            ends = consumer.end_offsets(partitions)
+            while any(consumer.position(partition) < ends[partition] for partition in partitions):
+                for partition, records in consumer.poll(timeout_ms=500).items():
+                    for record in records:
+                        if record.value and is_due(_received(record)):
+                            due[partition] = (record.offset, due.get(partition, (0, 0))[1] + 1)
+        finally:
+            consumer.close()
+        return due
+
+    def _read_by_all(self, admin: Any, partitions: Sequence[Any]) -> dict[Any, float]:
+        """By partition: the smallest offset that a group which reads it has committed; infinity where none does."""
+        read: dict[Any, float] = dict.fromkeys(partitions, float("inf"))
+        groups = [each["group_id"] if isinstance(each, dict) else each[0] for each in admin.list_groups()]
+        for group in groups:
+            committed = admin.list_group_offsets({group: list(partitions)})[group]
+            for partition, found in committed.items():
+                if found is not None and found.offset >= 0:
+                    read[partition] = min(read[partition], found.offset)
+        return read
 
     def close(self) -> None:
         with self._lock:

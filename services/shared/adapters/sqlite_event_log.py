@@ -7,14 +7,14 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from time import monotonic, sleep
 
 from services.shared.errors import DependencyUnavailable
-from services.shared.ports.event_log import Event, ReceivedEvent
+from services.shared.ports.event_log import Event, ReceivedEvent, Redaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -64,6 +64,22 @@ class SqliteEventLog:
                    coalesce((SELECT next_offset FROM commits WHERE consumer_group = ? AND topic = ?), 0)"""
         with self._lock, _translated(self._path):
             return sum(self._connection.execute(query, (topic, group, topic)).fetchone()[0] for topic in topics)
+
+    def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
+        count = 0
+        with _translated(self._path):
+            connection = _connect(self._path)
+            try:
+                connection.execute("PRAGMA secure_delete=ON")
+                for topic in topics:
+                    due = [event.offset for event in _all_of(connection, topic) if is_due(event)]
+                    with self._lock, _transaction(connection):
+                        connection.executemany("UPDATE events SET value = x'' WHERE offset = ?", [(o,) for o in due])
+                    count += len(due)
+                _empty_write_ahead_log(connection)
+            finally:
+                connection.close()
+        return Redaction(count)
 
     def close(self) -> None:
         with self._lock:
@@ -141,6 +157,23 @@ class SqliteSubscription:
         for event in chosen:
             self._positions[event.topic] = event.offset + 1
         return chosen
+
+
+def _all_of(connection: sqlite3.Connection, topic: str) -> Iterator[ReceivedEvent]:
+    """Every event of a topic that has content, one after the other, because each may hold an image."""
+    query = """SELECT topic, offset, key, value, headers FROM events
+               WHERE topic = ? AND offset > ? AND length(value) > 0 ORDER BY offset LIMIT 1"""
+    after = -1
+    while row := connection.execute(query, (topic, after)).fetchone():
+        name, after, key, value, headers = row
+        yield ReceivedEvent(name, _PARTITION, after, key, value, json.loads(headers))
+
+
+def _empty_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Leave no earlier page behind. Readers that are just reading are waited for."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the write-ahead log is in use")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

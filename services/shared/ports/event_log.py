@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,14 @@ class ReceivedEvent:
     key: str
     value: bytes
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """How many events lost their content, and for how many hours at most some of them are still kept (0: for none)."""
+
+    count: int
+    remains_h: float = 0.0
 
 
 class Subscription(Protocol):
@@ -60,6 +68,12 @@ class EventLog(Protocol):
 
     def lag(self, topics: Sequence[str], group: str) -> int:
         """Events of these topics that the group has not committed yet."""
+        ...
+
+    def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
+        """Erase the content of events, because law asks for it: what is due has no value any more, in no copy that
+        the log itself keeps. Reads every event of the topics. Raises DependencyUnavailable.
+        """
         ...
 
     def close(self) -> None: ...
