@@ -48,6 +48,7 @@ class Accepted:
             probe_size_bytes=len(self.probe),
             opened_at=self.accepted_at,
             idempotency_key=self.idempotency_key,
+            policy=self.decision.policy,
         )
 
 

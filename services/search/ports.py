@@ -132,7 +132,7 @@ class NewSearch:
     """A search as it stands before it runs.
 
     `outcome_entry_id` is the id of its one terminal audit entry, chosen beforehand: whoever writes the outcome, and
-    however often, the log keeps the first.
+    however often, the log keeps the first. `policy` is the digest of the policies by which it was permitted.
     """
 
     search_id: str
@@ -143,6 +143,7 @@ class NewSearch:
     probe_size_bytes: int
     opened_at: datetime
     idempotency_key: str | None = None
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,12 @@ searches = sa.Table(
     sa.Column("timings_ms", sa.JSON(none_as_null=True)),
     # Whether the terminal audit entry is known to be in the log.
     sa.Column("is_closed", sa.Boolean, nullable=False),
+    # With the rest what a decision is made about, so that another policy can be tried on it; null before 0002.
+    sa.Column("case_type", sa.String(16)),
+    sa.Column("permitted_watchlists", sa.JSON(none_as_null=True)),
+    sa.Column("trained_until", sa.Date),
+    # Digest of the policies by which it was permitted.
+    sa.Column("policy", sa.String(64)),
     # At start and every few seconds those without a known outcome are looked for; there are few of them.
     sa.Index(
         "searches_unclosed",
@@ -41,6 +47,7 @@ searches = sa.Table(
         postgresql_where=sa.text("NOT is_closed"),
     ),
     sa.Index("searches_case", "force", "case_reference"),
+    sa.Index("searches_opened", "opened_at"),
 )
 
 candidates = sa.Table(
@@ -66,4 +73,42 @@ idempotency_keys = sa.Table(
     sa.Column("key", sa.String(200), primary_key=True),
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("search_id", sa.String(36), sa.ForeignKey("searches.search_id", ondelete="CASCADE"), nullable=False),
+)
+
+agreement_records = sa.Table(
+    "agreement_records",
+    metadata,
+    # The order in which they were added. Rows are added, never changed.
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("reference", sa.String(63), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    # The bytes that were signed, and by which key; null where an owner's administrator withdrew without one.
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("key_id", sa.String(63)),
+    sa.Column("signature", sa.String(88)),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("recorded_by", sa.String(128), nullable=False),
+    sa.Column("recorded_by_force", sa.String(128), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.UniqueConstraint("reference", "version", name="agreement_records_version"),
+)
+
+# Requests that the policy denied: they were never opened, but a changed policy is tried on them too.
+denied_requests = sa.Table(
+    "denied_requests",
+    metadata,
+    sa.Column("request_id", sa.String(36), primary_key=True),
+    sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("person_id", sa.String(128), nullable=False),
+    sa.Column("force", sa.String(128), nullable=False),
+    sa.Column("roles", sa.JSON, nullable=False),
+    sa.Column("permitted_watchlists", sa.JSON, nullable=False),
+    sa.Column("trained_until", sa.Date),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("case_type", sa.String(16), nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("watchlists", sa.JSON, nullable=False),
+    sa.Column("policy", sa.String(64), nullable=False),
+    sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Index("denied_requests_opened", "opened_at"),
 )

@@ -195,6 +195,10 @@ def _row_of(search: NewSearch) -> dict[str, Any]:
         "probe_size_bytes": search.probe_size_bytes,
         "opened_at": search.opened_at.astimezone(UTC),
         "is_closed": False,
+        "case_type": request.case_type.value,
+        "permitted_watchlists": sorted(search.principal.watchlists),
+        "trained_until": search.principal.trained_until,
+        "policy": search.policy,
     }
 
 

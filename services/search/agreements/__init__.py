@@ -1,0 +1,1 @@
+"""The owners' data-sharing agreements: signed, dated, withdrawable. See docs/policy.md."""
