@@ -12,6 +12,9 @@ import structlog
 from fastapi import FastAPI
 
 from services.embed.analyse import AnalyseImage
+from services.embed.film.analyse import AnalyseFilm
+from services.embed.film.grpc_server import SERVICE_NAME as FILMS
+from services.embed.film.grpc_server import FilmsServicer
 from services.embed.gate.pool import GatePool
 from services.embed.grpc_server import SERVICE_NAME, EmbedServicer
 from services.embed.picture_server import SERVICE_NAME as PICTURES
@@ -21,7 +24,7 @@ from services.embed.render import RenderPicture
 from services.embed.settings import EmbedSettings
 from services.embed.workers.inference_pool import InferencePool
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import embed_pb2_grpc, picture_pb2_grpc
+from services.rpc.v1 import embed_pb2_grpc, films_pb2_grpc, picture_pb2_grpc
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 
@@ -88,10 +91,14 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
         grpc_server = GrpcServer(
             settings.grpc_host,
             settings.grpc_port,
-            [SERVICE_NAME, PICTURES],
-            _servicers(analyse, RenderPicture(gate, metrics, at_once=_RENDERED_AT_ONCE)),
+            [SERVICE_NAME, PICTURES, FILMS],
+            _servicers(
+                analyse,
+                RenderPicture(gate, metrics, at_once=_RENDERED_AT_ONCE),
+                AnalyseFilm(settings.film, inference, model, metrics),
+            ),
             tls=settings.tls,
-            threads=settings.max_pending + _HEALTH_THREADS,
+            threads=settings.max_pending + settings.film.max_running + _HEALTH_THREADS,
         )
     except BaseException:
         inference.close()
@@ -108,10 +115,11 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     return EmbedService(app, grpc_server, gate, inference, analyse, health)
 
 
-def _servicers(analyse: AnalyseImage, render: RenderPicture) -> Callable[[grpc.Server], None]:
+def _servicers(analyse: AnalyseImage, render: RenderPicture, films: AnalyseFilm) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
         embed_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(analyse), server)
         picture_pb2_grpc.add_PicturesServicer_to_server(PicturesServicer(render), server)
+        films_pb2_grpc.add_FilmsServicer_to_server(FilmsServicer(films), server)
 
     return register
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
+from services.embed.film.settings import FilmSettings
 from services.shared.packages import cache_folder
 from services.shared.settings import MAX_IMAGE_BYTES, ServiceSettings
 
@@ -36,6 +37,8 @@ class ModelSettings(BaseModel):
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     # Without it, a configured provider that is missing stops the service.
     allow_fallback: bool = False
+    # Floats that the recogniser computes in; float16 is for accelerators only.
+    precision: Literal["float32", "float16"] = "float32"
     # Threads of one session. One worker process a core with one thread each is fastest on a CPU.
     threads: int = Field(default=1, ge=1)
 
@@ -73,7 +76,7 @@ class InferenceSettings(BaseModel):
     workers: int = Field(default_factory=_cores, ge=1)
     # Images taken from the queue at once, their faces templated in one batch. More than 1 pays on a GPU only.
     max_batch_images: int = Field(default=1, ge=1)
-    # Faces templated at once: more costs memory, and pays on a GPU only.
+    # Faces templated at once: more costs memory, and pays on a GPU only (64 there).
     max_batch_faces: int = Field(default=8, ge=1)
     # A worker that does not answer for so long is replaced.
     job_timeout_s: float = Field(default=20.0, gt=0)
@@ -91,5 +94,6 @@ class EmbedSettings(ServiceSettings):
     detection: DetectionSettings = DetectionSettings()
     gate: GateSettings = Field(default_factory=GateSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
+    film: FilmSettings = Field(default_factory=FilmSettings)
     # Calls in work or waiting; the next one is refused with Overloaded at once.
     max_pending: int = Field(default=64, ge=1)

@@ -32,6 +32,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     # Faces and templates of untrusted bytes.
     "/likeness.v1.Embed/Analyse": frozenset({"search", "ingest", "review"}),
     "/likeness.v1.Embed/DescribeModel": frozenset({"search", "ingest"}),
+    "/likeness.v1.Films/ReadFilm": frozenset({"search"}),
     # Pictures of untrusted bytes, and enrolled images and searches with the token of the person who judges candidates.
     "/likeness.v1.Pictures/Render": frozenset({"review"}),
     "/likeness.v1.References/ListReferences": frozenset({"review"}),

@@ -188,7 +188,7 @@ class FilmsClient:
             with translated("embed"):
                 yield from call
         finally:
-            call.cancel()  # changes nothing once it has ended
+            call.cancel()  # type: ignore[no-untyped-call]  # changes nothing once it has ended
 
 
 class GalleryClient:

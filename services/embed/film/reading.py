@@ -1,0 +1,232 @@
+"""Frames of one film, inside the worker process. Nothing here is trusted to end, to fit in memory or to survive."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from services.embed.film.formats import DECODERS, HEAD_BYTES, recognise_container
+from services.embed.film.limits import FilmLimits, Refused
+from services.embed.film.pixels import square_size
+from services.embed.film.planning import FilmIndex, index_of
+
+_BUFFER_BYTES = 256 * 1024
+_SANE_STAMP = 2**56  # beyond it a timestamp is noise, and sums of it overflow
+_SANE_UNIT_S = 10.0
+_REORDERED = 64  # packets past the last wanted frame after which the decoder has given it, or never will
+# What the library raises for a broken file.
+_READ_ERRORS = (FFmpegError, OSError, ValueError, OverflowError, EOFError, RuntimeError, ZeroDivisionError)
+
+
+class _FileBytes:
+    """The film's descriptor as the library reads it. Only bytes: nothing else of it can be reached."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self._size = size
+        self._at = 0
+
+    def read(self, count: int) -> bytes:
+        data = os.pread(self._descriptor, count, self._at)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+class FilmReader:
+    """Opens a film, lists its frames, decodes those asked for. Raises Refused, MemoryError."""
+
+    def __init__(self, descriptor: int, size: int, limits: FilmLimits) -> None:
+        self._descriptor = descriptor
+        self._size = size
+        self._limits = limits
+        self.warnings: list[str] = []
+        name = recognise_container(os.pread(descriptor, HEAD_BYTES, 0))
+        if name is None:
+            raise Refused("film_format_not_allowed")
+        self.container_name = name
+        self._run: Iterator[av.VideoFrame] | None = None
+        self._run_key, self._run_at = 0, 0
+        self._open()
+        self.index = self._read_index()
+
+    def describe(self) -> dict[str, Any]:
+        width, height = square_size(self._codec.width, self._codec.height, self.aspect)
+        return {
+            "container": self.container_name,
+            "codec": self._codec.name,
+            "width": width,
+            "height": height,
+            "duration_s": self.index.time_s(int(self.index.stamps[-1])),
+            "frames": len(self.index.stamps),
+            "keys": int(self.index.is_key.sum()),
+            "warnings": self.warnings,
+        }
+
+    @property
+    def aspect(self) -> Fraction | None:
+        return self._stream.sample_aspect_ratio
+
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames with these timestamps (ascending), as far as they can be decoded."""
+        groups: dict[int, list[int]] = {}
+        for stamp in wanted:
+            if self.index.has(stamp):
+                groups.setdefault(self.index.key_of(stamp), []).append(stamp)
+        for key, stamps in groups.items():
+            if stamps == [key]:
+                yield from self._key_frame(key)
+            else:
+                yield from self._run_through(key, stamps)
+
+    def _open(self) -> None:
+        try:
+            # No reader of this list opens another file; one that tried would find that it cannot.
+            self._container: InputContainer = av.open(
+                _FileBytes(self._descriptor, self._size), "r", format=self.container_name, buffer_size=_BUFFER_BYTES
+            )
+        except _READ_ERRORS as error:
+            raise Refused("film_undecodable", _said(error)) from error
+        streams = [stream for stream in self._container.streams.video if _is_moving(stream)]
+        if not streams:
+            raise Refused("film_no_video", "no stream of pictures")
+        self._stream = max(streams, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
+        self._codec = self._stream.codec_context
+        if self._codec.codec.name not in DECODERS:
+            raise Refused("film_codec_not_allowed", self._codec.codec.name)
+        if self._codec.width * self._codec.height > self._limits.max_pixels:
+            raise Refused("film_frame_too_large", f"{self._codec.width} x {self._codec.height} pixels")
+        self._codec.thread_count = 1
+        self._codec.thread_type = "NONE"
+
+    def _read_index(self) -> FilmIndex:
+        unit_s = float(self._stream.time_base or 0)
+        if not 0 < unit_s <= _SANE_UNIT_S:
+            raise Refused("film_undecodable", "a stream without a clock")
+        stamps, keys = array("q"), array("q")
+        largest_bytes = 0
+        try:
+            for packet in self._packets():
+                stamp = _stamp_of(packet)
+                if stamp is None or abs(stamp) > _SANE_STAMP:
+                    self._warn("timestamps_irregular")
+                    continue
+                stamps.append(stamp)
+                if packet.is_keyframe:
+                    keys.append(stamp)
+                largest_bytes = max(largest_bytes, packet.pos or 0)
+                if len(stamps) >= self._limits.max_frames:
+                    self._warn("too_long")
+                    break
+        except _READ_ERRORS:
+            self._warn("ends_early")
+        if not stamps:
+            raise Refused("film_undecodable", "no frame")
+        if self._stream.frames > len(stamps):
+            self._warn("ends_early")
+        return index_of(np.frombuffer(stamps, np.int64), np.frombuffer(keys, np.int64), unit_s)
+
+    def _warn(self, what: str) -> None:
+        if what not in self.warnings:
+            self.warnings.append(what)
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
+
+    def _packets_from(self, key: int) -> Iterator[Packet[VideoStream]]:
+        """From the packet of a key frame on."""
+        try:
+            self._container.seek(key, stream=self._stream, backward=True)
+            packets = self._packets()
+            first = next(packets, None)
+            if first is not None and (_stamp_of(first) or 0) <= key:
+                yield first
+                yield from packets
+                return
+        except _READ_ERRORS:
+            pass
+        # Containers without an index cannot be entered in the middle.
+        self._container.close()
+        self._open()
+        yield from self._packets()
+
+    def _key_frame(self, key: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """A key frame decodes alone."""
+        self._run = None
+        with suppress(*_READ_ERRORS):
+            for packet in self._packets_from(key):
+                if _stamp_of(packet) != key:
+                    continue
+                frames = [*packet.decode(), *self._codec.decode(None)]
+                self._codec.flush_buffers()
+                for frame in frames[:1]:
+                    yield key, frame
+                return
+
+    def _run_through(self, key: int, stamps: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames behind a key frame need all before them; a run that stands before them already goes on."""
+        run = self._run
+        if run is None or self._run_key != key or self._run_at >= stamps[0]:
+            run = self._decoded(key)
+            self._run_key = key
+        self._run = run
+        left = list(stamps)
+        past = 0
+        for frame in run:
+            stamp = frame.pts if frame.pts is not None else frame.dts
+            if stamp is None:
+                continue
+            self._run_at = stamp
+            while left and stamp > left[0]:
+                left.pop(0)  # could not be decoded
+            if left and stamp == left[0]:
+                yield left.pop(0), frame
+            past += stamp > stamps[-1]
+            if not left or past > _REORDERED:
+                return
+        self._run = None
+
+    def _decoded(self, key: int) -> Iterator[av.VideoFrame]:
+        """All frames from a key frame on; packets that do not decode are left out."""
+        is_begun = False
+        for packet in self._packets_from(key):
+            is_begun = is_begun or (_stamp_of(packet) or 0) >= key or packet.is_keyframe
+            if is_begun:
+                with suppress(*_READ_ERRORS):
+                    yield from packet.decode()
+        with suppress(*_READ_ERRORS):
+            yield from self._codec.decode(None)
+
+
+def _is_moving(stream: VideoStream) -> bool:
+    """A cover picture is a video stream in name."""
+    with suppress(*_READ_ERRORS, AttributeError):
+        return "attached_pic" not in str(stream.disposition.name or "").lower()
+    return True
+
+
+def _stamp_of(packet: Packet[VideoStream]) -> int | None:
+    return packet.pts if packet.pts is not None else packet.dts
+
+
+def _said(error: Exception) -> str:
+    """The library's words without the names and numbers around them."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)
