@@ -32,8 +32,8 @@ class ModelSession(Protocol):
         """The execution provider that really runs it."""
         ...
 
-    def run(self, batch: Tensor) -> Mapping[str, Tensor]:
-        """Outputs by name for a batch (N x channels x height x width)."""
+    def run(self, batch: Pixels | Tensor) -> Mapping[str, Tensor]:
+        """Outputs by name for a batch: N x channels x height x width, or what else the network takes."""
         ...
 
 

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnxruntime
 
-from services.embed.ports import Tensor
+from services.embed.ports import Pixels, Tensor
 from services.shared.errors import ConfigurationError
+
+CPU = "CPUExecutionProvider"
+_CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+# What every provider is told. Heuristic: the exhaustive search takes seconds for every shape. No TF32: its ten bits of
+# mantissa are seen in the templates.
+_PROVIDER_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    _CUDA: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
+}
+_MAX_BOUND_SHAPES = 32  # buffers on the device are kept for so many shapes
 
 
 class OnnxruntimeSession:
     """One network on the first of the wanted providers that this machine has.
 
-    Raises ConfigurationError when that is not the first one named and `allow_fallback` is off, or the network is not
-    one that onnxruntime can run.
+    On a GPU inputs are copied into buffers that stay on the device, one a shape. Not safe for several threads there.
+    Raises ConfigurationError when the provider is not the first one named and `allow_fallback` is off, or the network
+    is not one that onnxruntime can run.
     """
 
     def __init__(
-        self, model: bytes, *, providers: Sequence[str], allow_fallback: bool = False, threads: int = 1
+        self,
+        model: bytes,
+        *,
+        providers: Sequence[str],
+        allow_fallback: bool = False,
+        threads: int = 1,
+        options: Mapping[str, str] | None = None,
     ) -> None:
+        """`options`: further options of the first provider, by onnxruntime's names."""
         usable = _usable(providers, allow_fallback=allow_fallback)
+        described = [(name, dict(_PROVIDER_OPTIONS.get(name, {}))) for name in usable]
+        described[0][1].update(options or {})
         try:
-            self._session = onnxruntime.InferenceSession(model, _options(threads), providers=usable)
+            self._session = onnxruntime.InferenceSession(model, _options(threads), providers=described)
         except Exception as error:  # onnxruntime's errors share no base class
             raise ConfigurationError(
                 f"onnxruntime cannot run the network: {error}", advice="Run `likeness models fetch`, check providers."
@@ -32,9 +53,41 @@ class OnnxruntimeSession:
         self.provider: str = self._session.get_providers()[0]
         if self.provider != providers[0] and not allow_fallback:
             raise _missing(providers[0], [self.provider])
+        self._bound: OrderedDict[tuple[int, ...], _Bound] = OrderedDict()
 
-    def run(self, batch: Tensor) -> Mapping[str, Tensor]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
+    def run(self, batch: Pixels | Tensor) -> Mapping[str, Tensor]:
+        if self.provider in {_CUDA, _TENSORRT}:
+            outputs = self._bound_to(batch).run(batch)
+        else:
+            outputs = self._session.run(self._outputs, {self._input: batch})
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def _bound_to(self, batch: Pixels | Tensor) -> _Bound:
+        bound = self._bound.get(batch.shape)
+        if bound is None:
+            bound = self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs, batch)
+            if len(self._bound) > _MAX_BOUND_SHAPES:
+                self._bound.popitem(last=False)
+        self._bound.move_to_end(batch.shape)
+        return bound
+
+
+class _Bound:
+    """Inputs and outputs of one shape, bound to memory of the device."""
+
+    def __init__(self, session: Any, input_name: str, outputs: Sequence[str], batch: Pixels | Tensor) -> None:
+        self._session = session
+        self._device_input = onnxruntime.OrtValue.ortvalue_from_numpy(batch, "cuda", 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(input_name, self._device_input)
+        for name in outputs:
+            self._binding.bind_output(name, "cuda", 0)
+
+    def run(self, batch: Pixels | Tensor) -> list[Tensor]:
+        self._device_input.update_inplace(batch)
+        self._session.run_with_iobinding(self._binding)
+        outputs: list[Tensor] = self._binding.copy_outputs_to_cpu()
+        return outputs
 
 
 def runtime_name() -> str:
@@ -46,9 +99,7 @@ def _usable(providers: Sequence[str], *, allow_fallback: bool) -> list[str]:
     usable = [name for name in providers if name in available]
     if providers[0] not in available and not allow_fallback:
         raise _missing(providers[0], available)
-    if not usable and not allow_fallback:
-        raise _missing(providers[0], available)
-    return usable or ["CPUExecutionProvider"]
+    return usable or [CPU]
 
 
 def _missing(wanted: str, available: Sequence[str]) -> ConfigurationError:

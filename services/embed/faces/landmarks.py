@@ -18,7 +18,7 @@ from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import REFERENCE_POINTS, SIDE
 from services.embed.ports import Pixels
 
-_LOOK_PX = 160  # about a millisecond; a multiple of the detector's divisor
+LOOK_PX = 160  # about a millisecond; a multiple of the detector's divisor
 _SAME_FACE = 0.25  # mean offset of the landmarks, in distances between the eyes
 _SHARES = (0.6, 0.9)  # of the look that the aligned square takes
 
@@ -62,9 +62,9 @@ class _Look:
     @classmethod
     def at(cls, picture: Picture, landmarks: Points, share: float) -> _Look:
         middle = SIDE / 2
-        expected = (REFERENCE_POINTS - middle) * (share * _LOOK_PX / SIDE) + _LOOK_PX / 2
+        expected = (REFERENCE_POINTS - middle) * (share * LOOK_PX / SIDE) + LOOK_PX / 2
         there = similarity(landmarks, expected)
-        return cls(there, expected, picture.aligned(there, _LOOK_PX))
+        return cls(there, expected, picture.aligned(there, LOOK_PX))
 
     def landmarks_of(self, found: Sequence[Detection]) -> Points | None:
         """In the picture's pixels; None when this face was not found."""

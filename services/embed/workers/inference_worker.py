@@ -12,28 +12,18 @@ import os
 import signal
 import sys
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from services.embed.adapters.onnxruntime_session import OnnxruntimeSession, runtime_name
-from services.embed.faces.analyser import Analyser, FaceAnalyser, PictureJob, PictureResult
-from services.embed.faces.detector import YuNet
-from services.embed.faces.finder import FaceFinder
-from services.embed.faces.landmarks import LandmarkRefiner
+from services.embed.faces.analyser import Analyser, PictureJob, PictureResult
 from services.embed.faces.picture import Picture
-from services.embed.faces.recogniser import Recogniser
 from services.embed.faces.stub import STUB_NAME, StubAnalyser
-from services.embed.faces.templates import Templater
-from services.embed.models.cohort import cohort_mean
-from services.embed.models.manifest import ModelEntry
-from services.embed.models.store import PreparedModel
 from services.embed.ports import Selection
-from services.embed.settings import DetectionSettings, ModelSettings
 from services.embed.workers.arena import Arena
 from services.embed.workers.channel import Channel, ChannelClosed
+from services.embed.workers.networks import open_analyser
 from services.shared.errors import LikenessError
 from services.shared.memory import give_freed_memory_back, keep_freed_memory
 
@@ -62,29 +52,9 @@ def main(descriptor: int) -> None:
 
 def _build(order: dict[str, Any]) -> tuple[Analyser, str, str]:
     """What the order asks for, with the runtime and the provider that it really runs on."""
-    model = ModelSettings(**order["model"])
-    if model.kind == "stub":
+    if order["model"]["kind"] == "stub":
         return StubAnalyser(str(order["model_id"])), STUB_NAME, STUB_NAME
-    detector, recogniser = (_session(order[role], model) for role in ("detector", "recogniser"))
-    detection = DetectionSettings(**order["detection"])
-    yunet = YuNet(detector, score_threshold=detection.score_threshold, nms_threshold=detection.nms_threshold)
-    finder = FaceFinder(yunet, nms_threshold=detection.nms_threshold, max_faces=detection.max_faces)
-    entry = ModelEntry.model_validate(order["recogniser"]["entry"])
-    sface = Recogniser(
-        recogniser, kind=entry.kind, dimension=entry.dimension, max_batch_faces=int(order["max_batch_faces"])
-    )
-    templater = Templater(sface, cohort_mean(entry))
-    analyser = FaceAnalyser(finder, LandmarkRefiner(yunet), templater, str(order["model_id"]), model.mirror)
-    analyser.warm_up()
-    return analyser, runtime_name(), recogniser.provider
-
-
-def _session(network: dict[str, Any], model: ModelSettings) -> OnnxruntimeSession:
-    entry = ModelEntry.model_validate(network["entry"])
-    prepared = PreparedModel(entry, Path(network["path"]), network["sha256"])
-    return OnnxruntimeSession(
-        prepared.read(), providers=model.providers, allow_fallback=model.allow_fallback, threads=model.threads
-    )
+    return open_analyser(order)
 
 
 class _Service:
