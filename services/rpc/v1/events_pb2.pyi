@@ -36,6 +36,13 @@ class CustodyImageReceived(_message.Message):
     AGREEMENT_REFERENCE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_SHA256_FIELD_NUMBER: _builtins.int
+    CUSTODY_REFERENCE_FIELD_NUMBER: _builtins.int
+    IS_NOTICE_GIVEN_FIELD_NUMBER: _builtins.int
+    DISPOSAL_FIELD_NUMBER: _builtins.int
+    DISPOSAL_ON_FIELD_NUMBER: _builtins.int
+    BIRTH_BAND_FIELD_NUMBER: _builtins.int
+    CAPTURE_DEVICE_FIELD_NUMBER: _builtins.int
+    POSE_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     occurred_at: _builtins.str
     watchlist_id: _builtins.str
@@ -49,6 +56,19 @@ class CustodyImageReceived(_message.Message):
     image: _builtins.bytes
     image_sha256: _builtins.str
     """SHA-256 (hex) of an image already in the image store."""
+    custody_reference: _builtins.str
+    """The owner's own number of the custody record that the image belongs to; empty where it has none."""
+    is_notice_given: _builtins.bool
+    """Whether the person was told that the image is kept and searched; unset where the custody system does not say."""
+    disposal: _builtins.str
+    """One of the disposals of CustodyDisposalChanged; empty while it is open."""
+    disposal_on: _builtins.str
+    birth_band: _builtins.str
+    """Age at capture in a band, never the date of birth: "under_18", "18_and_over"; empty where it is not known."""
+    capture_device: _builtins.str
+    """The capturing device, by the owner's own name for it ("suite-3-camera-1")."""
+    pose: _builtins.str
+    """"frontal", "left_profile", "right_profile", ...; empty for frontal."""
     def __init__(
         self,
         *,
@@ -62,16 +82,244 @@ class CustodyImageReceived(_message.Message):
         agreement_reference: _builtins.str = ...,
         image: _builtins.bytes = ...,
         image_sha256: _builtins.str = ...,
+        custody_reference: _builtins.str = ...,
+        is_notice_given: _builtins.bool | None = ...,
+        disposal: _builtins.str = ...,
+        disposal_on: _builtins.str = ...,
+        birth_band: _builtins.str = ...,
+        capture_device: _builtins.str = ...,
+        pose: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "image", b"image", "image_sha256", b"image_sha256"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_notice_given", b"_is_notice_given", "content", b"content", "image", b"image", "image_sha256", b"image_sha256", "is_notice_given", b"is_notice_given"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_reference", b"agreement_reference", "captured_on", b"captured_on", "content", b"content", "event_id", b"event_id", "image", b"image", "image_sha256", b"image_sha256", "lawful_basis", b"lawful_basis", "occurred_at", b"occurred_at", "owner", b"owner", "subject_id", b"subject_id", "watchlist_id", b"watchlist_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_notice_given", b"_is_notice_given", "agreement_reference", b"agreement_reference", "birth_band", b"birth_band", "capture_device", b"capture_device", "captured_on", b"captured_on", "content", b"content", "custody_reference", b"custody_reference", "disposal", b"disposal", "disposal_on", b"disposal_on", "event_id", b"event_id", "image", b"image", "image_sha256", b"image_sha256", "is_notice_given", b"is_notice_given", "lawful_basis", b"lawful_basis", "occurred_at", b"occurred_at", "owner", b"owner", "pose", b"pose", "subject_id", b"subject_id", "watchlist_id", b"watchlist_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is_notice_given: _TypeAlias = _typing.Literal["is_notice_given"]  # noqa: Y015
+    _WhichOneofArgType__is_notice_given: _TypeAlias = _typing.Literal["_is_notice_given", b"_is_notice_given"]  # noqa: Y015
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["image", "image_sha256"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_notice_given) -> _WhichOneofReturnType__is_notice_given | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___CustodyImageReceived: _TypeAlias = CustodyImageReceived  # noqa: Y015
+
+@_typing.final
+class CustodyDisposalChanged(_message.Message):
+    """Topic likeness.custody-disposal-changed.v1. Of several for one custody record the one that occurred last counts,
+    in whatever order they come.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    CUSTODY_REFERENCE_FIELD_NUMBER: _builtins.int
+    DISPOSAL_FIELD_NUMBER: _builtins.int
+    DISPOSAL_ON_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    occurred_at: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    custody_reference: _builtins.str
+    disposal: _builtins.str
+    """"charged", "convicted", "cautioned", "acquitted", "no_further_action", "released_under_investigation", "other"."""
+    disposal_on: _builtins.str
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        custody_reference: _builtins.str = ...,
+        disposal: _builtins.str = ...,
+        disposal_on: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custody_reference", b"custody_reference", "disposal", b"disposal", "disposal_on", b"disposal_on", "event_id", b"event_id", "occurred_at", b"occurred_at", "owner", b"owner", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodyDisposalChanged: _TypeAlias = CustodyDisposalChanged  # noqa: Y015
+
+@_typing.final
+class CustodySubjectMerged(_message.Message):
+    """Topic likeness.custody-subject-merged.v1: the owner found two of its subjects to be one person. The references of
+    `subject_id` stand under `into_subject_id` from now on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    INTO_SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    occurred_at: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    into_subject_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        into_subject_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "into_subject_id", b"into_subject_id", "occurred_at", b"occurred_at", "owner", b"owner", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodySubjectMerged: _TypeAlias = CustodySubjectMerged  # noqa: Y015
+
+@_typing.final
+class CustodySubjectSplit(_message.Message):
+    """Topic likeness.custody-subject-split.v1: images that were filed under the wrong subject belong to another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    INTO_SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_SHA256S_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    occurred_at: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    into_subject_id: _builtins.str
+    @_builtins.property
+    def image_sha256s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        into_subject_id: _builtins.str = ...,
+        image_sha256s: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "image_sha256s", b"image_sha256s", "into_subject_id", b"into_subject_id", "occurred_at", b"occurred_at", "owner", b"owner", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodySubjectSplit: _TypeAlias = CustodySubjectSplit  # noqa: Y015
+
+@_typing.final
+class CustodyImageWithdrawn(_message.Message):
+    """Topic likeness.custody-image-withdrawn.v1: the owner takes images back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_SHA256_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IS_ERASURE_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    occurred_at: _builtins.str
+    owner: _builtins.str
+    subject_id: _builtins.str
+    image_sha256: _builtins.str
+    """Empty for every image of the subject that was captured for an event up to `occurred_at`."""
+    reason: _builtins.str
+    is_erasure: _builtins.bool
+    """Whether it is erased everywhere, not only taken out of search; then `authority` says by whose decision."""
+    authority: _builtins.str
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        image_sha256: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        is_erasure: _builtins.bool = ...,
+        authority: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "event_id", b"event_id", "image_sha256", b"image_sha256", "is_erasure", b"is_erasure", "occurred_at", b"occurred_at", "owner", b"owner", "reason", b"reason", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodyImageWithdrawn: _TypeAlias = CustodyImageWithdrawn  # noqa: Y015
+
+@_typing.final
+class CustodyEventReceived(_message.Message):
+    """Topic likeness.custody-event-received.v1: the receipt of every input of the custody topics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_ID_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    ENROLMENT_ID_FIELD_NUMBER: _builtins.int
+    receipt_id: _builtins.str
+    received_at: _builtins.str
+    event_id: _builtins.str
+    """As the producer named it; empty where the input could not be read."""
+    topic: _builtins.str
+    partition: _builtins.int
+    offset: _builtins.int
+    owner: _builtins.str
+    subject_id: _builtins.str
+    outcome: _builtins.str
+    """"accepted" (an enrolment came of it), "applied", "repeated" (known already), "stale" (something newer is known),
+    "refused" (`reason` says why; the input lies in the dead-letter topic).
+    """
+    reason: _builtins.str
+    detail: _builtins.str
+    enrolment_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        receipt_id: _builtins.str = ...,
+        received_at: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        owner: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        enrolment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "enrolment_id", b"enrolment_id", "event_id", b"event_id", "offset", b"offset", "outcome", b"outcome", "owner", b"owner", "partition", b"partition", "reason", b"reason", "receipt_id", b"receipt_id", "received_at", b"received_at", "subject_id", b"subject_id", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustodyEventReceived: _TypeAlias = CustodyEventReceived  # noqa: Y015
 
 @_typing.final
 class ReferenceEnrolled(_message.Message):
