@@ -51,6 +51,9 @@ PARTS = {
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."
     ),
     "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
+    "disclosure": Part(
+        "services.local.disclosure.cli", "disclosure_app", "Disclose a search, check a disclosure, run a search again."
+    ),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }
 

@@ -1,0 +1,139 @@
+"""`likeness disclosure export · verify · replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from services.audit.verification import read_public_key
+from services.local.disclosure.bundle import read_bundle
+from services.local.disclosure.compare import Comparison, Verdict, compare
+from services.local.disclosure.verify import CHECKS, NOT_PROVEN, CheckFailed, verify_bundle
+from services.shared.errors import ConfigurationError, DependencyUnavailable, LikenessError, error_from_code
+
+disclosure_app = typer.Typer(no_args_is_help=True, help="Disclose a search, check a disclosure, run a search again.")
+
+_TIMEOUT = httpx.Timeout(10.0, read=60.0)
+
+UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_SEARCH_URL", help="Where search listens.")]
+TokenOption = Annotated[
+    Path, typer.Option("--token", envvar="LIKENESS_OPERATOR_TOKEN", help="A file with an operator's token.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
+FileArgument = Annotated[Path, typer.Argument(help="A disclosure bundle.", exists=True, dir_okay=False)]
+
+
+@disclosure_app.command("export")
+def export_command(
+    search: Annotated[str, typer.Argument(help="The search_id.")],
+    out: Annotated[Path, typer.Argument(help="The file to write; must not exist.")],
+    reason: ReasonOption,
+    token: TokenOption = Path("data/tokens/operator.token"),
+    url: UrlOption = "http://127.0.0.1:8080",
+) -> None:
+    """Write everything about one search into one file that can be checked without the platform."""
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists already")
+    answer = _call("GET", f"{url.rstrip('/')}/v1/searches/{search}/disclosure", token, reason)
+    draft = out.with_name(f".{out.name}.part")
+    draft.write_bytes(answer.content)
+    draft.rename(out)
+    Console().print(f"written to {out}; check it with: likeness disclosure verify {out}", soft_wrap=True)
+
+
+@disclosure_app.command("verify")
+def verify_command(
+    file: FileArgument,
+    witness: Annotated[Path | None, typer.Option(help="Folder of witnessed checkpoints and keys.")] = None,
+    public_key: Annotated[list[Path] | None, typer.Option(help="PEM of a trusted signing key (repeatable).")] = None,
+) -> None:
+    """Check a disclosure offline. Exit code 0 when every check passes, 1 when one fails."""
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        keys = [read_public_key(path.read_bytes()) for path in public_key or []]
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"a given key cannot be read: {error}") from error
+    try:
+        report = verify_bundle(file, witness=witness, public_keys=keys)
+    except CheckFailed as failure:
+        console.print(f"  {failure.check}. {CHECKS[failure.check]}: FAILED", style="bold red")
+        console.print(f"     {failure.detail}", markup=False)
+        raise typer.Exit(1) from failure
+    for number, outcome in report.outcomes.items():
+        style = "green" if outcome.startswith("passed") and "only" not in outcome else "yellow"
+        console.print(f"  {number}. {CHECKS[number]}: {outcome}", style=style)
+    for line in report.facts:
+        console.print(line, markup=False)
+    console.print("What this does not prove:", style="bold")
+    for line in NOT_PROVEN:
+        console.print(f"  - {line}", markup=False)
+
+
+@disclosure_app.command("replay")
+def replay_command(
+    file: FileArgument,
+    reason: ReasonOption,
+    token: TokenOption = Path("data/tokens/operator.token"),
+    url: UrlOption = "http://127.0.0.1:8080",
+) -> None:
+    """Run the disclosed search again and compare. Exit code 0 when it is the same or explained, 1 when it differs."""
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        bundle = read_bundle(file)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{bundle.search_id}/replay", token, reason)
+    replay = answer.json()
+    comparison = compare(bundle.candidates, replay)
+    _show(console, comparison, replay, bundle.answer)
+    raise typer.Exit(1 if comparison.verdict is Verdict.DIFFERS else 0)
+
+
+def _show(console: Console, comparison: Comparison, replay: dict[str, Any], answer: Any) -> None:
+    styles = {Verdict.SAME: "bold green", Verdict.EXPLAINED: "bold yellow", Verdict.DIFFERS: "bold red"}
+    said = {
+        Verdict.SAME: "The same candidates, in the same order, with the same scores.",
+        Verdict.EXPLAINED: "The same but for what has gone since:",
+        Verdict.DIFFERS: "It differs:",
+    }
+    console.print(said[comparison.verdict], style=styles[comparison.verdict])
+    for line in (*comparison.differences, *comparison.explanations):
+        console.print(f"  - {line}", markup=False)
+    console.print(f"largest change of a score: {comparison.largest_score_change:.1e}")
+    then, now = answer.get("gallery_snapshot"), replay.get("gallery_snapshot")
+    if then and now:
+        same = then["snapshot_id"] == now["snapshot_id"]
+        console.print(
+            "The gallery holds what it held then."
+            if same
+            else f"The gallery has changed since; {replay['newcomers']} references enrolled since were left out."
+        )
+
+
+def _call(method: str, url: str, token: Path, reason: str) -> httpx.Response:
+    try:
+        headers = {"Authorization": f"Bearer {token.read_text('ascii').strip()}"}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The token file {token} cannot be read: {error}", advice="Give --token.") from error
+    try:
+        answer = httpx.request(
+            method, url, headers=headers, params={"reason": reason}, timeout=_TIMEOUT, trust_env=False
+        )
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise DependencyUnavailable(f"search does not answer: {error}", advice="Start it, or give --url.") from error
+    if answer.status_code != 200:
+        raise _error(answer)
+    return answer
+
+
+def _error(answer: httpx.Response) -> LikenessError:
+    try:
+        body = answer.json()
+        code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
+    except ValueError:
+        return DependencyUnavailable(f"search answered {answer.status_code}.", advice="Check --url.")
+    return error_from_code(code, detail, advice) or LikenessError(detail, advice=advice, code=code)

@@ -1,0 +1,312 @@
+"""Verification of a disclosure bundle, offline. The checks, and the code repeats their numbers:
+
+ 1. The file is a disclosure bundle of a known form.
+ 2. The probe's bytes have the digest that the answer and the log name.
+ 3. Original and enhancement: where nothing was done to the original, it is the probe; where something was, an entry of
+    casework names original, steps and probe together.
+ 4. Every entry of the log is in canonical form and its inclusion proof (RFC 6962) leads to the checkpoint's root.
+ 5. The checkpoint is signed by a trusted key: one given by hand or of a witness folder; otherwise by the bundle's own,
+    and the report says that nothing outside the bundle vouches for it. A newer checkpoint kept elsewhere, given with a
+    witness folder, must not contradict it.
+ 6. The search has one intent and one outcome in the log, in this order, of one person for one case and purpose.
+ 7. The answer's SHA-256 is the one in the outcome: not a byte of candidate list, statements and versions was changed.
+ 8. The candidate list is whole: ranks from 1 without a gap, scores falling, one candidate a subject, every reference
+    named in the outcome and none besides.
+ 9. Model, thresholds and gallery snapshot of the answer are those of the outcome, and the snapshot's id is that of its
+    partitions, whose counts make the number of references searched.
+10. Every adjudication is an entry of the log word for word, and none of the log's is left out.
+
+What it does not prove is in NOT_PROVEN. Every failed check raises CheckFailed with its number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from services.audit.verification import (
+    VerificationFailed,
+    check_inclusion,
+    check_signature,
+    key_id_of,
+    leaf_hash,
+    parse_entry,
+    read_public_key,
+    read_witness,
+)
+from services.local.disclosure.bundle import Bundle, BundledEntry, read_bundle
+from services.shared.gallery_snapshot import parse_snapshot
+
+CHECKS: Final[Mapping[int, str]] = {
+    1: "The file is a disclosure bundle",
+    2: "The probe is the one that was searched",
+    3: "Original and enhancement agree with the log",
+    4: "Every entry is in the log, under the checkpoint",
+    5: "The checkpoint is signed by a trusted key",
+    6: "One intent and one outcome, of one person, case and purpose",
+    7: "The answer is the one that was given, byte for byte",
+    8: "The candidate list is whole and in order",
+    9: "Model, thresholds and gallery snapshot are those of the log",
+    10: "Every adjudication is in the log, and none is left out",
+}
+
+NOT_PROVEN: Final = (
+    "that the search was lawful or its candidates are the person: it proves what was done, not that it was right",
+    "that no other search was made of this probe: for that the whole log is exported and verified",
+    "that entries of this search written after the checkpoint do not exist: ask for a newer disclosure",
+    "that the same search gives the same list today: for that `likeness disclosure replay` runs it again",
+)
+
+
+class CheckFailed(Exception):
+    """A check failed; `detail` says how."""
+
+    def __init__(self, check: int, detail: str) -> None:
+        super().__init__(detail)
+        self.check = check
+        self.detail = detail
+
+
+@dataclass
+class Report:
+    """What was verified. Made only when every check has passed."""
+
+    bundle: Bundle
+    outcomes: dict[int, str] = field(default_factory=dict)
+    facts: list[str] = field(default_factory=list)
+
+
+def verify_bundle(path: Path, *, witness: Path | None = None, public_keys: Sequence[Ed25519PublicKey] = ()) -> Report:
+    """Make the checks of this module; CheckFailed names the first that fails."""
+    try:
+        bundle = read_bundle(path)  # 1
+    except ValueError as error:
+        raise CheckFailed(1, str(error)) from error
+    report = Report(bundle, {1: "passed"})
+    try:
+        for number, check in _CHECKS.items():
+            report.outcomes[number] = check(bundle)
+        report.outcomes[5] = _check_signature(bundle, witness, public_keys)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        number = max(report.outcomes) + 1
+        raise CheckFailed(number, f"the bundle lacks what the check needs: {error}") from error
+    report.outcomes = dict(sorted(report.outcomes.items()))
+    report.facts = _describe(bundle)
+    return report
+
+
+def _check_probe(bundle: Bundle) -> str:  # 2
+    digest = hashlib.sha256(bundle.probe).hexdigest()
+    for name, stated in (("the bundle", bundle.probe_sha256), ("the answer", bundle.answer["probe"]["sha256"])):
+        if digest != stated:
+            raise CheckFailed(2, f"the probe's bytes have the digest {digest}, {name} names {stated}")
+    return "passed"
+
+
+def _check_origin(bundle: Bundle) -> str:  # 3
+    if not bundle.enhancement:
+        if bundle.original_sha256 != bundle.probe_sha256:
+            raise CheckFailed(3, "the probe is not the original, but no step between them is recorded")
+        return "passed: searched as received"
+    for entry in bundle.entries:
+        details = entry.facts["details"]
+        if f"probe:{bundle.probe_sha256}" in entry.facts["objects"] and "original_sha256" in details:
+            if details["original_sha256"] != bundle.original_sha256:
+                raise CheckFailed(3, f"entry {entry.sequence} names another original")
+            if json.loads(details["enhancement"]) != list(bundle.enhancement):
+                raise CheckFailed(3, f"entry {entry.sequence} names other steps of enhancement")
+            return f"passed: {len(bundle.enhancement)} steps, entry {entry.sequence}"
+    raise CheckFailed(3, "no entry of the log names this original and these steps")
+
+
+def _check_entries(bundle: Bundle) -> str:  # 4
+    head = bundle.checkpoint
+    for entry in bundle.entries:
+        try:
+            facts = parse_entry(entry.canonical, entry.sequence)
+            if facts.sequence != entry.sequence:
+                raise CheckFailed(4, f"what is given as entry {entry.sequence} is entry {facts.sequence}")
+            check_inclusion(leaf_hash(entry.canonical), entry.sequence, head.tree_size, entry.path, head.root_hash)
+        except VerificationFailed as error:
+            raise CheckFailed(4, f"entry {entry.sequence}: {error.detail}") from error
+    sequences = [entry.sequence for entry in bundle.entries]
+    if sequences != sorted(set(sequences)):
+        raise CheckFailed(4, "the entries are not in the order of the log")
+    return f"passed: {len(sequences)} entries"
+
+
+def _check_signature(bundle: Bundle, witness: Path | None, given: Sequence[Ed25519PublicKey]) -> str:  # 5
+    head = bundle.checkpoint
+    trusted = {key_id_of(key): key for key in given}
+    try:
+        if witness is not None:
+            keys, heads = read_witness(witness)
+            trusted |= keys
+            for kept in heads:
+                if kept.log_id == head.log_id and kept.tree_size == head.tree_size and kept.root_hash != head.root_hash:
+                    raise CheckFailed(5, f"the witness holds another root for {head.tree_size} entries")
+        own = {name: read_public_key(pem.encode()) for name, pem in bundle.keys.items()}
+        check_signature(head, head.log_id, trusted or own)
+    except (ValueError, VerificationFailed) as error:
+        raise CheckFailed(5, f"the checkpoint over {head.tree_size} entries: {error}") from error
+    return "passed" if trusted else "passed by the bundle's own key only: give --witness or --public-key"
+
+
+def _check_course(bundle: Bundle) -> str:  # 6
+    intent, outcome = _intent(bundle), _outcome(bundle)
+    if intent.sequence > outcome.sequence:
+        raise CheckFailed(6, f"the outcome, {outcome.sequence}, stands before the intent, {intent.sequence}")
+    for name in ("actor", "case_reference", "purpose"):
+        if intent.facts[name] != outcome.facts[name]:
+            raise CheckFailed(6, f"intent and outcome name another {name}")
+    request = bundle.answer["request"]
+    for name in ("case_reference", "purpose"):
+        if outcome.facts[name] != request[name]:
+            raise CheckFailed(6, f"the answer names another {name} than the log")
+    if bundle.answer["search_id"] != bundle.search_id:
+        raise CheckFailed(6, "the answer is that of another search")
+    return f"passed: entries {intent.sequence} and {outcome.sequence}"
+
+
+def _check_answer(bundle: Bundle) -> str:  # 7
+    stated = _outcome(bundle).facts["details"]["result_sha256"]
+    digest = hashlib.sha256(bundle.answer_text).hexdigest()
+    if digest != stated:
+        raise CheckFailed(7, f"the answer has the digest {digest}, the log names {stated}")
+    return "passed"
+
+
+def _check_candidates(bundle: Bundle) -> str:  # 8
+    candidates, outcome = bundle.candidates, _outcome(bundle).facts
+    if [one["rank"] for one in candidates] != list(range(1, len(candidates) + 1)):
+        raise CheckFailed(8, "the ranks do not run from 1 without a gap")
+    scores = [one["score"] for one in candidates]
+    if scores != sorted(scores, reverse=True):
+        raise CheckFailed(8, "the scores do not fall with the rank")
+    if len({(one["owner"], one["subject_id"]) for one in candidates}) != len(candidates):
+        raise CheckFailed(8, "a subject stands on the list twice")
+    logged = [name.removeprefix("reference:") for name in outcome["objects"] if name.startswith("reference:")]
+    if [one["reference_id"] for one in candidates] != logged:
+        raise CheckFailed(8, "the log names other references than the list")
+    if str(len(candidates)) != outcome["details"]["candidates"]:
+        raise CheckFailed(8, "the log counts other candidates")
+    return f"passed: {len(candidates)} candidates"
+
+
+def _check_versions(bundle: Bundle) -> str:  # 9
+    answer, details = bundle.answer, _outcome(bundle).facts["details"]
+    if answer["model"]["model_id"] != details["model_id"]:
+        raise CheckFailed(9, "the log names another model")
+    if str(answer["searchable"]) != details["searchable"]:
+        raise CheckFailed(9, "the log names another number of references searched")
+    for point in answer["threshold"]["by_watchlist"]:
+        stated = details.get(f"threshold:{point['watchlist']}")
+        if stated != f"{point['value']} ({point['version']})":
+            raise CheckFailed(9, f"the log names another threshold for {point['watchlist']}: {stated}")
+    return _check_snapshot(answer, details)
+
+
+def _check_snapshot(answer: Mapping[str, Any], details: Mapping[str, str]) -> str:
+    document = answer.get("gallery_snapshot")
+    if document is None:
+        if "gallery_snapshot" in details:
+            raise CheckFailed(9, "the log names a gallery snapshot, the answer none")
+        return "passed; the gallery was one that names no snapshot"
+    try:
+        snapshot = parse_snapshot(document)
+    except ValueError as error:
+        raise CheckFailed(9, f"the gallery snapshot: {error}") from error
+    if snapshot.snapshot_id != details["gallery_snapshot"]:
+        raise CheckFailed(9, "the log names another gallery snapshot")
+    if snapshot.model_id != answer["model"]["model_id"]:
+        raise CheckFailed(9, "the gallery snapshot is of another model")
+    total = sum(part.references for part in snapshot.partitions)
+    if snapshot.is_exact and total != answer["searchable"]:
+        raise CheckFailed(9, f"the snapshot holds {total} references, the answer says {answer['searchable']}")
+    return "passed" if snapshot.is_exact else "passed; references came or went during the search"
+
+
+def _check_adjudications(bundle: Bundle) -> str:  # 10
+    logged = {entry.sequence: entry.facts for entry in bundle.entries if _is_adjudication(entry)}
+    for one in bundle.adjudications:
+        facts = logged.pop(one["sequence"], None)
+        if facts is None:
+            raise CheckFailed(10, f"the log holds no adjudication at {one['sequence']}")
+        said = {
+            "sequence": facts["sequence"],
+            "person_id": facts["actor"]["person_id"],
+            **{name: facts[name] for name in ("recorded_at", "objects", "details")},
+        }
+        if dict(one) != said:
+            raise CheckFailed(10, f"the adjudication at {one['sequence']} is not what the log says")
+    if logged:
+        raise CheckFailed(10, f"the adjudication at {min(logged)} is left out")
+    count = len(bundle.adjudications)
+    return f"passed: {count} adjudications" if count else "passed: none was made"
+
+
+# In the order in which they build on one another; check 5 needs what is given by hand and comes last.
+_CHECKS = {
+    2: _check_probe,
+    3: _check_origin,
+    4: _check_entries,
+    6: _check_course,
+    7: _check_answer,
+    8: _check_candidates,
+    9: _check_versions,
+    10: _check_adjudications,
+}
+
+
+def _of_search(bundle: Bundle) -> list[BundledEntry]:
+    return [
+        entry
+        for entry in bundle.entries
+        if entry.facts["activity"] == "search" and entry.facts["activity_id"] == bundle.search_id
+    ]
+
+
+def _intent(bundle: Bundle) -> BundledEntry:
+    found = [entry for entry in _of_search(bundle) if entry.facts["phase"] == "INTENT"]
+    if len(found) != 1:
+        raise CheckFailed(6, f"{len(found)} intents of this search are given, not one")
+    return found[0]
+
+
+def _outcome(bundle: Bundle) -> BundledEntry:
+    found = [entry for entry in _of_search(bundle) if entry.facts["phase"] != "INTENT"]
+    if len(found) != 1 or found[0].facts["phase"] != "DONE":
+        phases = [entry.facts["phase"] for entry in found]
+        raise CheckFailed(6, f"the outcomes of this search are {phases}, not one DONE")
+    return found[0]
+
+
+def _is_adjudication(entry: BundledEntry) -> bool:
+    return bool(entry.facts["activity"] == "review_adjudication" and entry.facts["phase"] == "DONE")
+
+
+def _describe(bundle: Bundle) -> list[str]:
+    outcome, answer = _outcome(bundle).facts, bundle.answer
+    actor, model = outcome["actor"], answer["model"]
+    activities: dict[str, int] = {}
+    for entry in bundle.entries:
+        if entry.facts["phase"] == "DONE":
+            activities[entry.facts["activity"]] = activities.get(entry.facts["activity"], 0) + 1
+    others = ", ".join(f"{name} {count}" for name, count in sorted(activities.items()) if name != "search")
+    return [
+        f"search {bundle.search_id} of {answer['searched_at']} by {actor['person_id']} of {actor['force']}, "
+        f"case {outcome['case_reference']}, purpose {outcome['purpose']}",
+        f"probe {bundle.probe_sha256}; original {bundle.original_sha256}; {len(bundle.enhancement)} steps between them",
+        f"model {model['model_id']}: detector {model['detector_sha256']}, recogniser {model['recogniser_sha256']}, "
+        f"preprocessing {model['preprocessing_version']}",
+        f"{answer['searchable']} references searched, {len(bundle.candidates)} candidates",
+        f"log {bundle.checkpoint.log_id}, checkpoint of {bundle.checkpoint.created_at} over "
+        f"{bundle.checkpoint.tree_size} entries",
+        f"also in the log: {others or 'nothing else'}",
+    ]
