@@ -48,7 +48,7 @@ check: setup
 	python scripts/generate_rpc.py --check
 
 test: models
-	python -m pytest -m "not stack and not long"
+	python -m pytest -m "not stack and not long" --numprocesses 2 --dist loadfile
 
 test-stack: models
 	python -m pytest -m "stack or long"
