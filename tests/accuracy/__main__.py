@@ -21,6 +21,8 @@ from tests.accuracy.cohort import write_cohort_mean
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
 from tests.accuracy.offline import embed_templates, search_offline
 from tests.accuracy.paired import paired_differences, run_from_json
+from tests.accuracy.quality import report, study, table_of, write_bands
+from tests.accuracy.quality_data import collect
 from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
 from tests.accuracy.tables import differences_table, side_by_side, steps_table
 from tests.support.faces import shared_data
@@ -104,6 +106,22 @@ def _views(
 def cohort_mean() -> None:
     """Measure the cohort's mean template again and write it where embed reads it. A new model_id follows from it."""
     write_cohort_mean(development_set().stills, COHORT_MEANS)
+
+
+@app.command()
+def quality(
+    minutes: Annotated[float, typer.Option(help="Go on measuring for so long before the fit.")] = 0.0,
+    figure: Path = Path("docs/figures/accuracy_discard.png"),
+    bands: Annotated[Path | None, typer.Option(help="Write the table of grades here.")] = None,
+) -> None:
+    """Fit the unified quality score to false non-match, cross-fitted; the error-versus-discard curve and the bands."""
+    labelled = development_set()
+    data = collect(labelled, minutes * 60)
+    measured = table_of(labelled, data)
+    found = study(measured)
+    if bands is not None:
+        write_bands(found, bands)
+    print(report(found, measured, list(data.measured.values()), figure))
 
 
 @app.command()

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from services.shared.biometric import Assessment, MeasuredRate, Quality
 
 _GOOD_ENOUGH = 60.0  # of a component; nothing is advised above it
+# What is only a hint speaks later, so that it is seldom wrong.
+_HINTS = {"visibility": 15.0, "eyes_open": 15.0, "mouth_closed": 15.0, "expression": 15.0, "background": 15.0}
 _MOST_ADVICE = 3
 
 # In the order in which a photographer should mend things.
@@ -75,6 +77,6 @@ def assess(quality: Quality) -> Assessment:
 
 def advice(components: Mapping[str, float], about: tuple[str, ...] = tuple(_ADVICE)) -> tuple[str, ...]:
     """The worst components in words, at most three; none where everything is good enough."""
-    poor = [name for name in about if components.get(name, 100.0) < _GOOD_ENOUGH]
+    poor = [name for name in about if components.get(name, 100.0) < _HINTS.get(name, _GOOD_ENOUGH)]
     worst = sorted(poor, key=lambda name: components[name])[:_MOST_ADVICE]
     return tuple(_ADVICE[name] for name in _ADVICE if name in worst)

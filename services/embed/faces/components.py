@@ -21,6 +21,7 @@ _CHEEKS = ((slice(64, 76), slice(30, 44)), (slice(64, 76), slice(68, 82)))
 _MOUTH = (slice(84, 106), slice(50, 62))
 _LOWER_FACE = (slice(82, 104), slice(42, 70))
 _MOUTH_WIDTH = 0.83  # of the distance between the eyes, with the face at rest
+_BLOCK_PX = 8
 _SMALLEST_BACKGROUND = 64  # pixels of it, below which nothing is said
 
 
@@ -44,9 +45,12 @@ def contrast(grey: Pixels) -> float:
     return percent(float(grey.std()) / 60)
 
 
-def compression(blockiness: float) -> float:
-    """By the roughness across the borders of 8 x 8 blocks (Picture.blockiness): 1 without blocks, 2 scores nothing."""
-    return percent(2 - blockiness)
+def compression(blockiness: float, inter_eye_px: float) -> float:
+    """By the roughness across the borders of 8 x 8 blocks (Picture.blockiness): 100 without blocks, 50 where it is
+    twice that elsewhere and the eyes lie six blocks apart. Blocks hurt by how large they are beside the face.
+    """
+    harm = max(0.0, blockiness - 1) * 6 * _BLOCK_PX / max(inter_eye_px, 1e-6)
+    return 100 / (1 + harm * harm)
 
 
 def eyes_open(grey: Pixels) -> float:

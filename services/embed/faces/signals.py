@@ -56,7 +56,7 @@ def periodic_pattern(window: Window) -> float:
     Peaks near the axes are left out: blocks of compression and upright edges lie there. Low frequencies are left out:
     there lies the face itself.
     """
-    side = min(min(window.grey.shape), _SIDE) // 2 * 2
+    side = min(*window.grey.shape, _SIDE) // 2 * 2
     if side < _SMALLEST:
         return 0.0
     top, left = ((length - side) // 2 for length in window.grey.shape)

@@ -71,13 +71,17 @@ def evaluate(  # noqa: PLR0917 - the options of a command
 
 
 def _write(done: Evaluation, out: Path, watchlist: str, fpir: float, console: Console) -> None:
-    from services.local.evaluation.evaluation import write_json  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.local.evaluation.discard import draw_discard  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.local.evaluation.evaluation import write_json  # noqa: PLC0415
     from services.local.evaluation.plots import draw_plots  # noqa: PLC0415
     from services.local.evaluation.report import write_report  # noqa: PLC0415
 
     figures = write_json(done, out)
     proposal = _propose(done, out, watchlist, fpir, console) if fpir else None
-    report = write_report(done, draw_plots(done.summaries, out), out, proposal)
+    plots = draw_plots(done.summaries, out)
+    if done.discard is not None:
+        plots["Error versus discard"] = draw_discard([done.discard.curve], out / "discard.png")
+    report = write_report(done, plots, out, proposal)
     console.print(_table(done))
     console.print(f"Report: {report}\nFigures: {figures}", soft_wrap=True)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from services.local.evaluation.degrade import SERIES, Degradation
+from services.local.evaluation.discard import DiscardReport, discard_report
 from services.local.evaluation.enrolment import EnrolledGallery, enrol_gallery
 from services.local.evaluation.labelled_set import LabelledSet
 from services.local.evaluation.records import ProbeResult, Run
@@ -58,6 +59,11 @@ class Evaluation:
     def main(self) -> Run:
         return self.runs[0]
 
+    @property
+    def discard(self) -> DiscardReport | None:
+        """What quality knew of misses, over every condition; None where too few missed to tell."""
+        return discard_report(self.runs)
+
     def as_json(self) -> bytes:
         """Figures and every search; no template and no picture."""
         document = {
@@ -70,6 +76,7 @@ class Evaluation:
             "enrolled": len(self.gallery.enrolled),
             "refused": dict(self.gallery.refused),
             "summaries": [asdict(summary) for summary in self.summaries],
+            "error_versus_discard": None if self.discard is None else asdict(self.discard),
             "searches": {run.condition: [result.as_json() for result in run.probes] for run in self.runs},
             "leave_one_out": {run.condition: [result.as_json() for result in run.leave_one_out] for run in self.runs},
         }

@@ -50,6 +50,7 @@ def write_report(
         refused=evaluation.gallery.refused,
         main=evaluation.summaries[0],
         summaries=evaluation.summaries,
+        discard=evaluation.discard,
         plots={title: _data_url(path.read_bytes(), "image/png") for title, path in plots.items()},
         proposal=_proposal_text(proposal, len(evaluation.gallery.enrolled)),
         non_matches=[cases.non_match(result) for result in worst_false_non_matches(evaluation.main, _CASES)],
