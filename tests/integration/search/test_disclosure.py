@@ -1,0 +1,299 @@
+"""A hundred searches disclosed, checked offline, and run again after the gallery was rebuilt; over a real log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from services.local.disclosure.bundle import read_bundle
+from services.local.disclosure.cli import disclosure_app
+from services.local.disclosure.compare import Verdict, compare
+from services.local.disclosure.verify import CHECKS, CheckFailed, verify_bundle
+from services.rpc.v1 import audit_pb2, ingest_pb2
+from tests.integration.audit.service import OPERATOR, AuditProcess, recorder_to
+from tests.integration.search.conftest import CUSTODY, LIBERAL, OFFENDERS
+from tests.integration.search.peers import Peers, Reference, batch_of, vector_like, vector_of
+from tests.integration.search.process import Operator, SearchThread
+
+SEARCHES = 100
+REASON = {"reason": "CPIA disclosure 12/26"}
+
+
+class Room:
+    """A search service over fakes of embed and ingest, and a real audit service."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.audit = AuditProcess(root / "audit").start()
+        self.peers = Peers()
+        self.fill(*CUSTODY)
+        self.peers.start("embed")
+        self.peers.start("ingest")
+        self.peers.ports["audit"] = self.audit.grpc_port
+        self.search = SearchThread(root, self.peers)
+        self.search.__enter__()
+
+    def fill(self, *custody: Reference) -> None:
+        ledger = self.peers.ledger
+        groups = [list(custody), LIBERAL, OFFENDERS]
+        ledger.batches = [batch_of(group) for group in groups]
+        ledger.states = [
+            ingest_pb2.ReferenceState(
+                reference_id=reference.reference_id, state="enrolled", decided_at_ms=1, settled_at_ms=1
+            )
+            for group in groups
+            for reference in group
+        ]
+
+    def rebuild(self) -> None:
+        """The service starts again and fills its gallery from the ledger."""
+        self.search.end()
+        self.search.start()
+        self.search.wait_ready()
+
+    def close(self) -> None:
+        self.search.end()
+        for name in ("embed", "ingest"):
+            self.peers.stop(name)
+        self.audit.stop()
+
+    @property
+    def operator(self) -> Operator:
+        return self.search.operator()
+
+    def disclose(self, search_id: str) -> httpx.Response:
+        return self.operator.http.get(f"/v1/searches/{search_id}/disclosure", params=REASON)
+
+    def replay(self, search_id: str) -> dict[str, Any]:
+        answer = self.operator.http.post(f"/v1/searches/{search_id}/replay", params=REASON)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    opened = Room(tmp_path_factory.mktemp("disclosure"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def answers(room: Room) -> list[dict[str, Any]]:
+    """Of a hundred searches in both modes; every third person stands in the gallery."""
+    names = ["ann", "bob", *(f"stranger {i}" for i in range(SEARCHES - 2))]
+    operator = room.operator
+    return [
+        operator.answer(
+            f"face:{name}".encode(),
+            max_candidates=2 + number % 40,
+            mode="identification" if number % 4 == 3 else "investigation",
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+@pytest.fixture(scope="module")
+def bundle(room: Room, answers: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the first search, with two judgements and a view in the log."""
+    search_id = answers[0]["search_id"]
+    recorder = recorder_to(room.audit.address)
+    for person, finding in (("first", "possible_match"), ("second", "no_support")):
+        recorder.record(
+            audit_pb2.ALTERATION,
+            audit_pb2.DONE,
+            "review_adjudication",
+            "request-1",
+            OPERATOR,
+            case_reference=answers[0]["request"]["case_reference"],
+            objects=["request:request-1", f"search:{search_id}", "reference:r-ann-1"],
+            details={"finding": finding, "review": person},
+        )
+    assert room.operator.see(search_id).status_code == 200
+    answer = room.disclose(search_id)
+    assert answer.status_code == 200, answer.text
+    path = tmp_path_factory.mktemp("bundle") / "disclosure.json"
+    path.write_bytes(answer.content)
+    return path
+
+
+def _run(*arguments: object) -> Any:
+    return CliRunner().invoke(disclosure_app, list(map(str, arguments)), env={"COLUMNS": "200"})
+
+
+def test_a_disclosure_is_checked_offline(room: Room, bundle: Path) -> None:
+    report = verify_bundle(bundle, witness=room.audit.witness_path)
+    assert list(report.outcomes) == list(CHECKS)
+    assert all(outcome.startswith("passed") for outcome in report.outcomes.values())
+    read = read_bundle(bundle)
+    assert [one["details"]["finding"] for one in read.adjudications] == ["possible_match", "no_support"]
+    assert {entry.facts["activity"] for entry in read.entries} == {
+        "search",
+        "search_view",
+        "review_adjudication",
+        "search_disclosure",
+    }
+    shown = _run("verify", bundle)
+    assert shown.exit_code == 0, shown.output
+    assert "passed by the bundle's own key only" in shown.output
+    assert "What this does not prove" in shown.output
+
+
+def _answer_of(value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(value["answer"])
+    return found
+
+
+def _drop_candidate(value: dict[str, Any]) -> None:
+    answer = _answer_of(value)
+    del answer["candidates"][1]
+    value["answer"] = json.dumps(answer)
+
+
+def _raise_score(value: dict[str, Any]) -> None:
+    answer = _answer_of(value)
+    answer["candidates"][0]["score"] += 0.001
+    value["answer"] = json.dumps(answer)
+
+
+def _spoil(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], None]:
+    def spoil(value: dict[str, Any]) -> None:
+        *groups, last = name.split(".")
+        place: Any = value
+        for group in groups:
+            place = place[int(group) if group.isdigit() else group]
+        key = int(last) if last.isdigit() else last
+        place[key] = change(place[key])
+
+    return spoil
+
+
+TAMPERS: dict[str, tuple[int, Callable[[dict[str, Any]], None]]] = {
+    "another form": (1, _spoil("format", lambda _: "likeness.disclosure.v9")),
+    "another picture": (2, _spoil("probe.content_base64", lambda _: "AAAA")),
+    "another original": (3, _spoil("original_sha256", lambda _: "0" * 64)),
+    "steps nobody recorded": (3, _spoil("enhancement", lambda _: [{"step": "brightness", "amount": "9"}])),
+    "an entry changed": (4, _spoil("audit.entries.0.canonical", lambda text: text.replace("northshire", "eastmoor"))),
+    "a proof changed": (4, _spoil("audit.entries.1.path.0", lambda _: "00" * 32)),
+    "entries swapped": (4, _spoil("audit.entries", lambda entries: [entries[1], entries[0], *entries[2:]])),
+    "a signature changed": (5, _spoil("audit.checkpoint.signature", lambda text: "00" * 64)),
+    "the outcome left out": (6, _spoil("audit.entries", lambda entries: [entries[0], *entries[2:]])),
+    "a candidate left out": (7, _drop_candidate),
+    "a score raised": (7, _raise_score),
+    "a judgement left out": (10, _spoil("adjudications", lambda found: found[:1])),
+    "a judgement changed": (10, _spoil("adjudications.0.details.finding", lambda _: "no_support")),
+    "a judgement made up": (10, _spoil("adjudications", lambda found: [*found, {**found[0], "sequence": 1}])),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERS)
+def test_a_changed_disclosure_is_found_by_the_check_that_is_meant_to(bundle: Path, tmp_path: Path, name: str) -> None:
+    number, tamper = TAMPERS[name]
+    value = deepcopy(json.loads(bundle.read_bytes()))
+    tamper(value)
+    spoilt = tmp_path / "spoilt.json"
+    spoilt.write_text(json.dumps(value))
+    with pytest.raises(CheckFailed) as failure:
+        verify_bundle(spoilt)
+    assert failure.value.check == number, failure.value.detail
+    assert _run("verify", spoilt).exit_code == 1
+
+
+def test_every_disclosure_of_a_hundred_verifies(room: Room, answers: list[dict[str, Any]], tmp_path: Path) -> None:
+    for answer in answers[::10]:
+        path = tmp_path / f"{answer['search_id']}.json"
+        path.write_bytes(room.disclose(answer["search_id"]).content)
+        verify_bundle(path)
+
+
+def test_the_disclosure_is_recorded_before_and_after(room: Room, answers: list[dict[str, Any]]) -> None:
+    room.disclose(answers[1]["search_id"])
+    page = room.audit.get("/v1/audit/entries", "auditor", activity="search_disclosure", limit=2).json()["entries"]
+    done, intent = (entry["entry"] for entry in page)
+    assert (intent["phase"], done["phase"]) == ("INTENT", "DONE")
+    assert (intent["operation"], done["recipients"]) == ("DISCLOSURE", ["person:op-7"])
+    assert intent["details"] == REASON
+    assert intent["objects"] == [f"search:{answers[1]['search_id']}"]
+    assert len(done["details"]["bundle_sha256"]) == 64
+
+
+def test_who_may_not_see_a_search_does_not_get_its_disclosure(room: Room, answers: list[dict[str, Any]]) -> None:
+    search_id = answers[0]["search_id"]
+    for claims, status in (
+        ({"force": "eastmoor"}, 404),
+        ({"watchlists": ["op_liberal"]}, 404),
+        ({"roles": ["custodian"]}, 403),
+    ):
+        http = room.search.operator(**claims).http
+        assert http.get(f"/v1/searches/{search_id}/disclosure", params=REASON).status_code == status
+        assert http.post(f"/v1/searches/{search_id}/replay", params=REASON).status_code == status
+    assert room.operator.http.get(f"/v1/searches/{search_id}/disclosure").status_code == 422
+    page = room.audit.get("/v1/audit/entries", "auditor", activity="search_replay", limit=1).json()["entries"]
+    assert page[0]["entry"]["phase"] == "REFUSED"
+
+
+def test_a_hundred_old_searches_after_a_rebuild_and_after_changes(
+    room: Room, answers: list[dict[str, Any]], bundle: Path, tmp_path: Path
+) -> None:
+    room.rebuild()
+    for answer in answers:
+        replay = room.replay(answer["search_id"])
+        assert compare(answer["candidates"], replay).verdict is Verdict.SAME
+        assert replay["gallery_snapshot"]["snapshot_id"] == answer["gallery_snapshot"]["snapshot_id"]
+
+    # Two were withdrawn since, a third expired, and there is somebody new who is very like Ann.
+    withdrawn = {"r-ann-1", "r-bob-1"}
+    newcomer = Reference("r-new-1", "NEW", vector_like("ann", 0.93), version=9)
+    standing = [reference for reference in CUSTODY if reference.reference_id not in withdrawn]
+    room.fill(*standing, newcomer)
+    states = room.peers.ledger.states
+    next(state for state in states if state.reference_id == "r-new-1").settled_at_ms = 2**42
+    states += [
+        ingest_pb2.ReferenceState(reference_id=name, state="withdrawn", withdrawn_at_ms=5, withdrawal_reason="NFA")
+        for name in withdrawn
+    ]
+    room.rebuild()
+    verdicts = {}
+    for answer in answers[:30]:
+        found = compare(answer["candidates"], room.replay(answer["search_id"]))
+        assert found.verdict is not Verdict.DIFFERS, found.differences
+        had = {one["reference_id"] for one in answer["candidates"]} & withdrawn
+        assert (found.verdict is Verdict.EXPLAINED) is bool(had)
+        assert len([line for line in found.explanations if "withdrawn (NFA)" in line]) == len(had)
+        verdicts[answer["search_id"]] = found
+    assert sum(found.verdict is Verdict.EXPLAINED for found in verdicts.values()) >= 2
+    ann = room.replay(answers[0]["search_id"])
+    assert ann["newcomers"] == 1
+    assert "NEW" not in {one["subject_id"] for one in ann["candidates"]}
+    assert ann["candidates"][0]["reference_id"] == "r-ann-2"
+
+    token = tmp_path / "operator.token"
+    token.write_text(room.operator.http.headers["Authorization"].removeprefix("Bearer "))
+    arguments = ("--token", token, "--url", room.search.url, "--reason", "defence asks")
+    shown = _run("replay", bundle, *arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "withdrawn (NFA)" in shown.output
+    assert "1 references enrolled since were left out" in shown.output
+    again = tmp_path / "again.json"
+    assert _run("export", answers[0]["search_id"], again, *arguments).exit_code == 0
+    verify_bundle(again)
+
+
+def test_another_model_is_not_compared(room: Room, answers: list[dict[str, Any]]) -> None:
+    spoilt = [{**one} for one in answers[2]["candidates"]]
+    spoilt[0]["score"] += 1e-5
+    assert compare(spoilt, room.replay(answers[2]["search_id"])).verdict is Verdict.DIFFERS
+    room.peers.embed.model_id = "another-model"
+    try:
+        answer = room.operator.http.post(f"/v1/searches/{answers[2]['search_id']}/replay", params=REASON)
+        assert (answer.status_code, answer.json()["code"]) == (409, "model_mismatch")
+    finally:
+        room.peers.embed.model_id = "yunet+sface-test+p1"
+    assert vector_of("ann").shape == (128,)
