@@ -15,7 +15,17 @@ from services.shared.watchlists import CaseType, Watchlists
 MAX_TEXT_CHARS = 200  # a crime number, an offence in words
 MIN_CANDIDATES, MAX_CANDIDATES, DEFAULT_CANDIDATES = 2, 50, 20
 
-SINGLE_FIELDS = ("case_reference", "purpose", "offence", "source", "case_type", "mode", "max_candidates", "face")
+SINGLE_FIELDS = (
+    "case_reference",
+    "purpose",
+    "offence",
+    "source",
+    "case_type",
+    "mode",
+    "max_candidates",
+    "face",
+    "face_chosen_by",
+)
 FIELDS = frozenset({*SINGLE_FIELDS, "watchlists"})
 
 
@@ -49,6 +59,8 @@ class SearchRequest:
     mode: SearchMode = SearchMode.INVESTIGATION
     max_candidates: int = DEFAULT_CANDIDATES
     face: int | None = None
+    # Who chose the face from the scene, where it was not the person whose token it is; empty for that person.
+    face_chosen_by: str = ""
     case_type: CaseType = CaseType.UNSTATED
 
     def fingerprint(self, probe_sha256: str) -> str:
@@ -63,6 +75,7 @@ class SearchRequest:
             self.max_candidates,
             self.face,
             self.case_type,
+            self.face_chosen_by,
             probe_sha256,
         ]
         return hashlib.sha256(orjson.dumps(content)).hexdigest()
@@ -84,6 +97,7 @@ def parse_request(texts: Mapping[str, Sequence[str]], watchlists: Watchlists) ->
         mode=SearchMode(form.choice("mode", list(SearchMode), default=SearchMode.INVESTIGATION)),
         max_candidates=form.number("max_candidates", MIN_CANDIDATES, MAX_CANDIDATES) or DEFAULT_CANDIDATES,
         face=form.number("face", 0, 10_000),
+        face_chosen_by=form.optional_text("face_chosen_by"),
         case_type=CaseType(form.choice("case_type", list(CaseType), default=CaseType.UNSTATED)),
     )
     form.complain()
@@ -118,6 +132,9 @@ class _Form:
         elif not value.isprintable():
             self._problems[name] = "Printable characters only."
         return value
+
+    def optional_text(self, name: str) -> str:
+        return self.text(name) if name in self._texts else ""
 
     def choice(self, name: str, allowed: Sequence[str], default: str = "") -> str:
         value = self._single(name) or default

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.shared.biometric import DetectedFace
+
 ALWAYS = (
     "FOR INTELLIGENCE PURPOSES ONLY. These are candidates for a trained operator to judge, not an identification and "
     "not evidence.",
@@ -22,7 +24,8 @@ def statements(
     searchable: int,
     unsearchable: int | None,
     probe_sha256: str,
-    unified_quality: float,
+    face: DetectedFace,
+    flags: Sequence[str],
     searched: Sequence[str],
     unevidenced: Sequence[str],
 ) -> list[str]:
@@ -33,13 +36,32 @@ def statements(
         *ALWAYS,
         "The absence of a name does not mean that the person is not on the database: "
         f"{searchable} references were searchable, {not_searchable} were not.",
-        f"Probe: SHA-256 {probe_sha256}, searched as received, without enhancement; unified quality "
-        f"{unified_quality:.0f} of 100.",
+        f"Probe: SHA-256 {probe_sha256}, searched as received, without enhancement; {_quality(face)}.",
         f"Searched: {'; '.join(searched)}.",
     ]
+    if flags:
+        said.append(
+            f"The probe is flagged ({', '.join(flags)}): a supervisor decides whether it may be used. A flag is not "
+            "proof, and its absence clears nothing."
+        )
     if unevidenced:
         said.append(
             f"The threshold used for {', '.join(unevidenced)} is an unevidenced default: its error rates on this "
             "gallery are not known."
         )
     return said
+
+
+def _quality(face: DetectedFace) -> str:
+    """The quality, its grade, and the error rate measured at that quality."""
+    words = f"unified quality {face.quality.unified:.0f} of 100"
+    if face.assessment is None:
+        return words
+    rate = face.assessment.false_non_match
+    words += f", {face.assessment.grade.replace('_', ' ')}"
+    if not rate.searches:
+        return words
+    return (
+        f"{words}: at that quality {rate.misses} of {rate.searches} mated searches missed ({rate.low:.1%} to "
+        f"{rate.high:.1%}, at FPIR {rate.threshold_fpir:.0%}; {rate.basis})"
+    )
