@@ -311,6 +311,8 @@ class Adjudication:
     judged_at: datetime
     # Seconds between the first opening of this candidate and the judgement, by the service's clock.
     viewed_s: float
+    # Taken back by the examiner: the candidate counts as not judged until it is judged again.
+    is_undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +321,8 @@ class Signature:
 
     signed_by: str
     signed_at: datetime
-    trained_on: date
+    # None where only the identity provider's word is known: the token says until when, not since when.
+    trained_on: date | None
     training_expires_on: date
     # SHA-256 of the judgement's canonical bytes; the audit entry holds the same.
     judgement_sha256: str
@@ -348,7 +351,11 @@ class Examination:
         found: dict[str, Adjudication] = {}
         for adjudication in self.adjudications:
             found[adjudication.candidate_id] = adjudication
-        return found
+        return {candidate_id: one for candidate_id, one in found.items() if not one.is_undone}
+
+    def findings(self) -> dict[str, Finding]:
+        """The finding that counts for each judged candidate."""
+        return {candidate_id: one.finding for candidate_id, one in self.standing().items()}
 
     def unjudged(self) -> tuple[str, ...]:
         judged = self.standing()

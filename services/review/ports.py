@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from services.review.model import Case, CaseState, Examination, Training
-from services.rpc.v1 import audit_pb2, embed_pb2
+from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, reference_pb2, search_pb2
 from services.shared.biometric import ImageAnalysis
 from services.shared.tokens import Principal
 
@@ -109,71 +109,38 @@ class FaceAnalyser(Protocol):
     ) -> ImageAnalysis: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedPicture:
-    """A picture that the gate has decoded, upright, encoded again by the platform: safe to decode and to show.
-
-    `scale` is upright pixels of the original for one of this picture, at least 1.
-    """
-
-    content: bytes
-    width: int
-    height: int
-    scale: float
-
-
 class PictureRenderer(Protocol):
-    """Untrusted bytes in, a picture of the platform's own making out; `services.rpc.pictures.PictureClient`."""
+    """Untrusted bytes in, a picture of the platform's own making out; `services.rpc.casework.PictureClient`."""
 
-    def render(self, image: bytes, *, max_side: int, as_jpeg: bool = False) -> RenderedPicture:
-        """PNG without loss, or JPEG. The same bytes give the same answer. Raises ImageRefused, Overloaded,
+    def render(self, image: bytes, *, max_side: int, as_jpeg: bool = False) -> picture_pb2.RenderedPicture:
+        """Upright PNG, or JPEG. The same bytes give the same answer. Raises ImageRefused, Overloaded,
         DependencyUnavailable."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SearchCommand:
-    """A search of review, in the words of search's form."""
-
-    case_reference: str
-    purpose: str
-    offence: str
-    source: str
-    watchlists: tuple[str, ...]
-    max_candidates: int
-    mode: str
-    face: int | None
-    idempotency_key: str
-
-
 class Searcher(Protocol):
-    """Search, as review uses it; `services.rpc.identification.IdentificationClient`."""
+    """Search, as review uses it; `services.rpc.casework.IdentificationClient`."""
 
-    def identify(self, bearer: str, image: bytes, command: SearchCommand) -> bytes:
-        """The answer's JSON as it stands in the record of search. The operator's own token travels along and search
-        decides by it. Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound,
-        FaceChoiceNeeded, GalleryIncomplete, ..."""
+    def identify(self, bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
+        """The answer's JSON. The operator's own token travels along and search decides by it.
+
+        Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound, FaceChoiceNeeded,
+        GalleryIncomplete, ...
+        """
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceImage:
-    """What the ledger knows of an enrolled image. `image_sha256` is empty for a synthetic reference."""
-
-    reference_id: str
-    subject_id: str
-    owner: str
-    watchlist: str
-    image_sha256: str
-    captured_on: str
-    unified_quality: float | None
-
-
 class ReferenceDirectory(Protocol):
-    """The enrolment ledger, as review uses it; `services.rpc.references.ReferenceClient`."""
+    """The enrolment ledger, as review uses it; `services.rpc.casework.ReferenceClient`. The person's token decides."""
 
-    def references_of(self, bearer: str, watchlist: str, owner: str, subject_id: str) -> Sequence[ReferenceImage]:
+    def references_of(
+        self, bearer: str, watchlist: str, owner: str, subject_id: str
+    ) -> Sequence[reference_pb2.EnrolledReference]:
         """Every enrolled reference of a subject in one watchlist, newest capture first. Raises NotFound."""
+        ...
+
+    def image(self, bearer: str, watchlist: str, owner: str, subject_id: str, reference_id: str) -> bytes:
+        """The enrolled image as received: untrusted. Raises NotFound."""
         ...
 
 

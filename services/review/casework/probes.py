@@ -1,0 +1,202 @@
+"""Triage and the probe: may it be searched, is it good enough, what is done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from services.review import enhancement
+from services.review.casework.caller import Caller
+from services.review.casework.forms import prose
+from services.review.casework.steps import Casebook, Step
+from services.review.casework.trail import About
+from services.review.model import (
+    Assessment,
+    Case,
+    CaseRequest,
+    Enhancement,
+    EnhancementStep,
+    ProbeImage,
+    Suitability,
+    Triage,
+)
+from services.review.suitability import in_words, measured
+from services.review.workflow import Action
+from services.shared.errors import Conflict, Forbidden, InvalidRequest
+from services.shared.ids import new_id
+from services.shared.ports.image_store import ImageStore
+from services.shared.watchlists import WatchlistFile, Watchlists
+
+PREVIEW = "preview_enhancement"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to be shown: JPEG of the platform's own making."""
+
+    content: bytes
+    width: int
+    height: int
+    media_type: str = "image/jpeg"
+
+
+class TriageRequests:
+    """Decides whether a request may go on. Search decides again, by its own policy, when it is asked to search."""
+
+    def __init__(self, book: Casebook, watchlists: WatchlistFile) -> None:
+        self._book = book
+        self._watchlists = watchlists
+
+    def accept(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
+        """RECEIVED to ACCEPTED. Raises Forbidden (`reasons`) where purpose, case type or agreement do not allow it."""
+        with self._book.step(caller, request_id, Action.ACCEPT, version) as step:
+            agreements = permitted(step.case.request, step.case.force, self._watchlists.current(), step.book)
+            triage = self._decided(caller, reason, is_accepted=True)
+            return step.move(triage=replace(triage, agreements=agreements))
+
+    def send_back(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
+        """RECEIVED to RETURNED, with the reason that the requester reads."""
+        with self._book.step(caller, request_id, Action.RETURN, version) as step:
+            return step.move(triage=self._decided(caller, reason, is_accepted=False))
+
+    def _decided(self, caller: Caller, reason: str, *, is_accepted: bool) -> Triage:
+        return Triage(is_accepted, prose("reason", reason), caller.person_id, self._book.clock.now())
+
+
+def permitted(request: CaseRequest, force: str, watchlists: Watchlists, book: Casebook) -> dict[str, tuple[str, ...]]:
+    """The agreements in force today that searching each watchlist rests on. Raises Forbidden with every reason."""
+    today = book.clock.now().date()
+    denials: dict[str, str] = {}
+    relied_on: dict[str, tuple[str, ...]] = {}
+    for watchlist_id in request.watchlists:
+        watchlist = watchlists.get(watchlist_id)
+        if watchlist is None or request.purpose not in watchlist.purposes:
+            denials["purpose_not_permitted"] = f"{watchlist_id} may not be searched for {request.purpose}."
+            continue
+        if request.case_type.value not in {kind.value for kind in watchlist.case_types}:
+            denials["case_type_not_permitted"] = f"{watchlist_id} may not be searched for a {request.case_type.value}."
+        agreements = watchlists.agreements_in_force(watchlist_id, today)
+        owners = {agreement.owner for agreement in agreements}
+        if watchlist.shared_with == "signatories" and force not in owners:
+            denials["no_agreement_in_force"] = f"Your force has no agreement in force for {watchlist_id}."
+        elif watchlist.needs_agreement and not agreements:
+            denials["no_agreement_in_force"] = f"There is no agreement in force for {watchlist_id}."
+        relied_on[watchlist_id] = tuple(agreement.reference for agreement in agreements)
+    if denials:
+        raise Forbidden(
+            " ".join(denials.values()),
+            advice="Send the request back, or have it made for what is permitted.",
+            context={"reasons": sorted(denials)},
+        )
+    return relied_on
+
+
+class Probes:
+    """Grades probes and works on copies of them. The original is never altered."""
+
+    def __init__(self, book: Casebook, images: ImageStore) -> None:
+        self._book = book
+        self._images = images
+
+    def assess(
+        self,
+        caller: Caller,
+        request_id: str,
+        version: int,
+        *,
+        probe_id: str,
+        face: int,
+        grade: Suitability,
+        remarks: str,
+    ) -> Case:
+        """Choose a probe's face and grade it. When every probe is graded unsuitable, the case ends as UNSUITABLE.
+
+        A grade better than what was measured has to be explained. Raises InvalidRequest, Conflict, Forbidden.
+        """
+        with self._book.step(caller, request_id, Action.ASSESS, version, objects=(f"probe:{probe_id}",)) as step:
+            probe = _probe(step.case, probe_id)
+            assessed = replace(probe, face=face, assessment=self._assessment(caller, probe, face, grade, remarks))
+            step.act.details["grade"] = grade.value
+            return self._graded(step, assessed)
+
+    def call_unsuitable(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
+        """None of the pictures can be searched, for instance because no face was found in any."""
+        with self._book.step(caller, request_id, Action.CALL_UNSUITABLE, version) as step:
+            triage = step.case.triage
+            told = prose("reason", reason)
+            return step.move(triage=replace(triage, reason=told) if triage is not None else None)
+
+    def enhance(
+        self,
+        caller: Caller,
+        request_id: str,
+        version: int,
+        *,
+        probe_id: str,
+        steps: Sequence[EnhancementStep],
+        reason: str,
+    ) -> Case:
+        """A working copy made by a recorded recipe from the original's own. Needs a reason."""
+        with self._book.step(caller, request_id, Action.ENHANCE, version, objects=(f"probe:{probe_id}",)) as step:
+            probe = _probe(step.case, probe_id)
+            content, width, height = enhancement.apply(self._images.get(probe.working_sha256), steps)
+            made = Enhancement(
+                enhancement_id=new_id(),
+                steps=tuple(steps),
+                reason=prose("reason", reason),
+                sha256=self._images.put(content),
+                width=width,
+                height=height,
+                made_by=caller.person_id,
+                made_at=self._book.clock.now(),
+            )
+            step.act.details |= {
+                "steps": "; ".join(enhancement.described(one) for one in steps),
+                "result_sha256": made.sha256,
+            }
+            return step.move(probes=_with(step.case, replace(probe, enhancements=(*probe.enhancements, made))))
+
+    def preview(self, caller: Caller, request_id: str, probe_id: str, steps: Sequence[EnhancementStep]) -> Picture:
+        """What the steps would make; nothing is kept. Looking is recorded."""
+        book = self._book
+        with book.refusals(caller, PREVIEW, request_id):
+            case = book.working(caller, request_id)
+            probe = _probe(case, probe_id)
+        book.trail.consulted(caller.principal, PREVIEW, About.case(case, f"probe:{probe_id}"))
+        content, width, height = enhancement.apply(self._images.get(probe.working_sha256), steps)
+        return Picture(enhancement.as_jpeg(content), width, height)
+
+    def _assessment(self, caller: Caller, probe: ProbeImage, face: int, grade: Suitability, remarks: str) -> Assessment:
+        if not 0 <= face < len(probe.faces):
+            raise InvalidRequest(
+                f"There is no face {face}: {len(probe.faces)} found.",
+                advice="Choose one of the faces that were found.",
+                context={"fields": [{"field": "face", "problem": f"{len(probe.faces)} faces were found."}]},
+            )
+        found = measured(probe.faces[face])
+        is_better = _ORDER.index(grade) < _ORDER.index(found)
+        told = prose("remarks", remarks) if is_better or grade is Suitability.UNSUITABLE else remarks.strip()[:2000]
+        now = self._book.clock.now()
+        return Assessment(found, grade, face, in_words(probe.faces[face]), told, caller.person_id, now)
+
+    def _graded(self, step: Step, assessed: ProbeImage) -> Case:
+        probes = _with(step.case, assessed)
+        grades = [probe.assessment.grade if probe.assessment else None for probe in probes]
+        is_hopeless = all(grade is Suitability.UNSUITABLE for grade in grades)
+        if is_hopeless and not step.case.searches:
+            return step.move(action=Action.CALL_UNSUITABLE, probes=probes)
+        return step.move(probes=probes)
+
+
+_ORDER = (Suitability.SUITABLE, Suitability.CAUTION, Suitability.UNSUITABLE)
+
+
+def _probe(case: Case, probe_id: str) -> ProbeImage:
+    probe = case.probe(probe_id)
+    if probe is None:
+        raise Conflict("The request has no such picture.", advice="Look at it again.", code="no_such_probe")
+    return probe
+
+
+def _with(case: Case, changed: ProbeImage) -> tuple[ProbeImage, ...]:
+    return tuple(changed if probe.probe_id == changed.probe_id else probe for probe in case.probes)

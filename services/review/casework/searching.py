@@ -1,0 +1,197 @@
+"""A search for a case: with the operator's own token, the original always, an enhanced copy beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from services.review.casework.caller import Caller
+from services.review.casework.forms import prose
+from services.review.casework.steps import Casebook
+from services.review.model import (
+    Appearance,
+    CandidateForJudgement,
+    Case,
+    Enhancement,
+    ProbeImage,
+    SearchRecord,
+    SearchVariant,
+    Suitability,
+)
+from services.review.ports import FaceAnalyser, Searcher
+from services.review.workflow import Action
+from services.rpc.v1 import audit_pb2, embed_pb2, search_pb2
+from services.shared.errors import Conflict, DependencyUnavailable, NoFaceFound
+from services.shared.ports.image_store import ImageStore
+
+MODE = "investigation"  # a list of fixed length for people to judge
+DEFAULT_CANDIDATES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """One picture to be searched."""
+
+    content: bytes
+    sha256: str
+    face: int
+    variant: SearchVariant
+    enhancement_id: str | None
+
+
+class RunSearch:
+    """Searches the chosen face of a probe and merges what comes back into the case's list."""
+
+    def __init__(self, book: Casebook, images: ImageStore, searcher: Searcher, analyser: FaceAnalyser) -> None:
+        self._book = book
+        self._images = images
+        self._searcher = searcher
+        self._analyser = analyser
+
+    def __call__(
+        self,
+        caller: Caller,
+        request_id: str,
+        version: int,
+        *,
+        probe_id: str,
+        enhancement_id: str | None,
+        reason: str,
+        max_candidates: int = DEFAULT_CANDIDATES,
+    ) -> Case:
+        """Search the original, and with it the enhanced copy where one is named. Both lists are kept.
+
+        Possible until somebody begins to judge. Raises Conflict, Forbidden (also what search's policy denies),
+        NoFaceFound (the copy shows no face), everything else that search raises.
+        """
+        objects = (f"probe:{probe_id}",)
+        with self._book.step(
+            caller, request_id, Action.SEARCH, version, operation=audit_pb2.CONSULTATION, objects=objects
+        ) as step:
+            told = prose("reason", reason)
+            probe = _ready(step.case, probe_id)
+            records, candidates = step.case.searches, step.case.candidates
+            for picture in self._pictures(probe, enhancement_id):
+                answer = self._search(caller, step.case, picture, max_candidates, step.act.activity_id)
+                record = self._record(caller, probe, picture, told, answer)
+                records = (*records, record)
+                candidates = merged(candidates, answer.document["candidates"], record)
+            step.act.details["searches"] = ",".join(record.search_id for record in records)
+            step.act.details["candidates"] = str(len(candidates))
+            return step.move(searches=records, candidates=candidates)
+
+    def _pictures(self, probe: ProbeImage, enhancement_id: str | None) -> Sequence[_Probe]:
+        face = probe.face or 0
+        sha256 = probe.original.sha256
+        original = _Probe(self._images.get(sha256), sha256, face, SearchVariant.ORIGINAL, None)
+        if enhancement_id is None:
+            return (original,)
+        enhanced = next((made for made in probe.enhancements if made.enhancement_id == enhancement_id), None)
+        if enhanced is None:
+            raise Conflict("There is no such working copy.", advice="Look at the case again.", code="no_such_probe")
+        return (original, self._enhanced(enhanced))
+
+    def _enhanced(self, made: Enhancement) -> _Probe:
+        content = self._images.get(made.sha256)
+        faces = self._analyser.analyse(content, embed_pb2.AnalyseRequest.NONE).faces
+        if not faces:
+            raise NoFaceFound(
+                "No face was found in the enhanced copy.", advice="Search the original alone, or enhance it otherwise."
+            )
+        # The operator has cropped to the face that matters: it is the largest one.
+        largest = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
+        return _Probe(content, made.sha256, largest, SearchVariant.ENHANCED, made.enhancement_id)
+
+    def _search(self, caller: Caller, case: Case, picture: _Probe, max_candidates: int, activity_id: str) -> _Answer:
+        request = case.request
+        answer = self._searcher.identify(
+            caller.bearer,
+            search_pb2.IdentifyRequest(
+                image=picture.content,
+                case_reference=request.case_reference,
+                purpose=request.purpose,
+                offence=request.offence,
+                source=request.source.value,
+                case_type=request.case_type.value,
+                watchlists=request.watchlists,
+                mode=MODE,
+                max_candidates=max_candidates,
+                face=picture.face,
+                idempotency_key=f"{activity_id}:{picture.variant.value}",
+            ),
+        )
+        return _Answer.read(answer)
+
+    def _record(self, caller: Caller, probe: ProbeImage, picture: _Probe, reason: str, answer: _Answer) -> SearchRecord:
+        document = dict(answer.document)
+        candidates = document.pop("candidates")
+        return SearchRecord(
+            search_id=document["search_id"],
+            probe_id=probe.probe_id,
+            variant=picture.variant,
+            enhancement_id=picture.enhancement_id,
+            image_sha256=picture.sha256,
+            reason=reason,
+            searched_by=caller.person_id,
+            searched_at=self._book.clock.now(),
+            candidate_count=len(candidates),
+            answer_sha256=answer.sha256,
+            answer=document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    document: Mapping[str, Any]
+    sha256: str
+
+    @classmethod
+    def read(cls, content: bytes) -> _Answer:
+        document = orjson.loads(content)
+        if document.get("status") != "done" or "candidates" not in document:
+            raise DependencyUnavailable("search gave no list.", advice="Search again; tell the operators.")
+        return cls(document, hashlib.sha256(content).hexdigest())
+
+
+def merged(
+    known: Sequence[CandidateForJudgement], listed: Sequence[Mapping[str, Any]], record: SearchRecord
+) -> tuple[CandidateForJudgement, ...]:
+    """One candidate a subject of an owner and watchlist, with every list that it stood in.
+
+    The ids are random and the order is by them, so that nothing about a candidate follows from its place.
+    """
+    found = {(one.owner, one.subject_id, one.watchlist): one for one in known}
+    for entry in listed:
+        appearance = Appearance(record.search_id, record.variant, entry["rank"], entry["score"], entry["reference_id"])
+        key = (entry["owner"], entry["subject_id"], entry["watchlist"])
+        earlier = found.get(key)
+        found[key] = (
+            replace(earlier, appearances=(*earlier.appearances, appearance))
+            if earlier is not None
+            else CandidateForJudgement(
+                candidate_id=f"{random.SystemRandom().getrandbits(64):016x}",
+                subject_id=entry["subject_id"],
+                owner=entry["owner"],
+                watchlist=entry["watchlist"],
+                reference_id=entry["reference_id"],
+                appearances=(appearance,),
+            )
+        )
+    return tuple(sorted(found.values(), key=lambda candidate: candidate.candidate_id))
+
+
+def _ready(case: Case, probe_id: str) -> ProbeImage:
+    """The probe, when it was assessed and not found unsuitable."""
+    probe = case.probe(probe_id)
+    if probe is None or probe.assessment is None or probe.assessment.grade is Suitability.UNSUITABLE:
+        raise Conflict(
+            "This picture was not assessed as suitable.",
+            advice="Assess it first; what is unsuitable is not searched.",
+            code="probe_not_suitable",
+        )
+    return probe

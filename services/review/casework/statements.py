@@ -1,0 +1,148 @@
+"""The statements on every released result: what must be said with a potential name, or with none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from services.review.enhancement import described
+from services.review.model import Case, Examination, SearchVariant, Signature
+from services.review.suitability import quality_band
+from services.shared.clock import rfc3339
+
+INTELLIGENCE_ONLY = "FOR INTELLIGENCE PURPOSES ONLY. {what}, not an identification and not evidence."
+NOT_SOLE_BASIS = (
+    "It must not be the sole basis for arrest, charge, stop, warrant or identification procedure; corroboration is "
+    "required."
+)
+LOOK_ALIKES = "Relatives, twins and look-alikes can score highly."
+DISCLOSURE = (
+    "This search, the whole candidate list and its negatives are relevant material for disclosure; take advice before "
+    "showing image or name to a witness."
+)
+
+
+def statements(
+    case: Case, examinations: Sequence[Examination], agreements: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """The statements of one release, in the order in which they are printed."""
+    return (
+        INTELLIGENCE_ONLY.format(what=_what(case)),
+        NOT_SOLE_BASIS,
+        _judged(case, examinations),
+        *_searchable(case),
+        LOOK_ALIKES,
+        *_quality(case),
+        *_enhancement(case),
+        *_watchlists(case, agreements),
+        DISCLOSURE,
+        *_versions(case),
+        _position(case),
+    )
+
+
+def _what(case: Case) -> str:
+    names = case.release.names if case.release is not None else ()
+    if not names:
+        return "No potential name was found; that is an absence of a candidate"
+    return "This is a potential name" if len(names) == 1 else "These are potential names"
+
+
+def _judged(case: Case, examinations: Sequence[Examination]) -> str:
+    people = [
+        f"{'first' if one.ordinal == 1 else 'second'} reviewer {_person(one.signature)}"
+        for one in examinations
+        if one.signature is not None
+    ]
+    if case.arbitration is not None:
+        people.append(f"supervisor who decided their disagreement {_person(case.arbitration.signature)}")
+    return f"Trained operators judged the candidates; no decision was made by the machine: {', '.join(people)}."
+
+
+def _person(signature: Signature) -> str:
+    since = f"trained {signature.trained_on}, " if signature.trained_on is not None else ""
+    return f"{signature.signed_by} ({since}training in date until {signature.training_expires_on})"
+
+
+def _searchable(case: Case) -> list[str]:
+    said = []
+    for record in case.searches:
+        answer = record.answer
+        missing = answer.get("unsearchable")
+        said.append(
+            f"{answer['searchable']} references were searchable, "
+            f"{'an unknown number' if missing is None else missing} were not ({record.variant.value})."
+        )
+    return [
+        "The absence of a name does not mean that the person is not on the database. " + " ".join(dict.fromkeys(said))
+    ]
+
+
+def _quality(case: Case) -> list[str]:
+    said = []
+    for probe in case.probes:
+        if probe.assessment is None or probe.face is None:
+            continue
+        face = probe.faces[probe.face]
+        said.append(
+            f"Probe quality: {quality_band(face)}; eyes {face.inter_eye_px:.0f} px apart, unified quality "
+            f"{face.unified_quality:.0f} of 100, graded {probe.assessment.grade.value.replace('_', ' ')}."
+        )
+    return [*said, *_error_rates(case)]
+
+
+def _error_rates(case: Case) -> list[str]:
+    """What evaluation has measured at the threshold's version, where the answer carries it."""
+    for record in case.searches:
+        for point in record.answer.get("threshold", {}).get("by_watchlist", []):
+            evidence = point.get("evidence") or {}
+            if "fpir" in evidence and "fnir" in evidence:
+                return [
+                    f"Error rates measured for {point['watchlist']}: FPIR {evidence['fpir']}, FNIR {evidence['fnir']}, "
+                    f"N = {evidence.get('enrolled', 'not stated')} ({point['version']})."
+                ]
+    return [
+        "Error rates at this quality have not been measured on this gallery: the list had a fixed length and no "
+        "threshold was applied."
+    ]
+
+
+def _enhancement(case: Case) -> list[str]:
+    recipes = {made.enhancement_id: made for probe in case.probes for made in probe.enhancements}
+    said = []
+    for record in case.searches:
+        if record.variant is SearchVariant.ENHANCED and record.enhancement_id is not None:
+            steps = "; ".join(described(step) for step in recipes[record.enhancement_id].steps)
+            said.append(f"Enhancement: {steps}. The original was searched as well, both lists were judged.")
+    searched = {record.probe_id for record in case.searches}
+    originals = [probe.original.sha256 for probe in case.probes if probe.probe_id in searched]
+    said = said or ["Enhancement: none."]
+    return [*said, *(f"Original probe: SHA-256 {sha256}." for sha256 in originals)]
+
+
+def _watchlists(case: Case, agreements: Mapping[str, Sequence[str]]) -> list[str]:
+    said: dict[str, None] = {}
+    for record in case.searches:
+        for scope in record.answer.get("searched", []):
+            relied = scope.get("agreements") or agreements.get(scope["watchlist"], ())
+            by = f", agreements {', '.join(relied)}" if relied else ""
+            said[f"{scope['watchlist']} of {', '.join(scope['owners']) or 'nobody'}{by}"] = None
+    return [f"Searched: {'; '.join(said)}."]
+
+
+def _versions(case: Case) -> list[str]:
+    said: dict[str, None] = {}
+    for record in case.searches:
+        threshold = record.answer.get("threshold", {}).get("version") or "none applied"
+        said[f"Model {record.answer['model']['model_id']}, threshold {threshold}."] = None
+    return list(said)
+
+
+def _position(case: Case) -> str:
+    release = case.release
+    if release is None:
+        raise ValueError("statements are made of a release")
+    request = case.request
+    return (
+        f"Case {request.case_reference}, purpose {request.purpose}, released {rfc3339(release.released_at)}; audit log "
+        f"position {release.audit.sequence} ({release.audit.code}); retained until {release.retain_until}."
+    )

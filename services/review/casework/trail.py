@@ -1,0 +1,216 @@
+"""What review writes to the audit log: an intent before every act, exactly one outcome after it.
+
+The id of the outcome's entry is chosen and stored before the intent is written, so that after a crash the sweep writes
+UNKNOWN under the same id, and the log keeps whichever came first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import structlog
+
+from services.review.model import AuditPosition, Case
+from services.review.ports import AuditTrail, OpenAct, ReviewStore
+from services.rpc.v1 import audit_pb2
+from services.shared.clock import Clock
+from services.shared.errors import AuditUnavailable, Conflict, LikenessError
+from services.shared.ids import is_id, new_id
+from services.shared.tokens import Principal
+
+ORPHAN_AGE = timedelta(seconds=60)  # longer than any act takes, a search of two pictures included
+_SWEPT_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an act is about: purpose and case as the request states them, objects as "kind:id"."""
+
+    objects: tuple[str, ...] = ()
+    purpose: str = ""
+    case_reference: str = ""
+
+    @classmethod
+    def case(cls, case: Case, *objects: str) -> About:
+        return cls((f"request:{case.request_id}", *objects), case.request.purpose, case.request.case_reference)
+
+    @classmethod
+    def unknown(cls, request_id: str) -> About:
+        """A request that was not found; what is no id at all is not copied into the log."""
+        return cls((f"request:{request_id if is_id(request_id) else 'malformed'}",))
+
+
+@dataclass(slots=True)
+class Act:
+    """An act under way. Put into `details` and `objects` what the outcome has to say."""
+
+    activity_id: str
+    intent: AuditPosition
+    details: dict[str, str] = field(default_factory=dict)
+    objects: list[str] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an act's intent says and its outcome repeats."""
+
+    operation: audit_pb2.Operation.ValueType
+    activity: str
+    activity_id: str
+    principal: Principal
+    about: About
+
+
+class CaseTrail:
+    """Entries of casework. Every method raises AuditUnavailable: then nothing was done, or nothing is given out."""
+
+    def __init__(self, recorder: AuditTrail, store: ReviewStore, clock: Clock) -> None:
+        self._recorder = recorder
+        self._store = store
+        self._clock = clock
+
+    @contextmanager
+    def act(
+        self,
+        principal: Principal,
+        activity: str,
+        about: About,
+        operation: audit_pb2.Operation.ValueType = audit_pb2.ALTERATION,
+        details: Mapping[str, str] | None = None,
+    ) -> Iterator[Act]:
+        """Record the intent, run the block, record its outcome: DONE, REFUSED for the caller's fault, FAILED."""
+        entry = _Entry(operation, activity, new_id(), principal, about)
+        outcome_id = new_id()
+        opened = OpenAct(entry.activity_id, outcome_id, self._clock.now(), _packed(entry))
+        self._store.open_act(opened)
+        intent_id = new_id()
+        appended = self._record(entry, audit_pb2.INTENT, details or {}, intent_id)
+        act = Act(entry.activity_id, _position(appended, intent_id))
+        try:
+            yield act
+        except LikenessError as error:
+            phase = audit_pb2.REFUSED if error.caller_fault else audit_pb2.FAILED
+            if not isinstance(error, AuditUnavailable):
+                self._end(entry, phase, {"reason": error.code, **_reasons(error)}, outcome_id)
+            raise
+        except Exception:
+            self._end(entry, audit_pb2.FAILED, {"reason": LikenessError.code}, outcome_id)
+            raise
+        self._end(entry, audit_pb2.DONE, act.details, outcome_id, act)
+
+    def refused(self, principal: Principal, activity: str, about: About, error: LikenessError) -> None:
+        """A request that was never begun: not permitted, not there, incomplete, too late."""
+        entry = _Entry(audit_pb2.CONSULTATION, activity, new_id(), principal, about)
+        self._record(entry, audit_pb2.REFUSED, {"reason": error.code, **_reasons(error)}, new_id())
+
+    def consulted(
+        self, principal: Principal, activity: str, about: About, details: Mapping[str, str] | None = None
+    ) -> AuditPosition:
+        """Before something is shown: who sees it."""
+        entry = _Entry(audit_pb2.CONSULTATION, activity, new_id(), principal, about)
+        return self._given(entry, details or {}, [f"person:{principal.person_id}"])
+
+    def disclosed(self, principal: Principal, activity: str, about: About, recipients: Sequence[str]) -> AuditPosition:
+        """Before a result leaves: to whom."""
+        entry = _Entry(audit_pb2.DISCLOSURE, activity, new_id(), principal, about)
+        return self._given(entry, {}, recipients)
+
+    def sweep(self) -> None:
+        """Give every act that a crash left open the outcome UNKNOWN. Run it again and again."""
+        for act in self._store.open_acts(self._clock.now() - ORPHAN_AGE, _SWEPT_AT_ONCE):
+            self._end(_unpacked(act), audit_pb2.UNKNOWN, {"reason": "stopped"}, act.outcome_entry_id)
+
+    def _given(self, entry: _Entry, details: Mapping[str, str], recipients: Sequence[str]) -> AuditPosition:
+        entry_id = new_id()
+        return _position(self._record(entry, audit_pb2.DONE, details, entry_id, recipients=recipients), entry_id)
+
+    def _end(
+        self,
+        entry: _Entry,
+        phase: audit_pb2.Phase.ValueType,
+        details: Mapping[str, str],
+        entry_id: str,
+        act: Act | None = None,
+    ) -> None:
+        try:
+            self._record(
+                entry,
+                phase,
+                details,
+                entry_id,
+                objects=act.objects if act else (),
+                recipients=act.recipients if act else (),
+            )
+        except Conflict:
+            structlog.get_logger().info("act_outcome_stands", activity_id=entry.activity_id)
+        self._store.close_act(entry.activity_id)
+
+    def _record(
+        self,
+        entry: _Entry,
+        phase: audit_pb2.Phase.ValueType,
+        details: Mapping[str, str],
+        entry_id: str,
+        *,
+        objects: Sequence[str] = (),
+        recipients: Sequence[str] = (),
+    ) -> audit_pb2.AppendResponse:
+        return self._recorder.record(
+            entry.operation,
+            phase,
+            entry.activity,
+            entry.activity_id,
+            entry.principal,
+            purpose=entry.about.purpose,
+            case_reference=entry.about.case_reference,
+            objects=[*entry.about.objects, *objects],
+            recipients=recipients,
+            details=details,
+            entry_id=entry_id,
+        )
+
+
+def _position(appended: audit_pb2.AppendResponse, entry_id: str) -> AuditPosition:
+    return AuditPosition(appended.sequence, appended.leaf_hash.hex(), entry_id, appended.recorded_at)
+
+
+def _reasons(error: LikenessError) -> dict[str, str]:
+    told = {}
+    if reasons := error.context.get("reasons"):
+        told["reasons"] = ",".join(str(reason) for reason in reasons)
+    if fields := error.context.get("fields"):
+        told["fields"] = ",".join(str(field["field"]) for field in fields)[:200]
+    return told
+
+
+def _packed(entry: _Entry) -> bytes:
+    principal, about = entry.principal, entry.about
+    return orjson.dumps(
+        {
+            "operation": entry.operation,
+            "activity": entry.activity,
+            "person_id": principal.person_id,
+            "force": principal.force,
+            "roles": sorted(principal.roles),
+            "objects": list(about.objects),
+            "purpose": about.purpose,
+            "case_reference": about.case_reference,
+        }
+    )
+
+
+def _unpacked(act: OpenAct) -> _Entry:
+    told: dict[str, Any] = orjson.loads(act.entry)
+    return _Entry(
+        told["operation"],
+        told["activity"],
+        act.activity_id,
+        Principal(told["person_id"], told["force"], frozenset(told["roles"]), frozenset()),
+        About(tuple(told["objects"]), told["purpose"], told["case_reference"]),
+    )
