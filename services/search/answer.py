@@ -47,6 +47,8 @@ class SearchOutcome:
     snapshot: GallerySnapshot | None = None
     # A person of the force's, or the one whose token it is.
     face_chosen_by: str = ""
+    # Where the probe is a still of a film: which, and every frame that counts.
+    film: Mapping[str, Any] | None = None
 
 
 def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
             "needs_supervisor": bool(flags),
             "face_chosen_by": outcome.face_chosen_by,
         },
+        **({} if outcome.film is None else {"film": dict(outcome.film)}),
         "faces": face_list(analysis.faces),
         "face": outcome.face_index,
         "candidates": [
@@ -216,7 +219,7 @@ def _statements(outcome: SearchOutcome) -> list[str]:
         by = f" by {', '.join(permitted.agreements)}" if permitted.agreements else ""
         searched.append(f"{scope.watchlist_id} of {', '.join(sorted(scope.owners)) or 'nobody'}{by}")
     face = outcome.analysis.faces[outcome.face_index]
-    return statements(
+    said = statements(
         searchable=outcome.searchable,
         unsearchable=outcome.unsearchable,
         probe_sha256=outcome.probe_sha256,
@@ -224,4 +227,13 @@ def _statements(outcome: SearchOutcome) -> list[str]:
         flags=[flag.code for flag in flags_of(outcome.analysis, face)],
         searched=searched,
         unevidenced=[name for name, point in outcome.operating_points.items() if not point.is_evidenced],
+    )
+    return said if outcome.film is None else [*said, _film_statement(outcome.film)]
+
+
+def _film_statement(film: Mapping[str, Any]) -> str:
+    frames = ", ".join(f"{frame['frame_number']} at {frame['time_s']:.2f} s" for frame in film["frames"])
+    return (
+        f"The probe is a frame of the film SHA-256 {film['sha256']}, cut out as decoded. The scores are those of track "
+        f"{film['track']}: the {film['fusion']} of the frames {frames}."
     )

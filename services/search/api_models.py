@@ -182,6 +182,26 @@ class DecidedBy(_Strict):
     watchlists: str
 
 
+class FilmFrame(_Strict):
+    """A frame as it can be found again, and the still that was cut out of it."""
+
+    frame_number: int
+    pts: int
+    time_s: float
+    face: int
+    still_sha256: str
+
+
+class FilmProbe(_Strict):
+    """Where the probe comes from: a track of a film, and every frame whose scores are fused. The first is the probe."""
+
+    film_id: str
+    sha256: str
+    track: int
+    fusion: str
+    frames: list[FilmFrame]
+
+
 class SearchAnswer(_Strict):
     """A candidate list: at most one candidate a subject, best score first."""
 
@@ -190,6 +210,7 @@ class SearchAnswer(_Strict):
     searched_at: str
     request: RequestEcho
     probe: Probe
+    film: FilmProbe | None = Field(default=None, description="Only where the probe was cut out of a film.")
     faces: list[Face]
     face: int = Field(description="Index of the face that was searched.")
     candidates: list[AnsweredCandidate]

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import orjson
 import structlog
 
-from services.rpc.v1 import audit_pb2, embed_pb2
+from services.rpc.v1 import audit_pb2
 from services.search.acceptance import MAX_KEY_CHARS, Acceptance, Accepted
 from services.search.answer import SearchOutcome, answer_document, with_timings
 from services.search.closing import Closing
-from services.search.faces import choose_face, selection, without_chips
+from services.search.evidence import Analyser, FilmEvidence, PendingAnalysis, begin_analysis
+from services.search.faces import choose_face, without_chips
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Found, Matching
 from services.search.ports import NewSearch, SearchStatus, SearchStore
@@ -41,22 +42,6 @@ SEAL_TIMEOUT_S = 5.0
 _EMBED_STAGES = ("gate", "detect", "template")
 
 
-class PendingAnalysis(Protocol):
-    """An analysis under way: `services.rpc.clients.PendingAnalysis`."""
-
-    def result(self) -> ImageAnalysis: ...
-
-    def cancel(self) -> None: ...
-
-
-class Analyser(Protocol):
-    """What identification needs of `services.rpc.clients.EmbedClient`."""
-
-    def begin(
-        self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, face_index: int = 0
-    ) -> PendingAnalysis: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Running:
     """An opened search and what goes on beside it."""
@@ -66,6 +51,7 @@ class _Running:
     analysing: PendingAnalysis
     sealing: Future[str]
     started_s: float
+    evidence: FilmEvidence | None
 
 
 class Identify:
@@ -108,10 +94,17 @@ class Identify:
         self._metrics = metrics
         self._executor = executor
 
-    def __call__(self, principal: Principal, upload: Upload, idempotency_key: str | None = None) -> bytes:
-        """The JSON of the answer. Raises every error that services/search/http_api.py documents."""
+    def __call__(
+        self,
+        principal: Principal,
+        upload: Upload,
+        idempotency_key: str | None = None,
+        evidence: FilmEvidence | None = None,
+    ) -> bytes:
+        """The JSON of the answer. With `evidence` the probe is the first of several stills of one face, all of which
+        count. Raises every error that services/search/http_api.py documents."""
         try:
-            answer = self._identify(principal, upload, idempotency_key)
+            answer = self._identify(principal, upload, idempotency_key, evidence)
         except LikenessError as error:
             self._count(error)
             raise
@@ -127,15 +120,16 @@ class Identify:
         self._refuse(principal, error, {})
         raise error
 
-    def _identify(self, principal: Principal, upload: Upload, idempotency_key: str | None) -> bytes:
+    def _identify(
+        self, principal: Principal, upload: Upload, idempotency_key: str | None, evidence: FilmEvidence | None
+    ) -> bytes:
         started_s = self._clock.monotonic_s()
         try:
             accepted = self._accept(principal, upload, idempotency_key)
         except CallerError as error:
             self._refuse(principal, error, upload.texts)
             raise
-        face = accepted.request.face
-        analysing = self._embed.begin(accepted.probe, selection(face), face or 0)
+        analysing = begin_analysis(self._embed, accepted.probe, accepted.request.face, evidence)
         try:
             sealing = self._executor.submit(self._probes.put, accepted.probe)
             search = accepted.open()
@@ -143,7 +137,7 @@ class Identify:
                 earlier = self._open(search, upload.texts)
                 if earlier is not None:
                     return earlier
-                return self._complete(_Running(search, accepted, analysing, sealing, started_s))
+                return self._complete(_Running(search, accepted, analysing, sealing, started_s, evidence))
         finally:
             analysing.cancel()  # changes nothing once it has ended
 
@@ -185,7 +179,7 @@ class Identify:
     def _perform(self, running: _Running) -> bytes:
         search, accepted = running.search, running.accepted
         intent_s = self._clock.monotonic_s()
-        self._trail.intend(search, accepted.decision)
+        self._trail.intend(search, accepted.decision, running.evidence)
         audit_ms = self._ms_since(intent_s)
         analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
@@ -222,6 +216,7 @@ class Identify:
             operating_points=running.accepted.operating_points,
             snapshot=found.snapshot,
             face_chosen_by=search.request.face_chosen_by or search.principal.person_id,
+            film=None if running.evidence is None else running.evidence.document(),
         )
 
     def _record_done(self, search: NewSearch, outcome: SearchOutcome, result: bytes) -> float:

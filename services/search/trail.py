@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
 from services.search.answer import SearchOutcome
+from services.search.evidence import FilmEvidence
 from services.search.policy import Decision
 from services.search.ports import NewSearch, StoredSearch
 from services.search.probe_policy import flags_of
@@ -25,7 +26,7 @@ class SearchTrail:
     def __init__(self, recorder: AuditRecorder) -> None:
         self._recorder = recorder
 
-    def intend(self, search: NewSearch, decision: Decision) -> None:
+    def intend(self, search: NewSearch, decision: Decision, evidence: FilmEvidence | None = None) -> None:
         """Before the gallery is touched: who searches what for whom, and by which permission."""
         request = search.request
         details = {
@@ -36,6 +37,7 @@ class SearchTrail:
             "case_type": request.case_type.value,
             "policy": decision.policy,
             "watchlists": decision.watchlists,
+            **({} if evidence is None else evidence.audit_details()),
         }
         for scope in decision.scopes:
             details[f"policies:{scope.watchlist_id}"] = ",".join(scope.policies)

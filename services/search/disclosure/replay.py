@@ -14,9 +14,9 @@ from services.search.acceptance import IMAGE_FIELD, Acceptance, Accepted
 from services.search.answer import model_document
 from services.search.candidates import is_permitted, list_candidates
 from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail
-from services.search.faces import choose_face, selection
+from services.search.evidence import Analyser, begin_analysis, evidence_of
+from services.search.faces import choose_face
 from services.search.gallery_keeper import GalleryKeeper
-from services.search.identify import Analyser
 from services.search.ports import Candidate, GalleryHit, ReferenceRecord, SearchScope, StoredSearch
 from services.search.requests import FIELDS
 from services.shared.biometric import FaceTemplate, ImageAnalysis
@@ -95,7 +95,7 @@ class ReplaySearch:
         answer = orjson.loads(search.result or b"{}")
         probe = self._probes.get(search.probe_sha256)
         accepted = self._accept(principal, Upload(_texts(answer), {IMAGE_FIELD: (probe,)}), None)
-        analysis = self._embed.begin(probe, selection(answer["face"]), answer["face"]).result()
+        analysis = begin_analysis(self._embed, probe, answer["face"], evidence_of(answer, self._probes)).result()
         _require_model(answer, analysis)
         _, template = choose_face(analysis, answer["face"])
         generation = self._gallery.generation
