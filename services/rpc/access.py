@@ -44,6 +44,8 @@ CALLERS: Mapping[str, frozenset[str]] = {
     # When references came and went, for a search that is run again.
     "/likeness.v1.Ledger/DescribeReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/FillSynthetic": frozenset({TOOLS}),
+    # Whether an owner's agreement is in force, before it is enrolled under.
+    "/likeness.v1.Agreements/FindAgreement": frozenset({"ingest"}),
     "/likeness.v1.Gallery/PutReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/WithdrawReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import cast
 
 import grpc
@@ -13,6 +14,8 @@ from services.rpc.convert import analysis_from_message, provenance_from_message
 from services.rpc.mtls import secure_channel
 from services.rpc.server import CHANNEL_OPTIONS, PROBLEM_METADATA
 from services.rpc.v1 import (
+    agreements_pb2,
+    agreements_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     common_pb2,
@@ -210,6 +213,19 @@ class GalleryClient:
     def describe(self) -> search_pb2.GalleryDescription:
         with translated("search"):
             return self._stub.DescribeGallery(search_pb2.DescribeGalleryRequest(), timeout=2.0)
+
+
+class AgreementClient:
+    """Asks search which agreement of an owner is in force."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = agreements_pb2_grpc.AgreementsStub(channel)
+
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        """Its reference; empty where there is none. Raises DependencyUnavailable."""
+        request = agreements_pb2.FindAgreementRequest(watchlist_id=watchlist_id, owner=owner, on=on.isoformat())
+        with translated("search"):
+            return self._stub.FindAgreement(request, timeout=2.0).reference
 
 
 class LedgerClient:

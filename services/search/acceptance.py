@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+import structlog
+
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.operating_points import OperatingPoint, OperatingPoints
 from services.search.policy import Decision, Rulebook
+from services.search.policy.dry_run import RequestRecords
 from services.search.ports import NewSearch
 from services.search.requests import SearchMode, SearchRequest, parse_request
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import Clock
-from services.shared.errors import ImageRefused, InvalidRequest
+from services.shared.errors import DependencyUnavailable, ImageRefused, InvalidRequest
 from services.shared.ids import new_id
 from services.shared.multipart import Upload
 from services.shared.tokens import Principal
@@ -56,9 +59,15 @@ class Acceptance:
     """Checks requests. Nothing is stored, recorded or decoded here."""
 
     def __init__(
-        self, rules: Rulebook, operating_points: OperatingPoints, gallery: GalleryKeeper, clock: Clock
+        self,
+        rules: Rulebook,
+        operating_points: OperatingPoints,
+        gallery: GalleryKeeper,
+        clock: Clock,
+        records: RequestRecords | None = None,
     ) -> None:
         self._rules = rules
+        self._records = records
         self._operating_points = operating_points
         self._gallery = gallery
         self._clock = clock
@@ -74,6 +83,8 @@ class Acceptance:
         request = parse_request(upload.texts, rules.watchlists)
         probe = _sole_image(upload)
         decision = rules.decide(principal, request, now.date())
+        if not decision.is_permitted:
+            self._keep_denied(principal, request, decision)
         decision.require()
         points = self._points(request, self._gallery.require_ready())
         return Accepted(principal, request, probe, decision, points, now, idempotency_key)
@@ -94,6 +105,15 @@ class Acceptance:
 
     def _answer_day(self) -> date:
         return (self._clock.now() + ANSWER_MARGIN).date()
+
+    def _keep_denied(self, principal: Principal, request: SearchRequest, decision: Decision) -> None:
+        """For trying changed policies on. The denial stands also where it cannot be kept; the audit log has it."""
+        if self._records is None:
+            return
+        try:
+            self._records.denied(new_id(), principal, request, decision)
+        except DependencyUnavailable as error:
+            structlog.get_logger().warning("denied_request_not_kept", detail=error.detail)
 
     def _points(self, request: SearchRequest, model: ModelProvenance) -> Mapping[str, OperatingPoint]:
         if request.mode is SearchMode.INVESTIGATION:

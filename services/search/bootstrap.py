@@ -14,15 +14,18 @@ from fastapi import FastAPI
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import search_pb2_grpc
+from services.rpc.v1 import agreements_pb2_grpc, search_pb2_grpc
 from services.search.acceptance import Acceptance
 from services.search.adapters.sql_search_store import SqlSearchStore
+from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
+from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.closing import Closing
 from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
 from services.search.disclosure.api import create_disclosure_router
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
 from services.search.gallery_keeper import GalleryKeeper
+from services.search.governing import govern
 from services.search.grpc_server import SERVICE_NAME, GalleryServicer
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
 from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
@@ -32,7 +35,6 @@ from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.operating_points import OperatingPoints
 from services.search.periodic import Periodic
-from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
@@ -43,7 +45,6 @@ from services.shared.database import create_engine, migrate
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
-from services.shared.watchlists import WatchlistFile
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -92,9 +93,10 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
     counts = LedgerCounts(ledger)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
-    rules = Rulebook(PolicyFolder(settings.policy_path), WatchlistFile(settings.watchlists_path))
-    rules.current()  # policies that do not hold together end the start
-    acceptance = Acceptance(rules, OperatingPoints(settings.operating_points_path), gallery, clock)
+    verifier, slots = TokenVerifier(settings.tokens), Slots(settings.max_concurrent_searches)
+    governance = govern(settings, engine, recorder, verifier, clock)
+    points = OperatingPoints(settings.operating_points_path)
+    acceptance = Acceptance(governance.rules, points, gallery, clock, governance.records)
     # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
     executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
     probes = open_image_store(settings.probes)
@@ -111,7 +113,6 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         metrics=metrics,
         executor=executor,
     )
-    verifier, slots = TokenVerifier(settings.tokens), Slots(settings.max_concurrent_searches)
     app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
     access, disclosure_trail = DisclosureAccess(store, closing), DisclosureTrail(recorder)
@@ -126,12 +127,13 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         clock=clock,
     )
     disclose = DiscloseSearch(access, probes, audit, disclosure_trail, clock)
-    app.include_router(create_disclosure_router(disclose, replay, verifier, slots))
+    for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers):
+        app.include_router(router)
     grpc_server = GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
-        [SERVICE_NAME, IDENTIFICATION],
-        _servicers(GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots)),
+        [SERVICE_NAME, IDENTIFICATION, AGREEMENTS],
+        _servicers(GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots), governance.agreements),
         tls=settings.tls,
     )
 
@@ -159,8 +161,11 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     )
 
 
-def _servicers(gallery: GalleryServicer, identification: IdentificationServicer) -> Callable[[grpc.Server], None]:
+def _servicers(
+    gallery: GalleryServicer, identification: IdentificationServicer, agreements: AgreementsServicer
+) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
+        agreements_pb2_grpc.add_AgreementsServicer_to_server(agreements, server)
         search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
         search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
 

@@ -37,6 +37,8 @@ class SearchSettings(ServiceSettings):
     operating_points_path: Path | None = None
     # A folder with an administrator's policies.cedar (and schema.cedarschema); the packaged ones when not set.
     policy_path: Path | None = None
+    # Whether an agreement counts only under its owner's signature; those of the watchlist file then permit nothing.
+    only_signed_agreements: bool = False
     # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
     # 40 threads of the HTTP side, and health has to have some left.
     max_concurrent_searches: int = Field(default=16, ge=1, le=32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from services.rpc.auditing import AuditRecorder
@@ -23,6 +24,19 @@ READERS = frozenset({ADMINISTRATOR, "auditor", "supervisor"})
 REGISTRATION = "agreement_registration"
 WITHDRAWAL = "agreement_withdrawal"
 CONSULTATION = "agreement_list"
+
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """One call, as its audit entries tell of it."""
+
+    principal: Principal
+    activity: str
+    activity_id: str
+    reference: str
+    details: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,7 @@ class AgreementRegistry:
 
         Raises Forbidden, InvalidRequest (unknown watchlist, dates, signature), Conflict (the reference is used).
         """
-        activity_id = new_id()
-        details = _facts(grant, signature)
+        act = _Act(principal, REGISTRATION, new_id(), grant.reference, _facts(grant, signature))
         try:
             _require_administrator(principal)
             watchlists = self._book.current()
@@ -65,10 +78,9 @@ class AgreementRegistry:
             if known or any(agreement.reference == grant.reference for agreement in watchlists.agreements):
                 raise _used(grant.reference)
         except CallerError as error:
-            self._refused(principal, REGISTRATION, activity_id, grant.reference, details, error)
+            self._refused(act, error)
             raise
-        record = self._record(principal, grant, signature, version=1)
-        self._perform(principal, REGISTRATION, activity_id, record, details)
+        self._perform(act, self._record(principal, grant, signature, version=1))
         return self._view(self._book.current(), grant.reference), True
 
     def withdraw(
@@ -78,8 +90,7 @@ class AgreementRegistry:
 
         Raises Forbidden, NotFound, InvalidRequest, Conflict (it has ended already).
         """
-        activity_id = new_id()
-        today = self._clock.now().date()
+        act = _Act(principal, WITHDRAWAL, new_id(), reference, {})
         try:
             _require_administrator(principal)
             watchlists = self._book.current()
@@ -88,39 +99,29 @@ class AgreementRegistry:
                 reference=reference,
                 watchlist=agreement.watchlist,
                 owner=agreement.owner,
-                withdrawn_on=withdrawn_on or today,
+                withdrawn_on=withdrawn_on or self._clock.now().date(),
             )
             self._check_withdrawal(principal, agreement, document, signature, watchlists)
         except CallerError as error:
-            self._refused(principal, WITHDRAWAL, activity_id, reference, {}, error)
+            self._refused(act, error)
             raise
         version = 1 + len(self._records(reference))
         record = self._record(principal, document, signature, version=version, reason=reason)
-        self._perform(principal, WITHDRAWAL, activity_id, record, _facts(document, signature))
+        self._perform(replace(act, details=_facts(document, signature)), record)
         return self._view(self._book.current(), reference)
 
     def list(self, principal: Principal) -> Sequence[AgreementView]:
         """The agreements of the caller's force and of the watchlists in its token; looking is recorded."""
-        activity_id = new_id()
-        try:
-            if not READERS & principal.roles:
-                raise Forbidden(
-                    "Only administrators, supervisors and auditors see agreements.", advice="Ask your administrator."
-                )
-        except CallerError as error:
-            self._refused(principal, CONSULTATION, activity_id, "", {}, error)
-            raise
+        act = _Act(principal, CONSULTATION, new_id(), "", {})
+        if not READERS & principal.roles:
+            error = Forbidden(
+                "Only administrators, supervisors and auditors see agreements.", advice="Ask your administrator."
+            )
+            self._refused(act, error)
+            raise error
         watchlists = self._book.current()
         references = [a.reference for a in watchlists.agreements if _may_see(principal, a)]
-        self._recorder.record(
-            audit_pb2.CONSULTATION,
-            audit_pb2.DONE,
-            CONSULTATION,
-            activity_id,
-            principal,
-            recipients=[f"person:{principal.person_id}"],
-            details={"agreements": str(len(references))},
-        )
+        self._entry(replace(act, details={"agreements": str(len(references))}), audit_pb2.DONE)
         return [self._view(watchlists, reference) for reference in references]
 
     def _check(self, grant: Grant, signature: Signature, watchlists: Watchlists) -> None:
@@ -184,47 +185,31 @@ class AgreementRegistry:
             document, signature, version, self._clock.now(), principal.person_id, principal.force, reason
         )
 
-    def _perform(
-        self,
-        principal: Principal,
-        activity: str,
-        activity_id: str,
-        record: AgreementRecord,
-        details: Mapping[str, str],
-    ) -> None:
-        self._entry(principal, audit_pb2.INTENT, activity, activity_id, record.document.reference, details)
+    def _perform(self, act: _Act, record: AgreementRecord) -> None:
+        self._entry(act, audit_pb2.INTENT)
         try:
             self._store.add(record)
         except LikenessError as error:
-            failed = {**details, "reason": error.code}
-            self._entry(principal, audit_pb2.FAILED, activity, activity_id, record.document.reference, failed)
+            self._entry(act, audit_pb2.FAILED, error)
             raise
-        self._entry(principal, audit_pb2.DONE, activity, activity_id, record.document.reference, details)
+        self._entry(act, audit_pb2.DONE)
 
-    def _refused(
-        self,
-        principal: Principal,
-        activity: str,
-        activity_id: str,
-        reference: str,
-        details: Mapping[str, str],
-        error: CallerError,
-    ) -> None:
-        facts = {**details, "reason": error.code}
-        self._entry(principal, audit_pb2.REFUSED, activity, activity_id, reference, facts)
+    def _refused(self, act: _Act, error: CallerError) -> None:
+        self._entry(act, audit_pb2.REFUSED, error)
 
-    def _entry(
-        self,
-        principal: Principal,
-        phase: audit_pb2.Phase.ValueType,
-        activity: str,
-        activity_id: str,
-        reference: str,
-        details: Mapping[str, str],
-    ) -> None:
-        operation = audit_pb2.CONSULTATION if activity == CONSULTATION else audit_pb2.ALTERATION
-        objects = [f"agreement:{reference[:63]}"] if reference and reference.isprintable() else []
-        self._recorder.record(operation, phase, activity, activity_id, principal, objects=objects, details=details)
+    def _entry(self, act: _Act, phase: audit_pb2.Phase.ValueType, error: LikenessError | None = None) -> None:
+        """What is no reference at all is not copied into the log."""
+        reason = {} if error is None else {"reason": error.code}
+        self._recorder.record(
+            audit_pb2.CONSULTATION if act.activity == CONSULTATION else audit_pb2.ALTERATION,
+            phase,
+            act.activity,
+            act.activity_id,
+            act.principal,
+            objects=[f"agreement:{act.reference}"] if _REFERENCE.fullmatch(act.reference) else [],
+            recipients=[f"person:{act.principal.person_id}"] if phase == audit_pb2.DONE else [],
+            details={**act.details, **reason},
+        )
 
 
 def _require_administrator(principal: Principal) -> None:

@@ -1,0 +1,107 @@
+"""The requests that came, in a relational store: searches as they were opened, and what was denied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.search.adapters.schema import denied_requests, searches
+from services.search.policy import Decision
+from services.search.policy.dry_run import RecordedRequest
+from services.search.requests import ProbeSource, SearchMode, SearchRequest
+from services.shared.clock import Clock
+from services.shared.errors import DependencyUnavailable
+from services.shared.tokens import Principal
+from services.shared.watchlists import CaseType
+
+_SHARED = (
+    "opened_at",
+    "person_id",
+    "force",
+    "roles",
+    "permitted_watchlists",
+    "trained_until",
+    "purpose",
+    "case_type",
+    "mode",
+    "watchlists",
+)
+
+
+class SqlRequestRecords:
+    """RequestRecords on one engine."""
+
+    def __init__(self, engine: sa.Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def denied(self, request_id: str, principal: Principal, request: SearchRequest, decision: Decision) -> None:
+        row = {
+            "request_id": request_id,
+            "opened_at": self._clock.now().astimezone(UTC),
+            "person_id": principal.person_id,
+            "force": principal.force,
+            "roles": sorted(principal.roles),
+            "permitted_watchlists": sorted(principal.watchlists),
+            "trained_until": principal.trained_until,
+            "purpose": request.purpose,
+            "case_type": request.case_type.value,
+            "mode": request.mode.value,
+            "watchlists": list(request.watchlists),
+            "policy": decision.policy,
+            "reasons": [denial.code for denial in decision.denials],
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(denied_requests), row)
+        except sa.exc.SQLAlchemyError as error:
+            raise _unavailable() from error
+
+    def since(self, moment: datetime, force: str, limit: int) -> Sequence[RecordedRequest]:
+        try:
+            with self._engine.connect() as connection:
+                opened = connection.execute(_newest(searches, "search_id", moment, force, limit)).all()
+                refused = connection.execute(_newest(denied_requests, "request_id", moment, force, limit)).all()
+        except sa.exc.SQLAlchemyError as error:
+            raise _unavailable() from error
+        found = [_recorded(row, True) for row in opened] + [_recorded(row, False) for row in refused]
+        return sorted(found, key=lambda one: one.opened_at)[-limit:]
+
+
+def _newest(table: sa.Table, key: str, moment: datetime, force: str, limit: int) -> sa.Select[Any]:
+    columns = [table.c[key].label("request_id"), *(table.c[name] for name in _SHARED)]
+    since = sa.and_(table.c.force == force, table.c.opened_at >= moment.astimezone(UTC))
+    # Searches from before the policy was recorded have no token to decide about.
+    return (
+        sa.select(*columns)
+        .where(since, table.c.permitted_watchlists.is_not(None))
+        .order_by(table.c.opened_at.desc())
+        .limit(limit)
+    )
+
+
+def _recorded(row: sa.Row[Any], was_permitted: bool) -> RecordedRequest:
+    opened_at = row.opened_at.replace(tzinfo=UTC) if row.opened_at.tzinfo is None else row.opened_at
+    principal = Principal(
+        row.person_id, row.force, frozenset(row.roles), frozenset(row.permitted_watchlists), row.trained_until
+    )
+    request = SearchRequest(
+        case_reference="",
+        purpose=row.purpose,
+        offence="",
+        source=ProbeSource.OTHER,
+        watchlists=tuple(row.watchlists),
+        mode=SearchMode(row.mode),
+        case_type=CaseType(row.case_type or CaseType.UNSTATED),
+    )
+    return RecordedRequest(row.request_id, opened_at, principal, request, was_permitted)
+
+
+def _unavailable() -> DependencyUnavailable:
+    return DependencyUnavailable(
+        "The record of requests cannot be used.",
+        advice="Try again in a few seconds; operators: check the database of search and its disk.",
+    )

@@ -1,0 +1,55 @@
+"""Puts together all that decides who may search what; the composition root calls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from services.rpc.auditing import AuditRecorder
+from services.search.adapters.sql_agreement_store import SqlAgreementStore
+from services.search.adapters.sql_request_records import SqlRequestRecords
+from services.search.agreements.book import AgreementBook
+from services.search.agreements.grpc_server import AgreementsServicer
+from services.search.agreements.http_api import create_agreements_router
+from services.search.agreements.registry import AgreementRegistry
+from services.search.policy import PolicyFolder, Rulebook
+from services.search.policy.dry_run import RequestRecords
+from services.search.policy_api import create_policy_router
+from services.search.policy_review import PolicyReview
+from services.search.settings import SearchSettings
+from services.shared.clock import Clock
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+
+@dataclass(frozen=True)
+class Governance:
+    """The rules, the record of what they were asked, and what is served of both."""
+
+    rules: Rulebook
+    records: RequestRecords
+    agreements: AgreementsServicer
+    routers: tuple[APIRouter, ...]
+
+
+def govern(
+    settings: SearchSettings, engine: sa.Engine, recorder: AuditRecorder, verifier: TokenVerifier, clock: Clock
+) -> Governance:
+    """Raises ConfigurationError: policies or watchlists that do not hold together end the start."""
+    store = SqlAgreementStore(engine)
+    file = WatchlistFile(settings.watchlists_path)
+    book = AgreementBook(file, store, only_signed=settings.only_signed_agreements)
+    rules = Rulebook(PolicyFolder(settings.policy_path), book)
+    rules.current()
+    records = SqlRequestRecords(engine, clock)
+    return Governance(
+        rules=rules,
+        records=records,
+        agreements=AgreementsServicer(book),
+        routers=(
+            create_agreements_router(AgreementRegistry(store, book, recorder, clock), verifier),
+            create_policy_router(PolicyReview(rules, store, records, recorder, clock), verifier),
+        ),
+    )
