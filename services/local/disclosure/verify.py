@@ -115,11 +115,12 @@ def _check_origin(bundle: Bundle) -> str:  # 3
             raise CheckFailed(3, "the probe is not the original, but no step between them is recorded")
         return "passed: searched as received"
     for entry in bundle.entries:
-        details = entry.facts["details"]
-        if f"probe:{bundle.probe_sha256}" in entry.facts["objects"] and "original_sha256" in details:
-            if details["original_sha256"] != bundle.original_sha256:
+        told = entry.facts["details"].get(f"enhancement:{bundle.probe_sha256}")
+        if told is not None:
+            made = json.loads(told)
+            if made["original_sha256"] != bundle.original_sha256:
                 raise CheckFailed(3, f"entry {entry.sequence} names another original")
-            if json.loads(details["enhancement"]) != list(bundle.enhancement):
+            if made["steps"] != list(bundle.enhancement):
                 raise CheckFailed(3, f"entry {entry.sequence} names other steps of enhancement")
             return f"passed: {len(bundle.enhancement)} steps, entry {entry.sequence}"
     raise CheckFailed(3, "no entry of the log names this original and these steps")
@@ -241,7 +242,7 @@ def _check_adjudications(bundle: Bundle) -> str:  # 10
         said = {
             "sequence": facts["sequence"],
             "person_id": facts["actor"]["person_id"],
-            **{name: facts[name] for name in ("recorded_at", "objects", "details")},
+            **{name: facts[name] for name in ("activity", "recorded_at", "objects", "details")},
         }
         if dict(one) != said:
             raise CheckFailed(10, f"the adjudication at {one['sequence']} is not what the log says")
@@ -288,7 +289,9 @@ def _outcome(bundle: Bundle) -> BundledEntry:
 
 
 def _is_adjudication(entry: BundledEntry) -> bool:
-    return bool(entry.facts["activity"] == "review_adjudication" and entry.facts["phase"] == "DONE")
+    facts, details = entry.facts, entry.facts["details"]
+    is_found = "finding" in details or "judgement_sha256" in details
+    return bool(facts["service"] == "review" and facts["phase"] == "DONE" and is_found)
 
 
 def _describe(bundle: Bundle) -> list[str]:

@@ -135,7 +135,13 @@ class Intake:
         digests = [hashlib.sha256(picture).hexdigest() for picture in pictures]
         objects = tuple(f"probe:{digest}" for digest in digests)
         about = About(objects, request.purpose, request.case_reference)
-        told = {"urgency": request.urgency.value, "watchlists": ",".join(request.watchlists)}
+        told = {
+            "urgency": request.urgency.value,
+            "watchlists": ",".join(request.watchlists),
+            "offence": request.offence,
+            "source": request.source.value,
+            "case_type": request.case_type.value,
+        }
         with trail.act(caller.principal, SUBMIT, about, audit_pb2.COLLECTION, told) as act:
             case = self._open(caller, request, self._pictures.take_in(pictures), planted)
             earlier = self._book.store.add(case, key, _fingerprint(request, digests))

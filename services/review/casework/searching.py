@@ -80,6 +80,9 @@ class RunSearch:
                 answer = self._search(caller, step.case, picture, max_candidates, step.act.activity_id)
                 record = self._record(caller, probe, picture, told, answer)
                 records = (*records, record)
+                # What a disclosure of that search finds this case and its judgements by.
+                step.act.objects.extend([f"search:{record.search_id}", f"probe:{picture.sha256}"])
+                step.act.details |= _recipe(probe, picture)
                 candidates = merged(candidates, answer.document["candidates"], record)
             step.act.details["searches"] = ",".join(record.search_id for record in records)
             step.act.details["candidates"] = str(len(candidates))
@@ -143,6 +146,16 @@ class RunSearch:
             answer_sha256=answer.sha256,
             answer=document,
         )
+
+
+def _recipe(probe: ProbeImage, picture: _Probe) -> dict[str, str]:
+    """From which original, by which steps the picture that was searched was made; empty for an original."""
+    made = next((one for one in probe.enhancements if one.enhancement_id == picture.enhancement_id), None)
+    if made is None:
+        return {}
+    steps = [{"kind": step.kind.value, "amounts": dict(step.amounts)} for step in made.steps]
+    told = {"original_sha256": probe.original.sha256, "steps": steps}
+    return {f"enhancement:{picture.sha256}": orjson.dumps(told).decode()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,8 @@ from services.shared.tokens import Principal
 
 BUNDLE_FORMAT = "likeness.disclosure.v1"
 
-# What an entry of casework says of the picture that was searched (docs/disclosure.md).
-_RECIPE, _ORIGINAL = "enhancement", "original_sha256"
-_ADJUDICATION = "review_adjudication"
+# What an entry of casework says of a picture that was made from an original (docs/disclosure.md), by its digest.
+_RECIPE = "enhancement:"
 
 
 class ActivityProver(Protocol):
@@ -88,27 +87,31 @@ class DiscloseSearch:
 def _origin(probe_sha256: str, entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
     """The original's digest and the steps from it to the probe, as casework recorded them; none where it did not."""
     for entry in entries:
-        details, objects = entry["details"], entry["objects"]
-        if f"probe:{probe_sha256}" in objects and _ORIGINAL in details:
+        told = entry["details"].get(_RECIPE + probe_sha256)
+        if told is not None:
             try:
-                recipe = orjson.loads(details.get(_RECIPE, "[]"))
-            except orjson.JSONDecodeError as error:
+                made = orjson.loads(told)
+                return str(made["original_sha256"]), list(made["steps"])
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 raise IntegrityError(
                     f"The enhancement recorded at {entry['sequence']} cannot be read.",
                     advice="Export the whole log instead: likeness audit export.",
                 ) from error
-            return str(details[_ORIGINAL]), list(recipe)
     return probe_sha256, []
 
 
 def _is_adjudication(entry: Mapping[str, Any]) -> bool:
-    return bool(entry["activity"] == _ADJUDICATION and entry["phase"] == "DONE")
+    """What people found: single findings, signed judgements, a supervisor's decision."""
+    details = entry["details"]
+    is_found = "finding" in details or "judgement_sha256" in details
+    return bool(entry["service"] == "review" and entry["phase"] == "DONE" and is_found)
 
 
 def _adjudication(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A judgement in the words of its entry, and where it stands in the log."""
     return {
         "sequence": entry["sequence"],
+        "activity": entry["activity"],
         "person_id": entry["actor"]["person_id"],
         "recorded_at": entry["recorded_at"],
         "objects": entry["objects"],

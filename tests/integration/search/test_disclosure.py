@@ -16,11 +16,15 @@ from services.local.disclosure.bundle import read_bundle
 from services.local.disclosure.cli import disclosure_app
 from services.local.disclosure.compare import Verdict, compare
 from services.local.disclosure.verify import CHECKS, CheckFailed, verify_bundle
+from services.rpc.auditing import AuditRecorder
+from services.rpc.clients import AuditClient
 from services.rpc.v1 import audit_pb2, ingest_pb2
-from tests.integration.audit.service import OPERATOR, AuditProcess, recorder_to
+from services.shared.clock import SystemClock
+from tests.integration.audit.service import OPERATOR, AuditProcess
 from tests.integration.search.conftest import CUSTODY, LIBERAL, OFFENDERS
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_like, vector_of
 from tests.integration.search.process import Operator, SearchThread
+from tests.support.channels import ready_channel
 
 SEARCHES = 100
 REASON = {"reason": "CPIA disclosure 12/26"}
@@ -104,12 +108,12 @@ def answers(room: Room) -> list[dict[str, Any]]:
 def bundle(room: Room, answers: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the first search, with two judgements and a view in the log."""
     search_id = answers[0]["search_id"]
-    recorder = recorder_to(room.audit.address)
+    recorder = AuditRecorder(AuditClient(ready_channel(room.audit.address)), "review", SystemClock())
     for person, finding in (("first", "possible_match"), ("second", "no_support")):
         recorder.record(
             audit_pb2.ALTERATION,
             audit_pb2.DONE,
-            "review_adjudication",
+            "judge_candidate",
             "request-1",
             OPERATOR,
             case_reference=answers[0]["request"]["case_reference"],
@@ -137,13 +141,39 @@ def test_a_disclosure_is_checked_offline(room: Room, bundle: Path) -> None:
     assert {entry.facts["activity"] for entry in read.entries} == {
         "search",
         "search_view",
-        "review_adjudication",
+        "judge_candidate",
         "search_disclosure",
     }
     shown = _run("verify", bundle)
     assert shown.exit_code == 0, shown.output
     assert "passed by the bundle's own key only" in shown.output
     assert "What this does not prove" in shown.output
+
+
+def test_the_steps_from_the_original_are_disclosed(room: Room, answers: list[dict[str, Any]], tmp_path: Path) -> None:
+    answer = answers[5]
+    probe, steps = answer["probe"]["sha256"], [{"kind": "brightness", "amounts": {"by": 1.2}}]
+    recorder = AuditRecorder(AuditClient(ready_channel(room.audit.address)), "review", SystemClock())
+    recorder.record(
+        audit_pb2.CONSULTATION,
+        audit_pb2.DONE,
+        "search",
+        "act-5",
+        OPERATOR,
+        case_reference=answer["request"]["case_reference"],
+        objects=["request:request-5", f"search:{answer['search_id']}", f"probe:{probe}"],
+        details={f"enhancement:{probe}": json.dumps({"original_sha256": "5" * 64, "steps": steps})},
+    )
+    path = tmp_path / "enhanced.json"
+    path.write_bytes(room.disclose(answer["search_id"]).content)
+    report = verify_bundle(path)
+    assert report.outcomes[3].startswith("passed: 1 steps")
+    assert (report.bundle.original_sha256, report.bundle.enhancement) == ("5" * 64, steps)
+    value = json.loads(path.read_bytes())
+    value["enhancement"] = []
+    path.write_text(json.dumps(value))
+    with pytest.raises(CheckFailed, match="no step"):
+        verify_bundle(path)
 
 
 def _answer_of(value: dict[str, Any]) -> dict[str, Any]:
