@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
 
 from services.ingest.enrolment import EnrolReference
 from services.shared.clock import Clock
@@ -36,17 +37,38 @@ def require_custodian(principal: Principal, owner: str, watchlist_id: str) -> No
         )
 
 
+class AgreementSource(Protocol):
+    """Where agreements stand: `services.rpc.clients.AgreementClient` asks search, which keeps them."""
+
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        """The reference of the owner's agreement in force on a day, or "". Raises DependencyUnavailable."""
+        ...
+
+
+class ConfiguredAgreements:
+    """The agreements of the watchlist file alone."""
+
+    def __init__(self, watchlists: WatchlistFile) -> None:
+        self._watchlists = watchlists
+
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        agreement = self._watchlists.current().agreement_in_force(watchlist_id, owner, on)
+        return "" if agreement is None else agreement.reference
+
+
 class LawfulnessChecks:
     """Checks one command against the watchlists and agreements as they stand now."""
 
-    def __init__(self, watchlists: WatchlistFile, clock: Clock) -> None:
+    def __init__(self, watchlists: WatchlistFile, clock: Clock, agreements: AgreementSource | None = None) -> None:
         self._watchlists = watchlists
+        self._agreements = agreements or ConfiguredAgreements(watchlists)
         self._clock = clock
 
     def check(self, command: EnrolReference) -> str:
         """The reference of the agreement that it is enrolled under, empty where none is needed.
 
-        Raises InvalidRequest with a `code` of its own for each rule, ImageRefused, PayloadTooLarge.
+        Raises InvalidRequest with a `code` of its own for each rule, ImageRefused, PayloadTooLarge,
+        DependencyUnavailable (an agreement is needed and cannot be asked for).
         """
         watchlist = self.known_watchlist(command.watchlist_id)
         _check_texts(command)
@@ -75,20 +97,20 @@ class LawfulnessChecks:
     def _agreement(self, watchlist: Watchlist, command: EnrolReference, today: date) -> str:
         if not watchlist.needs_agreement:
             return command.agreement_reference
-        agreement = self._watchlists.current().agreement_in_force(watchlist.id, command.owner, today)
-        if agreement is None:
+        reference = self._agreements.find(watchlist.id, command.owner, today)
+        if not reference:
             raise InvalidRequest(
                 f"{command.owner} has no agreement in force for the watchlist {watchlist.id}.",
                 advice="Have the owner's agreement signed or renewed and recorded before enrolling.",
                 code="agreement_not_in_force",
             )
-        if command.agreement_reference not in ("", agreement.reference):
+        if command.agreement_reference not in ("", reference):
             raise InvalidRequest(
                 f"The agreement {command.agreement_reference!r} is not the one in force.",
-                advice=f"Leave `agreement_reference` out, or give {agreement.reference}.",
+                advice=f"Leave `agreement_reference` out, or give {reference}.",
                 code="agreement_not_in_force",
             )
-        return agreement.reference
+        return reference
 
 
 def _check_texts(command: EnrolReference) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from threading import Lock
 from time import sleep
 
@@ -19,6 +20,8 @@ import numpy as np
 from services.rpc.convert import analysis_to_message, provenance_to_message
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import (
+    agreements_pb2,
+    agreements_pb2_grpc,
     audit_pb2,
     audit_pb2_grpc,
     common_pb2,
@@ -39,6 +42,7 @@ from services.shared.biometric import (
     Vector,
 )
 from services.shared.errors import AuditUnavailable, Conflict, ImageRefused, LikenessError
+from services.shared.watchlists import WatchlistFile
 
 DIMENSION = 128
 
@@ -126,6 +130,20 @@ def _faces_of(image: bytes) -> tuple[DetectedFace, ...]:
     if image.startswith(b"blurred"):
         return (face(image, quality=1),)
     return (face(image),)
+
+
+class FakeAgreements(agreements_pb2_grpc.AgreementsServicer):
+    """Knows the agreements of the packaged file, as search does that nobody has told of others."""
+
+    def FindAgreement(  # noqa: N802 - the stub's name
+        self, request: agreements_pb2.FindAgreementRequest, context: grpc.ServicerContext
+    ) -> agreements_pb2.FindAgreementResponse:
+        found = (
+            WatchlistFile()
+            .current()
+            .agreement_in_force(request.watchlist_id, request.owner, date.fromisoformat(request.on))
+        )
+        return agreements_pb2.FindAgreementResponse(reference="" if found is None else found.reference)
 
 
 class FakeGallery(search_pb2_grpc.GalleryServicer):
@@ -270,7 +288,7 @@ class FakePeers:
     def start(self, name: str) -> None:
         register = {
             "embed": lambda server: embed_pb2_grpc.add_EmbedServicer_to_server(self.embed, server),
-            "search": lambda server: search_pb2_grpc.add_GalleryServicer_to_server(self.gallery, server),
+            "search": self._register_search,
             "audit": lambda server: audit_pb2_grpc.add_AuditServicer_to_server(self.audit, server),
         }[name]
         server = GrpcServer("127.0.0.1", self.ports[name], [], register, threads=48)
@@ -278,6 +296,10 @@ class FakePeers:
         server.set_serving(True)
         self.ports[name] = server.port
         self._servers[name] = server
+
+    def _register_search(self, server: grpc.Server) -> None:
+        search_pb2_grpc.add_GalleryServicer_to_server(self.gallery, server)
+        agreements_pb2_grpc.add_AgreementsServicer_to_server(FakeAgreements(), server)
 
     def stop(self, name: str) -> None:
         """At once: calls under way break off, as they do when a process is killed."""
