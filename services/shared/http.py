@@ -41,15 +41,17 @@ def create_app(
     readiness: Readiness,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
+    larger_bodies: Mapping[str, int] | None = None,
     description: str = "",
     about: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """An application with health, readiness, metrics, `/docs` and the error mapping; the service adds its routers.
 
-    `about` stands in `/readyz` once the service is ready: what it really runs on.
+    `larger_bodies` are limits of single paths that take more than `max_body_bytes`. `about` stands in `/readyz` once
+    the service is ready: what it really runs on.
     """
     app = FastAPI(title=title, version="1", description=description, docs_url=None, redoc_url=None)
-    app.add_middleware(HttpGuard, max_body_bytes=max_body_bytes)
+    app.add_middleware(HttpGuard, max_body_bytes=max_body_bytes, larger=larger_bodies)
     _map_errors(app)
     _add_operations(app, metrics, readiness, about or {})
     add_api_page(app)

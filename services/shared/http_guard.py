@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,15 +24,18 @@ class HttpGuard:
     the route reads its body, the answer is the guard's, and the connection is closed rather than drained.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+        """`larger`: limits of single paths that take more."""
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._larger = dict(larger or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        limit = self._larger.get(scope["path"], self._max_body_bytes)
+        exchange = _Exchange(scope, receive, send, limit)
         await self._app(scope, exchange.receive, exchange.send)
 
 
@@ -76,7 +80,8 @@ class _Exchange:
         if size_bytes > self._max_body_bytes:
             limit = self._max_body_bytes // (1024 * 1024)
             self._refusal = PayloadTooLarge(
-                f"The request is over the limit of {limit} MiB.", advice="Send one image of at most 32 MiB a request."
+                f"The request is over the limit of {limit} MiB.",
+                advice="Send less in one request; /docs has the limits.",
             )
             raise self._refusal
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -33,14 +33,29 @@ class Upload:
     files: Mapping[str, tuple[bytes, ...]]
 
 
+class Spool(Protocol):
+    """Where files go that are too large for memory."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; quick."""
+        ...
+
+    async def drain(self) -> None:
+        """Bring what was taken to where it stays, off the event loop."""
+        ...
+
+
 async def read_multipart(
     request: Request,
     file_fields: frozenset[str],
     *,
     max_file_bytes: int = MAX_IMAGE_BYTES,
     max_text_bytes: int = MAX_TEXT_BYTES,
+    spool: Spool | None = None,
 ) -> Upload:
     """Read the body of a request; fields named in `file_fields` are bytes, all others UTF-8 text.
+
+    With a `spool` the contents of files go there as they come, and the upload has b"" in their place.
 
     Raises InvalidRequest (not a multipart form, malformed, broken off, too many parts, a text over its limit),
     PayloadTooLarge (a file over its limit).
@@ -48,11 +63,13 @@ async def read_multipart(
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest("The body is not multipart/form-data with a boundary.", advice=_FORM)
-    form = _Form(file_fields, max_file_bytes, max_text_bytes)
+    form = _Form(file_fields, max_file_bytes, max_text_bytes, spool)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())
         async for chunk in request.stream():
             parser.write(chunk)
+            if spool is not None:
+                await spool.drain()
     except FormParserError as error:
         raise InvalidRequest(f"The form is malformed: {error}", advice=_FORM) from error
     except ClientDisconnect as error:
@@ -63,7 +80,10 @@ async def read_multipart(
 class _Form:
     """Collects the parser's events."""
 
-    def __init__(self, file_fields: frozenset[str], max_file_bytes: int, max_text_bytes: int) -> None:
+    def __init__(
+        self, file_fields: frozenset[str], max_file_bytes: int, max_text_bytes: int, spool: Spool | None
+    ) -> None:
+        self._spool = spool
         self._file_fields = file_fields
         self._max_file_bytes = max_file_bytes
         self._max_text_bytes = max_text_bytes
@@ -133,7 +153,11 @@ class _Form:
             raise InvalidRequest(
                 f"The field {self._name[:64]!r} is over {self._max_text_bytes} bytes.", advice="Shorten it."
             )
-        self._chunks.append(data if (start, end) == (0, len(data)) else data[start:end])
+        content = data if (start, end) == (0, len(data)) else data[start:end]
+        if self._is_file and self._spool is not None:
+            self._spool.write(content)
+        else:
+            self._chunks.append(content)
 
     def _end_part(self) -> None:
         content = b"".join(self._chunks)
