@@ -57,10 +57,12 @@ class OnnxruntimeSession:
 
     def run(self, batch: Pixels | Tensor) -> Mapping[str, Tensor]:
         if self.provider in {_CUDA, _TENSORRT}:
-            outputs = self._bound_to(batch).run(batch)
-        else:
-            outputs = self._session.run(self._outputs, {self._input: batch})
-        return dict(zip(self._outputs, outputs, strict=True))
+            return dict(zip(self._outputs, self._bound_to(batch).run(batch), strict=True))
+        return self.run_unbound(batch)
+
+    def run_unbound(self, batch: Pixels | Tensor) -> Mapping[str, Tensor]:
+        """The plain way, which copies in and out of memory that is found anew each time."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
 
     def _bound_to(self, batch: Pixels | Tensor) -> _Bound:
         bound = self._bound.get(batch.shape)

@@ -81,10 +81,10 @@ class _Networks:
         if self._is_accelerated:
             from services.embed.models.accelerated import halve_precision, take_pixels  # noqa: PLC0415 - needs onnx
 
-            if self._model.precision == "float16":
-                network = halve_precision(network)
             scale, mean = INPUT_SCALING[entry.kind]
             network = take_pixels(network, scale=scale, mean=mean)
+            if self._model.precision == "float16":
+                network = halve_precision(network)
         session = self._session(network)
         recogniser = Recogniser(
             PaddedBatches(session, self._batches) if self._is_accelerated else session,
