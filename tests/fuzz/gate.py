@@ -189,7 +189,7 @@ def run(count: int, minutes: float, seed: int, workers: int, tally: Tally) -> No
             while batch := list(islice(stream, 200)):
                 list(threads.map(one, batch))
                 seen.update(gate.process_ids)
-                tally.largest_bytes = max(tally.largest_bytes, *(_peak_bytes(pid) for pid in gate.process_ids))
+                tally.largest_bytes = max([tally.largest_bytes, *(_peak_bytes(pid) for pid in gate.process_ids)])
         patience_s = monotonic() + 30
         while len(gate.process_ids) < workers and monotonic() < patience_s:
             sleep(0.1)

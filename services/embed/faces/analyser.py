@@ -106,7 +106,8 @@ class FaceAnalyser:
         started = perf_counter()
         detections = self._finder.find(job.picture)
         chosen = chosen_faces(job.selection, job.face_index, detections)
-        refined = self._refiner.refine_all([(job.picture, detections[index]) for index in chosen])
+        settled = [(job.picture, self._finder.settled(job.picture, detections[index])) for index in chosen]
+        refined = self._refiner.refine_all(settled)
         for index, face in zip(chosen, refined, strict=True):
             detections[index] = face
         alignments = [alignment(face.landmarks) for face in detections]

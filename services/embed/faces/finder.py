@@ -7,6 +7,7 @@ import numpy as np
 
 from services.embed.faces.detector import Detection, YuNet, suppress
 from services.embed.faces.picture import Picture
+from services.embed.faces.turned import TurnedFaces, turned_views, upright_detection
 from services.embed.ports import Pixels
 
 # Longer side of the first pass: every face over about 2 % of the picture, at 11 ms.
@@ -19,6 +20,11 @@ SMALL_FACE_PX = 28.0
 CLOSE_UP_LONG_SIDES = (256, 128)
 # Pictures smaller than this are enlarged when nothing is found in them.
 ENLARGE_BELOW = 240
+# What is found in a way that pictures without a face get too has to be this sure.
+SURE_WHEN_TURNED = 0.75
+# Mean grey level from which on a picture is not dark.
+DARK_BELOW = 60.0
+_BRIGHTER = np.round(255 * (np.arange(256) / 255) ** 0.4).astype(np.uint8)
 
 
 class FaceFinder:
@@ -28,6 +34,7 @@ class FaceFinder:
         self._detector = detector
         self._nms_threshold = nms_threshold
         self._max_faces = max_faces
+        self._turned = TurnedFaces(detector)
 
     def find(self, picture: Picture) -> list[Detection]:
         long_side = max(picture.width, picture.height)
@@ -40,6 +47,10 @@ class FaceFinder:
         best = sorted(found, key=lambda face: -face.score)[: self._max_faces]
         return reading_order(best)
 
+    def settled(self, picture: Picture, face: Detection) -> Detection:
+        """A face that was found, with its landmarks where they belong if it is turned."""
+        return self._turned.settled(picture, face)
+
     def _search_harder(self, picture: Picture, first: float) -> list[Detection]:
         long_side = max(picture.width, picture.height)
         for side in CLOSE_UP_LONG_SIDES:
@@ -47,8 +58,33 @@ class FaceFinder:
             if found:
                 return found
         if first < 1.0:
-            return self._pass(picture, min(1.0, FINE_LONG_SIDE / long_side))
-        return self._pass(picture, 2.0) if long_side < ENLARGE_BELOW else []
+            found = self._pass(picture, min(1.0, FINE_LONG_SIDE / long_side))
+        elif long_side < ENLARGE_BELOW:
+            found = self._pass(picture, 2.0)
+        return found or self._search_turned(picture, first) or self._search_dark(picture, first)
+
+    def _search_turned(self, picture: Picture, scale: float) -> list[Detection]:
+        """Faces of a picture that lies on its side or stands on its head, from the view that shows the surest one."""
+        reduced = picture.reduced(scale)
+        factor = np.array([picture.width / reduced.shape[1], picture.height / reduced.shape[0]])
+        best: list[Detection] = []
+        for view, there in turned_views(reduced):
+            found = [upright_detection(face, there) for face in self._detector.detect(view)]
+            # Seven more looks at a picture without a face would find one in the clouds.
+            found = [face for face in found if face.score >= SURE_WHEN_TURNED]
+            if sum(face.score for face in found) > sum(face.score for face in best):
+                best = found
+        return [_to_original(face, factor, np.zeros(2)) for face in best]
+
+    def _search_dark(self, picture: Picture, scale: float) -> list[Detection]:
+        """Faces of a picture with little light, found with more of it; templates are made of the pixels as they are."""
+        reduced = picture.reduced(scale)
+        if float(reduced.mean()) > DARK_BELOW:
+            return []
+        brighter = cv2.LUT(reduced, _BRIGHTER)
+        factor = np.array([picture.width / reduced.shape[1], picture.height / reduced.shape[0]])
+        found = self._detector.detect(brighter)  # type: ignore[arg-type]
+        return [_to_original(face, factor, np.zeros(2)) for face in found if face.score >= SURE_WHEN_TURNED]
 
     def _pass(self, picture: Picture, scale: float, margin: float = 0.0) -> list[Detection]:
         reduced = picture.reduced(scale)
