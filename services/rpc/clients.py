@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import orjson
@@ -167,31 +167,37 @@ class EmbedClient:
             )
 
 
+class FilmReading:
+    """A film being read. Iterate once; `cancel` may be called from another thread and ends the iteration."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[films_pb2.FilmEvent]:
+        """Raises FilmRefused, IntegrityError, Overloaded, DependencyUnavailable (also after `cancel`)."""
+        with translated("embed"):
+            yield from self._call
+
+    def cancel(self) -> None:
+        """Nobody needs the rest any more; changes nothing once it has ended."""
+        self._call.cancel()
+
+
 class FilmsClient:
     """Faces in moving images."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = films_pb2_grpc.FilmsStub(channel)
 
-    def read(
-        self, order: films_pb2.FilmOrder, content: Iterator[bytes], *, timeout_s: float
-    ) -> Iterator[films_pb2.FilmEvent]:
-        """Send the film and give what is read of it as it comes; closing the iterator ends the reading.
-
-        Raises FilmRefused, IntegrityError, Overloaded, DependencyUnavailable.
-        """
+    def read(self, order: films_pb2.FilmOrder, content: Iterable[bytes], *, timeout_s: float) -> FilmReading:
+        """Send a film, in pieces of at most 1 MiB, and take what is read of it as it comes."""
 
         def requests() -> Iterator[films_pb2.ReadFilmRequest]:
             yield films_pb2.ReadFilmRequest(order=order)
             for chunk in content:
                 yield films_pb2.ReadFilmRequest(content=chunk)
 
-        call = self._stub.ReadFilm(requests(), timeout=timeout_s)
-        try:
-            with translated("embed"):
-                yield from call
-        finally:
-            call.cancel()  # type: ignore[no-untyped-call]  # changes nothing once it has ended
+        return FilmReading(self._stub.ReadFilm(requests(), timeout=timeout_s))
 
 
 class GalleryClient:
