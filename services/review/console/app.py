@@ -1,0 +1,54 @@
+"""The console, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from services.review.console import (
+    compare_pages,
+    oversight_pages,
+    picture_pages,
+    probe_pages,
+    request_pages,
+    result_pages,
+    unit_pages,
+)
+from services.review.console.context import Console
+from services.review.console.entry import open_routes, signed_in_routes
+from services.review.console.oversight import Oversight, OversightSettings
+from services.review.console.rendering import Pages
+from services.review.console.sessions import Sessions, SessionSettings
+from services.review.console.static_files import StaticFiles
+from services.shared.clock import Clock
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+if TYPE_CHECKING:
+    from services.review.casework.desk import Desk
+
+
+class ConsoleSettings(BaseModel):
+    """Settings of the operator's console."""
+
+    sessions: SessionSettings = SessionSettings()
+    oversight: OversightSettings = OversightSettings()
+
+
+def create_console(
+    desk: Desk, verifier: TokenVerifier, clock: Clock, watchlists: WatchlistFile, settings: ConsoleSettings
+) -> APIRouter:
+    """Every route of the console, for the application of review."""
+    static = StaticFiles()
+    sessions = Sessions(verifier.verify, clock, settings.sessions)
+    console = Console(desk, Pages(static.path), sessions, clock, watchlists)
+    router = APIRouter(include_in_schema=False)
+    router.include_router(open_routes(console, settings.sessions, static))
+    router.include_router(signed_in_routes(console))
+    # Before the pages of one request, whose addresses take any name.
+    router.include_router(oversight_pages.routes(console, Oversight(settings.oversight)))
+    for pages in (request_pages, probe_pages, compare_pages, picture_pages, result_pages, unit_pages):
+        router.include_router(pages.routes(console))
+    return router

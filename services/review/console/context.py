@@ -1,0 +1,111 @@
+"""What the pages of the console share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from services.review.casework.caller import Caller
+from services.review.console.guard import Visit, guarded_route, with_headers
+from services.review.console.rendering import Pages
+from services.review.console.sessions import Sessions
+from services.shared.clock import Clock
+from services.shared.errors import LikenessError, Unauthenticated
+from services.shared.watchlists import WatchlistFile
+
+if TYPE_CHECKING:
+    from services.review.casework.desk import Desk
+
+_TITLES: Mapping[int, str] = {
+    401: "Please sign in",
+    403: "This is not open to you",
+    404: "There is no such page, or it is not yours",
+    409: "The request has moved on",
+    413: "That is too large",
+    422: "Something is missing or wrong",
+    429: "Please wait a little",
+}
+
+# What a page says after something was done; its key travels in the address.
+TOLD: Mapping[str, str] = {
+    "sent": "The request was sent. You will see here how it goes on.",
+    "accepted": "Accepted. The probe is assessed next.",
+    "returned": "Sent back to the requesting officer.",
+    "withdrawn": "Withdrawn.",
+    "assessed": "The assessment is recorded.",
+    "enhanced": "The working copy was made from the sealed original.",
+    "searched": "Searched. The candidates wait for the first review.",
+    "judged": "Recorded. This is the next candidate.",
+    "undone": "Undone. The candidate can be judged again.",
+    "signed": "Signed. Thank you.",
+    "arbitrated": "Your decision is recorded.",
+    "released": "Released to the requesting officer.",
+    "outcome": "The outcome is recorded.",
+    "kept": "Kept in the unsolved file.",
+    "closed": "Closed.",
+    "training": "The training record is stored.",
+    "planted": "The known-answer probe waits in the queue like any other request.",
+}
+
+
+@dataclass(frozen=True)
+class Console:
+    """The use cases, the clock and the templates, as every page has them."""
+
+    desk: Desk
+    pages: Pages
+    sessions: Sessions
+    clock: Clock
+    watchlists: WatchlistFile
+
+    def router(self) -> APIRouter:
+        """A router whose every route is behind the sign-in."""
+        return APIRouter(include_in_schema=False, route_class=guarded_route(self.sessions, self.error))
+
+    def page(
+        self, visit: Visit, template: str, context: Mapping[str, Any] | None = None, *, status_code: int = 200
+    ) -> Response:
+        told = TOLD.get(visit.request.query_params.get("told", ""), "")
+        return self.pages.page(
+            visit.request, template, {"told": told, **(context or {})}, session=visit.session, status_code=status_code
+        )
+
+    def error(self, request: Request, error: LikenessError) -> Response:
+        """The page that says why not and what to do; without a session the way to the sign-in."""
+        if isinstance(error, Unauthenticated):
+            if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+                return with_headers(RedirectResponse("/console/sign-in?ended=1", status_code=303))
+            return with_headers(Response("Please sign in.", status_code=401, media_type="text/plain"))
+        session = getattr(request.state, "session", None)
+        # Where the person stood, so that one click shows the case as it is now.
+        parts = request.url.path.split("/")
+        back = "/".join(parts[:4]) if parts[2:3] == ["requests"] and len(parts) > 3 and error.http_status == 409 else ""
+        context = {
+            "title": _TITLES.get(error.http_status, "The platform cannot do this now"),
+            "error": error,
+            "reasons": reasons_of(error),
+            "back": back,
+        }
+        response = self.pages.page(request, "error.html", context, session=session, status_code=error.http_status)
+        return with_headers(response)
+
+
+def reasons_of(error: LikenessError) -> tuple[str, ...]:
+    """The further reasons and wrong fields that an error names."""
+    reasons = error.context.get("reasons", ())
+    fields = error.context.get("fields", ())
+    told = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else [str(reasons)]
+    return (*told, *(f"{field['field']}: {field['problem']}" for field in fields))
+
+
+def caller_of(visit: Visit) -> Caller:
+    return Caller(visit.principal, visit.session.token)
+
+
+def see_other(path: str, told: str = "") -> Response:
+    """Go on to a page after something was done, so that reloading does not do it again."""
+    return RedirectResponse(f"{path}?told={told}" if told else path, status_code=303)

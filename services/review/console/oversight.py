@@ -1,0 +1,71 @@
+"""What custodians and auditors see is kept by other services: read over their own API with the person's own token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from services.shared.errors import (
+    DependencyUnavailable,
+    Forbidden,
+    InvalidRequest,
+    LikenessError,
+    NotFound,
+    Unauthenticated,
+    error_from_code,
+)
+
+_TIMEOUT_S = 10.0
+_KINDS: Mapping[int, type[LikenessError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 422: InvalidRequest}
+
+
+class OversightSettings(BaseModel):
+    """Where the HTTP sides of ingest and audit are."""
+
+    ingest_url: str = "http://127.0.0.1:8081"
+    audit_url: str = "http://127.0.0.1:8082"
+
+
+class Oversight:
+    """Reads for one person; whatever they may not see is refused, and recorded, by the service that is asked."""
+
+    def __init__(self, settings: OversightSettings) -> None:
+        self._settings = settings
+        self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
+
+    def enrolments(self, bearer: str, state: str, limit: int = 1000) -> dict[str, Any]:
+        """Raises Forbidden, DependencyUnavailable."""
+        return self._get(bearer, self._settings.ingest_url, "/v1/enrolments", {"state": state, "limit": limit})
+
+    def log_page(self, bearer: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises Forbidden, InvalidRequest, DependencyUnavailable."""
+        return self._get(bearer, self._settings.audit_url, "/v1/audit/entries", wanted)
+
+    def log_entry(self, bearer: str, sequence: int, reason: str) -> dict[str, Any]:
+        """Raises Forbidden, NotFound, DependencyUnavailable."""
+        return self._get(bearer, self._settings.audit_url, f"/v1/audit/entries/{sequence}", {"reason": reason})
+
+    def checkpoint(self, bearer: str) -> dict[str, Any]:
+        """Raises Forbidden, DependencyUnavailable."""
+        return self._get(bearer, self._settings.audit_url, "/v1/audit/checkpoint", {})
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _get(self, bearer: str, base: str, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {bearer}"}
+        try:
+            answer = self._client.get(base + path, params=dict(query), headers=headers)
+            body: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise DependencyUnavailable(
+                "The service that keeps this does not answer.", advice="Try again in a few seconds."
+            ) from error
+        if answer.status_code == 200:
+            return body
+        code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
+        kind = _KINDS.get(answer.status_code, DependencyUnavailable)
+        raise error_from_code(code, detail, advice, {}) or kind(detail, advice=advice, code=code)

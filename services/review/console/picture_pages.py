@@ -1,0 +1,52 @@
+"""Pictures. Each is recorded as consulted before its first byte leaves, and bears the viewer's id."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+from PIL import Image
+
+from services.review.console.context import Console, caller_of
+from services.review.console.guard import Visit, visit_of
+from services.review.console.pictures import MAX_SIDE_PX, PICTURE_HEADERS, THUMBNAIL_SIDE_PX, shown
+
+if TYPE_CHECKING:
+    from services.review.casework.probes import Picture
+
+_Visit = Annotated[Visit, Depends(visit_of)]
+
+
+def routes(console: Console) -> APIRouter:
+    router = console.router()
+    pictures = console.desk.pictures
+
+    def answer(visit: Visit, picture: Picture) -> Response:
+        is_small = visit.request.query_params.get("size") == "small"
+        with Image.open(io.BytesIO(picture.content)) as image:
+            content = shown(
+                image,
+                visit.principal.person_id,
+                console.clock.now(),
+                THUMBNAIL_SIDE_PX if is_small else MAX_SIDE_PX,
+            )
+        return Response(content, media_type="image/jpeg", headers=PICTURE_HEADERS)
+
+    @router.get("/console/requests/{request_id}/probes/{probe_id}/{variant}.jpg")
+    def probe(visit: _Visit, request_id: str, probe_id: str, variant: str) -> Response:
+        return answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, variant))
+
+    @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{reference_id}.jpg")
+    def reference(visit: _Visit, request_id: str, candidate_id: str, reference_id: str) -> Response:
+        return answer(visit, pictures.reference(caller_of(visit), request_id, candidate_id, reference_id))
+
+    @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{reference_id}.json")
+    def landmarks(visit: _Visit, request_id: str, candidate_id: str, reference_id: str) -> Response:
+        """Where eyes, nose and mouth of the largest face are, in pixels of the picture; empty where none was found."""
+        faces = pictures.reference_faces(caller_of(visit), request_id, candidate_id, reference_id)
+        found = [[round(x, 1), round(y, 1)] for x, y in faces[0].landmarks] if faces else []
+        return JSONResponse({"landmarks": found})
+
+    return router

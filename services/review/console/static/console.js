@@ -1,0 +1,149 @@
+// What every page needs: keys, dialogs, waiting times, uploads, questions before something final. No page depends on it.
+
+const body = document.body;
+
+// --- keys: single letters only while they are switched on, never while somebody types (WCAG 2.1.4) ---
+function keysOn() {
+  try { return localStorage.getItem("likeness.keys") !== "off"; } catch { return true; }
+}
+
+function isTyping(target) {
+  return target instanceof HTMLElement && (target.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea, select") || target.isContentEditable);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (key === "?") { open("keys"); event.preventDefault(); return; }
+  if (!keysOn()) return;
+  const element = document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  if (element) {
+    if (element.matches("input[type=radio], textarea, input, select")) { element.focus(); if (element.type === "radio") element.checked = true; element.dispatchEvent(new Event("change", { bubbles: true })); }
+    else if (!element.disabled) element.click();
+    event.preventDefault();
+    return;
+  }
+  if (!document.dispatchEvent(new CustomEvent("console:key", { detail: key, cancelable: true }))) event.preventDefault();
+});
+
+function open(id) {
+  const dialog = document.getElementById(id);
+  if (dialog instanceof HTMLDialogElement && !dialog.open) dialog.showModal();
+}
+
+for (const button of document.querySelectorAll("[data-open]")) button.addEventListener("click", () => open(button.dataset.open));
+for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+
+for (const box of document.querySelectorAll("[data-keys-switch]")) {
+  box.checked = keysOn();
+  box.addEventListener("change", () => {
+    try { localStorage.setItem("likeness.keys", box.checked ? "on" : "off"); } catch { /* it then holds for this page only */ }
+  });
+}
+
+// --- minimum viewing time: the server refuses too; the button says how long is left ---
+for (const button of document.querySelectorAll("[data-wait]")) {
+  const words = button.querySelector("[data-words]");
+  const after = words.textContent;
+  const until = performance.now() + Number(button.dataset.wait) * 1000;
+  const tick = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    button.disabled = left > 0;
+    words.textContent = left > 0 ? `Look for ${left} s more` : after;
+    if (left > 0) setTimeout(tick, 200);
+  };
+  tick();
+}
+
+// --- the session's end: a word before it comes ---
+const idle = document.querySelector("[data-idle]");
+if (idle) {
+  const idleMs = Number(idle.dataset.idle) * 1000;
+  const warnMs = Math.max(idleMs - 120000, idleMs / 2);
+  setTimeout(() => { idle.hidden = false; }, warnMs);
+  setTimeout(() => { location.reload(); }, idleMs + 2000);
+}
+
+// --- nothing is sent twice ---
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  addEventListener("pageshow", () => { delete form.dataset.sent; }, { once: true });
+});
+
+// --- uploads: choosing, dragging, pasting ---
+for (const drop of document.querySelectorAll("[data-drop]")) {
+  const input = drop.querySelector("input[type=file]");
+  const list = document.querySelector("[data-previews]");
+  const say = document.querySelector("[data-upload-status]");
+  let files = [];
+
+  const show = () => {
+    const transfer = new DataTransfer();
+    files.forEach((file) => transfer.items.add(file));
+    input.files = transfer.files;
+    list.replaceChildren(...files.map((file, index) => preview(file, index)));
+    say.textContent = files.length ? `${files.length} ${files.length === 1 ? "file" : "files"} chosen.` : "No file chosen yet.";
+  };
+  const add = (more) => { files = [...files, ...more].slice(0, Number(drop.dataset.drop)); show(); };
+  const preview = (file, index) => {
+    const item = document.createElement("li");
+    if (file.type.startsWith("image/") && file.type !== "image/svg+xml") {
+      const image = document.createElement("img");
+      image.alt = "";
+      image.src = URL.createObjectURL(file);
+      image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+      item.append(image);
+    }
+    const name = document.createElement("span");
+    name.textContent = `${file.name || "pasted picture"}, ${(file.size / 1048576).toFixed(1)} MB`;
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.className = "compact";
+    remove.textContent = "Remove";
+    remove.setAttribute("aria-label", `Remove ${file.name || "pasted picture"}`);
+    remove.addEventListener("click", () => { files.splice(index, 1); show(); input.focus(); });
+    item.append(name, remove);
+    return item;
+  };
+  input.addEventListener("change", () => add(input.files));
+  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); add(event.dataTransfer.files); });
+  addEventListener("paste", (event) => { if (event.clipboardData?.files.length) { event.preventDefault(); add(event.clipboardData.files); } });
+}
+
+// --- a token from its file ---
+const tokenFile = document.querySelector("[data-token-file]");
+if (tokenFile) {
+  tokenFile.addEventListener("change", async () => {
+    const file = tokenFile.files[0];
+    if (file && file.size < 16384) document.querySelector("[name=token]").value = (await file.text()).trim();
+  });
+}
+
+// --- crop by hand: the numbers stay the truth ---
+for (const stage of document.querySelectorAll("[data-crop]")) {
+  const image = stage.querySelector("img");
+  const fields = ["x", "y", "width", "height"].map((name) => document.querySelector(`[data-crop-${name}]`));
+  const frame = stage.querySelector("rect");
+  let from = null;
+  const at = (event) => {
+    const box = image.getBoundingClientRect();
+    const scale = Number(stage.dataset.crop) / box.width;
+    return { x: Math.max(0, (event.clientX - box.left) * scale), y: Math.max(0, (event.clientY - box.top) * scale) };
+  };
+  image.draggable = false;
+  image.addEventListener("pointerdown", (event) => { from = at(event); image.setPointerCapture(event.pointerId); });
+  image.addEventListener("pointermove", (event) => {
+    if (!from || fields.some((field) => !field)) return;
+    const to = at(event);
+    const values = [Math.min(from.x, to.x), Math.min(from.y, to.y), Math.abs(to.x - from.x), Math.abs(to.y - from.y)].map(Math.round);
+    fields.forEach((field, index) => { field.value = String(values[index]); });
+    if (frame) ["x", "y", "width", "height"].forEach((name, index) => frame.setAttribute(name, String(values[index])));
+  });
+  image.addEventListener("pointerup", () => { from = null; });
+}
+
+body.dataset.live = "yes";
