@@ -18,6 +18,7 @@ from services.local.evaluation.labelled_set import LabelledSet, read_labelled_se
 from services.local.evaluation.records import Run
 from services.local.evaluation.summary import plain, summarise
 from tests.accuracy.cohort import write_cohort_mean
+from tests.accuracy.detection import detection_tables
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
 from tests.accuracy.offline import embed_templates, search_offline
 from tests.accuracy.paired import paired_differences, run_from_json
@@ -122,6 +123,12 @@ def quality(
     if bands is not None:
         write_bands(found, bands)
     print(report(found, measured, list(data.measured.values()), figure))
+
+
+@app.command()
+def detection(count: Annotated[int, typer.Option(help="How many stills.")] = 60) -> None:
+    """Which faces are found when they are turned, dark, covered, cut off or small, and in the group pictures."""
+    print(detection_tables(development_set(), count))
 
 
 @app.command()
