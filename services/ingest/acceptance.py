@@ -19,6 +19,7 @@ from services.ingest.enrolment import (
     NewEnrolment,
     Source,
 )
+from services.ingest.life.erasure import ErasureRegister
 from services.ingest.models import CurrentModel
 from services.ingest.ports import EnrolmentLedger, OpenIntent
 from services.rpc.v1 import audit_pb2
@@ -26,6 +27,7 @@ from services.shared.canonical import canonical_bytes
 from services.shared.clock import Clock
 from services.shared.errors import (
     AuditUnavailable,
+    Conflict,
     InvalidRequest,
     LikenessError,
     Overloaded,
@@ -92,6 +94,7 @@ class AcceptEnrolments:
         clock: Clock,
         pool: ThreadPoolExecutor,
         wake_worker: Callable[[], None],
+        register: ErasureRegister | None = None,
     ) -> None:
         self._ledger = ledger
         self._images = images
@@ -102,6 +105,7 @@ class AcceptEnrolments:
         self._clock = clock
         self._pool = pool
         self._wake_worker = wake_worker
+        self._register = register
         self._audit_failed_at_s: float | None = None
         self._under_way: set[str] = set()
 
@@ -133,6 +137,7 @@ class AcceptEnrolments:
                 candidates.append(self._candidate(place, command, principal, source, idempotency_key))
             except LikenessError as error:
                 answers[place] = error
+        candidates = self._without_erased(candidates, answers)
         new = self._without_known(candidates, answers)
         if new:
             ids = {candidate.new.enrolment_id for candidate in new}
@@ -174,6 +179,25 @@ class AcceptEnrolments:
             idempotency=_idempotency(idempotency_key, principal, command, key),
         )
         return _Candidate(place, command, new, intent_of(new, principal))
+
+    def _without_erased(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
+        """Refuse what was erased: whoever sends it again, a replay or a restored system, does not bring it back."""
+        if self._register is None or not candidates:
+            return list(candidates)
+        keys = [(each.new.key.owner, each.new.key.subject_id, each.new.key.image_sha256) for each in candidates]
+        try:
+            erased = self._register.find(keys)
+        except PlatformError as error:
+            answers.update(dict.fromkeys((each.place for each in candidates), error))
+            return []
+        for candidate, key in zip(candidates, keys, strict=True):
+            if key in erased:
+                answers[candidate.place] = Conflict(
+                    f"This image of this subject was erased (erasure {erased[key].erasure_id}).",
+                    advice="It is not enrolled again; a new image may be, where there is a new lawful basis.",
+                    code="erased",
+                )
+        return [each for each in candidates if each.place not in answers]
 
     def _without_known(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
         """Answer what already stands in the ledger; the rest goes on."""

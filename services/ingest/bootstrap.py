@@ -19,6 +19,7 @@ from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
 from services.ingest.adapters.sql_subjects import SqlSubjectReferences
+from services.ingest.adapters.template_vault import TemplateVault
 from services.ingest.admission import Admission
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
@@ -26,6 +27,7 @@ from services.ingest.checks import LawfulnessChecks
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
+from services.ingest.life_bootstrap import Life, LifeParts, build_life
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
 from services.ingest.models import CurrentModel
@@ -36,15 +38,16 @@ from services.ingest.settlement import SettleEnrolments
 from services.ingest.synthetic import FillSynthetic
 from services.ingest.withdrawal import WithdrawReference
 from services.ingest.worker import EnrolmentWorker
-from services.rpc.auditing import BatchAuditRecorder
-from services.rpc.clients import AuditClient, EmbedClient, GalleryClient, open_peer
+from services.rpc.auditing import AuditRecorder, BatchAuditRecorder, rate_reporter
+from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, GalleryClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc, reference_pb2_grpc
-from services.shared.adapters.opening import open_event_log, open_image_store
+from services.shared.adapters.image_keys import ImageKeys
+from services.shared.adapters.opening import open_event_log, open_image_keys, open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.consume import ConsumeLoop
 from services.shared.database import create_engine, migrate
-from services.shared.http import create_app
+from services.shared.http import create_app, limit_rates
 from services.shared.ports.event_log import EventLog
 from services.shared.ports.image_store import ImageStore
 from services.shared.telemetry import Metrics
@@ -114,17 +117,17 @@ class _Stores:
     synthetic: SqlSyntheticLedger
 
     @classmethod
-    def open(cls, settings: IngestSettings) -> _Stores:
+    def open(cls, settings: IngestSettings, keys: ImageKeys | None) -> _Stores:
         instance = settings.instance or socket.gethostname()
         engine = create_engine(settings.database)
         migrate(engine, MIGRATIONS)
-        committer = GroupCommitter(engine)
+        committer, vault = GroupCommitter(engine), TemplateVault(keys)
         return cls(
             engine=engine,
             committer=committer,
-            ledger=SqlLedger(engine, committer, instance),
+            ledger=SqlLedger(engine, committer, instance, vault),
             outbox=SqlOutbox(engine, committer),
-            references=SqlReferenceReader(engine),
+            references=SqlReferenceReader(engine, vault),
             synthetic=SqlSyntheticLedger(engine, committer, instance),
         )
 
@@ -137,12 +140,16 @@ class _Peers:
     embed: EmbedClient
     gallery: GalleryClient
     audit: EnrolmentAudit
+    audit_client: AuditClient
+    agreements: AgreementClient
 
     @classmethod
     def connect(cls, settings: IngestSettings, clock: Clock) -> _Peers:
         embed, search, audit = (open_peer(settings, name) for name in ("embed", "search", "audit"))
-        recorder = BatchAuditRecorder(AuditClient(audit), "ingest", clock)
-        return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), EnrolmentAudit(recorder))
+        client = AuditClient(audit)
+        recorded = EnrolmentAudit(BatchAuditRecorder(client, "ingest", clock))
+        agreements = AgreementClient(search)
+        return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), recorded, client, agreements)
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,7 @@ class _Parts:
     stores: _Stores
     peers: _Peers
     images: ImageStore
+    keys: ImageKeys | None
     log: EventLog
     watchlists: WatchlistFile
     pool: ThreadPoolExecutor
@@ -166,14 +174,16 @@ class _Parts:
         clock = SystemClock()
         watchlists = WatchlistFile(settings.watchlists_path)
         watchlists.current()  # a file that is wrong stops the start, not the first request
-        stores, peers = _Stores.open(settings), _Peers.connect(settings, clock)
+        keys = open_image_keys(settings.images)
+        stores, peers = _Stores.open(settings, keys), _Peers.connect(settings, clock)
         return cls(
             settings=settings,
             metrics=metrics,
             clock=clock,
             stores=stores,
             peers=peers,
-            images=open_image_store(settings.images),
+            images=open_image_store(settings.images, keys),
+            keys=keys,
             log=open_event_log(settings.events),
             watchlists=watchlists,
             pool=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="ingest-store"),
@@ -188,6 +198,8 @@ class _Parts:
         self.pool.shutdown()
         self.stores.committer.close()
         self.stores.engine.dispose()
+        if self.keys is not None:
+            self.keys.close()
         self.log.close()
         for channel in self.peers.channels:
             channel.close()
@@ -197,11 +209,12 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     """Open the stores and wire the service; nothing is served yet. Raises ConfigurationError, DependencyUnavailable."""
     parts = _Parts.open(settings, metrics or Metrics())
     worker = _worker(parts)
-    checks = LawfulnessChecks(parts.watchlists, parts.clock)
-    acceptance = _acceptance(parts, checks, worker)
+    checks = LawfulnessChecks(parts.watchlists, parts.clock, parts.peers.agreements)
+    life = _life(parts)
+    acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance)
-    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer)]
+    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer), *life.loops]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
     api = EnrolmentApi(
@@ -215,7 +228,10 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         batch_images=limits.batch_images,
     )
     app = create_app("Likeness ingest", parts.metrics, problems, max_body_bytes=limits.batch_bytes + _FORM_BYTES)
+    reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
+    limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     app.include_router(api.router())
+    app.include_router(life.router)
     return IngestService(
         app=app,
         grpc=_grpc_server(parts),
@@ -246,7 +262,24 @@ def _worker(parts: _Parts) -> EnrolmentWorker:
     )
 
 
-def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker) -> AcceptEnrolments:
+def _life(parts: _Parts) -> Life:
+    return build_life(
+        LifeParts(
+            settings=parts.settings,
+            clock=parts.clock,
+            engine=parts.stores.engine,
+            committer=parts.stores.committer,
+            gallery=parts.peers.gallery,
+            images=parts.images,
+            keys=parts.keys,
+            log=parts.log,
+            audit=parts.peers.audit,
+            audit_client=parts.peers.audit_client,
+        )
+    )
+
+
+def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker, life: Life) -> AcceptEnrolments:
     limits, backlog = parts.settings.limits, parts.backlog
     return AcceptEnrolments(
         ledger=parts.stores.ledger,
@@ -258,6 +291,7 @@ def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker
         clock=parts.clock,
         pool=parts.pool,
         wake_worker=worker.wake,
+        register=life.register,
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from google.protobuf.message import DecodeError
-
 from services.ingest.acceptance import AcceptEnrolments
 from services.ingest.checks import CUSTODIAN
 from services.ingest.enrolment import EnrolReference, Source
+from services.ingest.feed_messages import parse
 from services.rpc.v1 import events_pb2
 from services.shared.consume import InvalidMessage, MessageRejected, RecoverableError
 from services.shared.errors import CallerError, Overloaded, PlatformError
@@ -16,7 +15,6 @@ from services.shared.ports.event_log import ReceivedEvent
 from services.shared.tokens import Principal
 
 FEED = "service:custody-feed"
-_SCHEMA_VERSION = "1"
 
 
 class CustodyFeed:
@@ -29,7 +27,9 @@ class CustodyFeed:
 
     def handle(self, event: ReceivedEvent) -> None:
         """Accept the image; the same event again changes nothing. Raises the named outcomes of the consume loop."""
-        message = _parsed(event)
+        message = parse(event).message
+        if not isinstance(message, events_pb2.CustodyImageReceived):
+            raise InvalidMessage("unknown_topic", f"nothing is known to do with {event.topic}")
         if self._owners and message.owner not in self._owners:
             raise InvalidMessage("forbidden", f"this feed does not take images of {message.owner}")
         principal = Principal(FEED, message.owner, frozenset({CUSTODIAN}), frozenset({message.watchlist_id}))
@@ -41,19 +41,6 @@ class CustodyFeed:
             raise InvalidMessage(error.code, error.detail) from error
         except PlatformError as error:
             raise RecoverableError(error.detail) from error
-
-
-def _parsed(event: ReceivedEvent) -> events_pb2.CustodyImageReceived:
-    version = event.headers.get("schema-version", _SCHEMA_VERSION)
-    if version != _SCHEMA_VERSION:
-        raise InvalidMessage("unknown_schema_version", f"schema version {version[:20]}, {_SCHEMA_VERSION} is known")
-    try:
-        message = events_pb2.CustodyImageReceived.FromString(event.value)
-    except DecodeError as error:
-        raise InvalidMessage("malformed_message", "not a likeness.v1.CustodyImageReceived") from error
-    if message.WhichOneof("content") is None:
-        raise InvalidMessage("malformed_message", "neither an image nor the SHA-256 of a stored one")
-    return message
 
 
 def _command(message: events_pb2.CustodyImageReceived) -> EnrolReference:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 
 from services.ingest.enrolment import PendingEnrolment, PendingWithdrawal, Source, Verdict, derived_id
+from services.ingest.life.erasure import ErasedRow
 from services.rpc.v1 import events_pb2
 from services.shared.clock import rfc3339
 from services.shared.ports.event_log import Event
@@ -14,6 +16,7 @@ from services.shared.ports.event_log import Event
 REFERENCE_ENROLLED = "likeness.reference-enrolled.v1"
 ENROLMENT_REFUSED = "likeness.enrolment-refused.v1"
 REFERENCE_WITHDRAWN = "likeness.reference-withdrawn.v1"
+SUBJECT_ERASED = "likeness.subject-erased.v1"
 
 
 def outcome_events(pending: PendingEnrolment) -> list[Event]:
@@ -59,6 +62,20 @@ def withdrawal_events(withdrawal: PendingWithdrawal) -> list[Event]:
         reason=withdrawal.reason,
     )
     return [_event(REFERENCE_WITHDRAWN, withdrawal.owner, withdrawal.subject_id, message)]
+
+
+def erasure_event(erasure_id: str, owner: str, subject_id: str, rows: Sequence[ErasedRow], erased_at_ms: int) -> Event:
+    """Told when everything that ingest answers for is gone: whoever holds a copy drops it now."""
+    message = events_pb2.SubjectErased(
+        event_id=derived_id(erasure_id, "event/erased"),
+        occurred_at=_rfc3339(erased_at_ms),
+        erasure_id=erasure_id,
+        owner=owner,
+        subject_id=subject_id,
+        reference_ids=[row.reference_id for row in rows],
+        image_sha256s=sorted({row.image_sha256 for row in rows if row.image_sha256}),
+    )
+    return _event(SUBJECT_ERASED, owner, subject_id, message)
 
 
 def _event(topic: str, owner: str, subject_id: str, message: Message) -> Event:

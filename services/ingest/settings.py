@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings, ServiceSettings
+from services.shared.settings import (
+    DatabaseSettings,
+    EventLogSettings,
+    ImageStoreSettings,
+    RateLimitSettings,
+    ServiceSettings,
+)
 
 
 class QualityPolicy(BaseModel):
@@ -80,6 +88,17 @@ class CustodyFeedSettings(BaseModel):
     owners: tuple[str, ...] = ()
 
 
+class LifeSettings(BaseModel):
+    """Erasure, retention, reconciliation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # The Ed25519 key that certificates of erasure are signed with; made when there is none.
+    certificate_key_path: Path = Path("certificate-key.pem")
+    # How long an erasure waits, out of search, where the command does not say.
+    quarantine_days: int = Field(default=0, ge=0, le=366)
+
+
 class IngestSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="LIKENESS_INGEST__", env_nested_delimiter="__", extra="forbid")
 
@@ -92,6 +111,9 @@ class IngestSettings(ServiceSettings):
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
     custody_feed: CustodyFeedSettings = CustodyFeedSettings()
+    life: LifeSettings = LifeSettings()
+    # A custody system sends every image of its force under one name.
+    rate_limits: RateLimitSettings = RateLimitSettings(person_per_minute=6000, force_per_minute=60_000)
     # Whether FillSynthetic may add labelled synthetic references. Never on a platform with real casework.
     allow_synthetic: bool = False
     # Names this process in its claims; the host's name when empty.

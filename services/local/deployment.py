@@ -179,9 +179,24 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "ingest": {
             "DATABASE__URL": data.database_url("ingest"),
             "IMAGES__PATH": str(data.root / "images"),
+            # Apart from the images and the ledger: what is backed up with them opens nothing.
+            "IMAGES__KEYS_URL": f"sqlite:///{data.root / 'image-keys' / 'keys.sqlite'}",
+            "IMAGES__MASTER_KEY_PATH": str(data.root / "image-keys" / "master.key"),
+            "LIFE__CERTIFICATE_KEY_PATH": str(data.root / "ingest" / "certificate-key.pem"),
             "EVENTS__PATH": str(data.root / "events.sqlite"),
         },
-        "search": {"DATABASE__URL": data.database_url("search"), "PROBES__PATH": str(data.root / "probes")},
+        "search": {
+            "DATABASE__URL": data.database_url("search"),
+            "PROBES__PATH": str(data.root / "probes"),
+            # One person tries out what a unit does in a month; a machine of two cores searches about as fast.
+            "RATE_LIMITS__PERSON_PER_MINUTE": "1800",
+            "SEARCH_RATE_LIMITS__PERSON_PER_MINUTE": "1800",
+            "SEARCH_RATE_LIMITS__FORCE_PER_MINUTE": "6000",
+        },
+        "review": {
+            "DATABASE__URL": data.database_url("review"),
+            "IMAGES__PATH": str(data.root / "review" / "pictures"),
+        },
         "audit": {
             "DATABASE__URL": data.database_url("audit"),
             "CHECKPOINTS__SIGNING_KEY_PATH": str(data.root / "audit" / "signing-key.pem"),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.intents import intent_from_json, intent_json
 from services.ingest.adapters.schema import (
     enrolments,
     idempotency_keys,
@@ -21,6 +22,7 @@ from services.ingest.adapters.schema import (
     outbox,
 )
 from services.ingest.adapters.sql_queries import LedgerQueries, key_condition, key_of
+from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
 from services.ingest.enrolment import (
     Acceptance,
     Decision,
@@ -37,7 +39,6 @@ from services.ingest.ports import OpenIntent
 from services.shared.biometric import ModelProvenance
 from services.shared.errors import Conflict, NotFound
 from services.shared.ports.event_log import Event
-from services.shared.tokens import Principal
 
 ACCEPTED = EnrolmentState.ACCEPTED.value
 _PENDING_COLUMNS = (
@@ -55,6 +56,7 @@ _PENDING_COLUMNS = (
     enrolments.c.reason,
     enrolments.c.detail,
     enrolments.c.template,
+    enrolments.c.dimension,
     enrolments.c.unified_quality,
     enrolments.c.inter_eye_px,
     enrolments.c.decided_at_ms,
@@ -64,8 +66,11 @@ _PENDING_COLUMNS = (
 class SqlLedger(LedgerQueries):
     """See services.ingest.ports.EnrolmentLedger. Writes go through one group committer, reads through the engine."""
 
-    def __init__(self, engine: sa.Engine, committer: GroupCommitter, instance: str) -> None:
+    def __init__(
+        self, engine: sa.Engine, committer: GroupCommitter, instance: str, vault: TemplateVault | None = None
+    ) -> None:
         super().__init__(engine)
+        self._vault = vault or TemplateVault()
         self._committer = committer
         self._instance = instance
 
@@ -81,7 +86,7 @@ class SqlLedger(LedgerQueries):
                 "enrolment_id": intent.enrolment_id,
                 "instance": self._instance,
                 "opened_at_ms": now_ms,
-                "intent": _intent_json(intent),
+                "intent": intent_json(intent),
             }
             for intent in intents
         ]
@@ -96,7 +101,7 @@ class SqlLedger(LedgerQueries):
             .limit(limit)
         )
         with self.reading() as connection:
-            return [_intent_from_json(text) for text in connection.scalars(query)]
+            return [intent_from_json(text) for text in connection.scalars(query)]
 
     def forget_intents(self, enrolment_ids: Sequence[str]) -> None:
         query = sa.delete(open_intents).where(open_intents.c.enrolment_id.in_(enrolment_ids))
@@ -133,7 +138,9 @@ class SqlLedger(LedgerQueries):
             .returning(*_PENDING_COLUMNS)
         )
         rows = self._committer.run(lambda connection: connection.execute(query).all())
-        return sorted((_pending(row) for row in rows), key=lambda pending: pending.version)
+        opened = self._vault.open([KeptTemplate(row.image_sha256, row.dimension, row.template or b"") for row in rows])
+        claimed = [_pending(row, template) for row, template in zip(rows, opened, strict=True)]
+        return sorted(claimed, key=lambda pending: pending.version)
 
     def renew_claims(self, until_ms: int) -> None:
         query = (
@@ -152,7 +159,11 @@ class SqlLedger(LedgerQueries):
         self._committer.run(lambda connection: _execute(connection, query))
 
     def decide(self, decisions: Sequence[tuple[PendingEnrolment, Decision]]) -> Sequence[PendingEnrolment]:
-        return self._committer.run(lambda connection: _decide(connection, decisions))
+        kept = self._vault.seal(
+            [KeptTemplate(p.key.image_sha256, len(d.template) // 4, d.template) for p, d in decisions]
+        )
+        sealed = {pending.enrolment_id: content for (pending, _), content in zip(decisions, kept, strict=True)}
+        return self._committer.run(lambda connection: _decide(connection, decisions, sealed))
 
     def settle(self, settled: Sequence[tuple[PendingEnrolment, Sequence[Event]]], settled_at_ms: int) -> None:
         self._committer.run(lambda connection: _settle(connection, settled, settled_at_ms))
@@ -314,7 +325,7 @@ def _remember_idempotency(connection: sa.Connection, key: IdempotencyKey, enrolm
 
 
 def _decide(
-    connection: sa.Connection, decisions: Sequence[tuple[PendingEnrolment, Decision]]
+    connection: sa.Connection, decisions: Sequence[tuple[PendingEnrolment, Decision]], sealed: Mapping[str, bytes]
 ) -> list[PendingEnrolment]:
     still_accepted = _still_accepted(connection, [pending.enrolment_id for pending, _ in decisions])
     provenance_ids: dict[ModelProvenance, str] = {}
@@ -325,7 +336,8 @@ def _decide(
         key, decision = _under_the_models_own_key(connection, pending, made)
         if decision.model is not None and decision.model not in provenance_ids:
             provenance_ids[decision.model] = remember_provenance(connection, decision.model)
-        rows.append(_decision_row(pending, key, decision, provenance_ids))
+        row = _decision_row(pending, key, decision, provenance_ids)
+        rows.append(row | {"template": (sealed[pending.enrolment_id] if decision.template else None) or None})
         standing.append(replace(pending, key=key, decision=decision))
     statement = sa.update(enrolments).where(enrolments.c.enrolment_id == sa.bindparam("of_enrolment"))
     _execute_many(connection, statement, rows)
@@ -360,7 +372,6 @@ def _decision_row(
         "verdict": decision.verdict.value,
         "reason": decision.reason,
         "detail": decision.detail.replace("\x00", ""),  # which PostgreSQL has no text for
-        "template": decision.template or None,
         "dimension": model.dimension if model else 0,
         "licence": model.licence if model else "",
         "provenance_id": provenance_ids[model] if model else None,
@@ -428,7 +439,7 @@ def _withdraw(connection: sa.Connection, enrolment_id: str, person_id: str, reas
     )
 
 
-def _pending(row: sa.Row[Any]) -> PendingEnrolment:
+def _pending(row: sa.Row[Any], template: bytes) -> PendingEnrolment:
     decision = None
     if row.verdict:
         decision = Decision(
@@ -436,7 +447,7 @@ def _pending(row: sa.Row[Any]) -> PendingEnrolment:
             row.decided_at_ms,
             reason=row.reason,
             detail=row.detail,
-            template=row.template or b"",
+            template=template,
             unified_quality=row.unified_quality,
             inter_eye_px=row.inter_eye_px,
         )
@@ -462,28 +473,4 @@ def _pending_withdrawal(row: sa.Row[Any]) -> PendingWithdrawal:
         row.withdrawal_reason,
         row.withdrawn_at_ms,
         was_enrolled=row.verdict == Verdict.ENROL,
-    )
-
-
-def _intent_json(intent: OpenIntent) -> str:
-    principal = intent.principal
-    return json.dumps(
-        {
-            "enrolment_id": intent.enrolment_id,
-            "person_id": principal.person_id,
-            "force": principal.force,
-            "roles": sorted(principal.roles),
-            "objects": list(intent.objects),
-            "details": dict(intent.details),
-        }
-    )
-
-
-def _intent_from_json(text: str) -> OpenIntent:
-    value = json.loads(text)
-    return OpenIntent(
-        value["enrolment_id"],
-        Principal(value["person_id"], value["force"], frozenset(value["roles"]), frozenset()),
-        tuple(value["objects"]),
-        value["details"],
     )

@@ -11,6 +11,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_ledger import enrolment_row, next_versions, remember_provenance
 from services.ingest.adapters.sql_queries import reading
+from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
 from services.ingest.enrolment import EnrolmentKey, EnrolmentState, NewEnrolment, Source, Verdict
 from services.ingest.ports import SyntheticBatch
 from services.rpc.v1 import ingest_pb2
@@ -22,7 +23,7 @@ _BATCH_ROWS = 4096
 # A reference stands in the gallery from the moment its template is durable, which is just before it is put there:
 # so a gallery that is rebuilt at that moment does not miss it.
 _PAGE = sa.text(
-    """SELECT version, reference_id, subject_id, owner, image_sha256, expires_at, template FROM enrolments
+    """SELECT version, reference_id, subject_id, owner, image_sha256, expires_at, template, dimension FROM enrolments
        WHERE watchlist_id = :watchlist_id AND version > :after AND model_id = :model_id
          AND state IN ('accepted', 'enrolled') AND verdict = 'enrol'
        ORDER BY version LIMIT :limit"""
@@ -42,8 +43,9 @@ _STATES = sa.select(
 class SqlReferenceReader:
     """See services.ingest.ports.ReferenceReader. Pages by version: no transaction stays open for a slow reader."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, vault: TemplateVault | None = None) -> None:
         self._engine = engine
+        self._vault = vault or TemplateVault()
 
     def read(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
         self._check_model(model_id)
@@ -51,9 +53,10 @@ class SqlReferenceReader:
             watchlist_ids = connection.scalars(sa.select(enrolments.c.watchlist_id).distinct()).all()
         for watchlist_id in sorted(watchlist_ids):
             after = 0
-            while (batch := self._page(watchlist_id, after, model_id)) is not None:
-                after = batch.versions[-1]
-                yield batch
+            while (page := self._page(watchlist_id, after, model_id)) is not None:
+                after, batch = page
+                if batch is not None:
+                    yield batch
 
     def describe(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
         with reading(self._engine) as connection:
@@ -63,15 +66,29 @@ class SqlReferenceReader:
                 for row in rows
             ]
 
-    def _page(self, watchlist_id: str, after: int, model_id: str) -> ingest_pb2.ReferenceBatch | None:
+    def _page(
+        self, watchlist_id: str, after: int, model_id: str
+    ) -> tuple[int, ingest_pb2.ReferenceBatch | None] | None:
+        """The page's last version and its batch; no batch where every template of it was erased."""
         values = {"watchlist_id": watchlist_id, "after": after, "model_id": model_id, "limit": _BATCH_ROWS}
         with reading(self._engine) as connection:
             # The driver's own rows: wrapping each of a hundred thousand would cost as much as reading them.
             rows = connection.execute(_PAGE, values).cursor.fetchall()
         if not rows:
             return None
-        versions, reference_ids, subject_ids, owners, image_sha256s, expires_at, templates = zip(*rows, strict=True)
-        return ingest_pb2.ReferenceBatch(
+        last = int(rows[-1][0])
+        kept = [KeptTemplate(row[4], row[7], bytes(row[6])) for row in rows]
+        if any(each.is_sealed for each in kept):
+            # A template whose key was destroyed is erased, whatever a restored ledger says.
+            rows = [
+                (*row[:6], template) for row, template in zip(rows, self._vault.open(kept), strict=True) if template
+            ]
+        if not rows:
+            return last, None
+        versions, reference_ids, subject_ids, owners, image_sha256s, expires_at, templates = zip(
+            *(row[:7] for row in rows), strict=True
+        )
+        batch = ingest_pb2.ReferenceBatch(
             watchlist_id=watchlist_id,
             reference_ids=reference_ids,
             subject_ids=subject_ids,
@@ -83,6 +100,7 @@ class SqlReferenceReader:
             versions=versions,
             expires_at=expires_at,
         )
+        return last, batch
 
     def _check_model(self, model_id: str) -> None:
         query = (

@@ -73,6 +73,11 @@ class ImageKeys:
             metadata.create_all(engine)
             self._masters = self._open_master()
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For what has to stand beside the keys, apart from the ledger."""
+        return self._engine
+
     # --- keys
 
     def find(self, sha256s: Sequence[str]) -> Mapping[str, ImageKey]:

@@ -149,9 +149,7 @@ class KafkaEventLog:
         count = sum(number for partition, (_, number) in due.items() if partition in droppable)
         return Redaction(count, 0.0 if len(droppable) == len(due) else float(self._topics.retention_h))
 
-    def _last_due(
-        self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]
-    ) -> dict[Any, tuple[int, int]]:
+    def _last_due(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> dict[Any, tuple[int, int]]:
         """By partition: the offset of the last event that is due, and how many are."""
         consumer = self._kafka.KafkaConsumer(
             **self._connection.settings(),

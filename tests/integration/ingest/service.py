@@ -60,6 +60,7 @@ class IngestProcess:
             "LIKENESS_INGEST__DATABASE__URL": f"sqlite:///{self.root / 'ingest.sqlite'}",
             "LIKENESS_INGEST__EVENTS__PATH": str(self.root / "events.sqlite"),
             "LIKENESS_INGEST__IMAGES__PATH": str(self.root / "images"),
+            "LIKENESS_INGEST__LIFE__CERTIFICATE_KEY_PATH": str(self.root / "certificate-key.pem"),
             "LIKENESS_INGEST__TOKENS__JWKS_PATH": str(self.root / "tokens" / "jwks.json"),
             "LIKENESS_INGEST__PEERS__EMBED": f"127.0.0.1:{self.peers.ports['embed']}",
             "LIKENESS_INGEST__PEERS__SEARCH": f"127.0.0.1:{self.peers.ports['search']}",

@@ -1,0 +1,126 @@
+"""The part of ingest's composition root that wires the life of the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from services.ingest.adapters.erasure_register import SqlErasureRegister
+from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.sql_clock import SqlClockMarks
+from services.ingest.adapters.sql_erasures import SqlErasures
+from services.ingest.auditing import EnrolmentAudit
+from services.ingest.feed_messages import about
+from services.ingest.life.certificates import CertificateSigner
+from services.ingest.life.clock_guard import ClockGuard
+from services.ingest.life.erasing import EraseSubject, ErasureStores
+from services.ingest.life.proof import AuditedErasure
+from services.ingest.life_api import LifeApi
+from services.ingest.loops import Loop
+from services.ingest.ports import GalleryWriter
+from services.ingest.settings import IngestSettings
+from services.rpc.auditing import AuditRecorder
+from services.rpc.clients import AuditClient
+from services.shared.adapters.image_keys import ImageKeys
+from services.shared.clock import Clock
+from services.shared.consume import dead_letter_topic
+from services.shared.ports.event_log import EventLog
+from services.shared.ports.image_store import ImageStore
+from services.shared.tokens import TokenVerifier
+
+_ERASURE_REST_S = 1.0
+_CLOCK_REST_S = 10.0
+
+
+@dataclass(frozen=True)
+class LifeParts:
+    """What the life of the gallery takes from the rest of ingest."""
+
+    settings: IngestSettings
+    clock: Clock
+    engine: sa.Engine
+    committer: GroupCommitter
+    gallery: GalleryWriter
+    images: ImageStore
+    keys: ImageKeys | None
+    log: EventLog
+    audit: EnrolmentAudit
+    audit_client: AuditClient
+
+
+@dataclass(frozen=True)
+class Life:
+    """What it gives back: loops to run, routes to serve."""
+
+    loops: Sequence[Loop]
+    router: APIRouter
+    erasing: EraseSubject
+    register: SqlErasureRegister
+
+
+def build_life(parts: LifeParts) -> Life:
+    """Raises ConfigurationError, DependencyUnavailable."""
+    settings = parts.settings.life
+    guard = ClockGuard(parts.clock, SqlClockMarks(parts.engine, parts.committer))
+    erasures = SqlErasures(parts.engine, parts.committer)
+    register = SqlErasureRegister(parts.keys.engine if parts.keys is not None else parts.engine)
+    signer = CertificateSigner(settings.certificate_key_path)
+    topics = custody_topics(parts.settings)
+    stores = ErasureStores(
+        ledger=erasures,
+        register=register,
+        gallery=parts.gallery,
+        images=parts.images,
+        keys=parts.keys,
+        events=parts.log,
+        topics=[*topics, *(dead_letter_topic(topic) for topic in topics)],
+        about=about,
+    )
+    proof = AuditedErasure(AuditRecorder(parts.audit_client, "ingest", parts.clock), parts.audit_client)
+    erasing = EraseSubject(stores, proof, signer, guard, parts.clock)
+    api = LifeApi(
+        erasing=erasing,
+        erasures=erasures,
+        signer=signer,
+        guard=guard,
+        audit=parts.audit,
+        verifier=TokenVerifier(parts.settings.tokens),
+        quarantine_days=settings.quarantine_days,
+    )
+    return Life(
+        loops=[
+            Loop("clock", partial(_observe, guard)),
+            Loop("erasures", _ErasureStep(erasing).step),
+        ],
+        router=api.router(),
+        erasing=erasing,
+        register=register,
+    )
+
+
+def custody_topics(settings: IngestSettings) -> list[str]:
+    """Where images of custody systems arrive."""
+    return [settings.custody_feed.topic]
+
+
+def _observe(guard: ClockGuard) -> float:
+    guard.observe()
+    return _CLOCK_REST_S
+
+
+class _ErasureStep:
+    """What a restored backup brought back is erased once more, first of all."""
+
+    def __init__(self, erasing: EraseSubject) -> None:
+        self._erasing = erasing
+        self._is_restored_checked = False
+
+    def step(self) -> float:
+        if not self._is_restored_checked:
+            self._erasing.repeat_after_restore()
+            self._is_restored_checked = True
+        return 0.0 if self._erasing.step() else _ERASURE_REST_S
