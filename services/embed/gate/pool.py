@@ -85,8 +85,16 @@ class GatePool:
             raise PlatformError(
                 f"a gate worker does not start ({error})", advice="See the service's standard error."
             ) from error
+        if not all(worker.is_confined for worker in workers):
+            self._log.warning("gate_without_system_call_filter", advice="Limits of resources hold; use a Linux kernel.")
         with self._changed:
             self._workers = workers
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether the kernel filters the system calls of every worker."""
+        with self._changed:
+            return all(worker.is_confined for worker in self._workers)
 
     @property
     def process_ids(self) -> list[int]:

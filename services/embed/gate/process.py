@@ -27,7 +27,10 @@ class WorkerDied(Exception):
 
 
 class GateWorker:
-    """A process and its arenas. `free`, `is_busy`, `images` belong to the pool, under the pool's lock."""
+    """A process and its arenas. `free`, `is_busy`, `images` belong to the pool, under the pool's lock.
+
+    `is_confined`: the kernel filters its system calls.
+    """
 
     def __init__(self, settings: GateSettings) -> None:
         pixel_bytes = settings.max_pixels * 3
@@ -37,6 +40,7 @@ class GateWorker:
         self.free = list(range(len(self.arenas)))
         self.is_busy = False
         self.images = 0
+        self.is_confined = False
         self._wall_s = settings.wall_s
         self._channel, theirs = channel_pair(max_message_bytes=_MAX_ANSWER_BYTES)
         descriptors = [theirs.fileno(), *(arena.descriptor for arena in self.arenas)]
@@ -55,9 +59,10 @@ class GateWorker:
         """Raises WorkerDied."""
         try:
             self._channel.send({"limits": asdict(self._limits)})
-            self._channel.receive(_START_TIMEOUT_S)
+            answer, _ = self._channel.receive(_START_TIMEOUT_S)
         except (ChannelClosed, ChannelTimeout) as error:
             raise WorkerDied(end_process(self._process)) from error
+        self.is_confined = answer.get("is_confined") is True
 
     def decode(self, arena: int, data: bytes) -> dict[str, Any]:
         """The worker's own words about the image; not to be trusted. Raises WorkerDied."""

@@ -2,7 +2,8 @@
 
 It starts without environment and without other descriptors than its channel and its arenas. Once its decoders are
 loaded it takes away its own means: no new descriptor (so no file and no connection), no new process, no core file, a
-ceiling on memory, and a processor budget for each picture that the kernel enforces by killing it.
+ceiling on memory, and a processor budget for each picture that the kernel enforces by killing it. Behind that stands a
+filter of system calls (confinement.py), where the kernel has one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from time import perf_counter
 from typing import Any
 
+from services.embed.gate.confinement import confine
 from services.embed.gate.decode import decode, prepare_decoders
 from services.embed.gate.limits import GateLimits, TooManyPixels, Undecodable
 from services.embed.workers.arena import Arena
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> None:
     arenas = [Arena(descriptor, input_bytes, pixel_bytes) for descriptor in arena_descriptors]
     _give_up_means(limits)
     gc.freeze()
-    channel.send({"ready": True})
+    channel.send({"ready": True, "is_confined": confine()})
     while True:
         try:
             request, _ = channel.receive()
