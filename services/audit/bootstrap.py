@@ -21,6 +21,7 @@ from services.rpc.server import GrpcServer
 from services.rpc.v1 import audit_pb2_grpc
 from services.shared.clock import SystemClock
 from services.shared.errors import AuditUnavailable
+from services.shared.http import limit_rates
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
@@ -95,4 +96,5 @@ def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditServi
     app = create_http_api(
         AuditReading(log, store, clock), TokenVerifier(settings.tokens), metrics, readiness=log.problems
     )
+    limit_rates(app, settings.rate_limits, metrics)
     return AuditService(settings, store, log, witnessing, grpc_server, app, threading.Event())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from services.rpc.v1 import audit_pb2, common_pb2
 from services.shared.clock import Clock, rfc3339
 from services.shared.ids import new_id
+from services.shared.rate_limits import RateExceeded
 from services.shared.tokens import Principal
 
 MAX_BATCH = 256  # the audit service takes no more at once
@@ -135,3 +136,19 @@ class BatchAuditRecorder(AuditRecorder):
             return
         for start in range(0, len(entries), MAX_BATCH):
             self._batch_client.append_all(entries[start : start + MAX_BATCH])
+
+
+def rate_reporter(recorder: AuditRecorder) -> Callable[[Principal, RateExceeded], None]:
+    """Records who sent too many requests: once a minute a caller, however many they were."""
+
+    def report(principal: Principal, error: RateExceeded) -> None:
+        recorder.record(
+            audit_pb2.CONSULTATION,
+            audit_pb2.REFUSED,
+            "rate_limit",
+            new_id(),
+            principal,
+            details={"reason": error.code, "scope": error.scope},
+        )
+
+    return report

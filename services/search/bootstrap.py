@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 from fastapi import FastAPI
 
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import agreements_pb2_grpc, search_pb2_grpc
@@ -34,7 +34,6 @@ from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.operating_points import OperatingPoints
-from services.search.periodic import Periodic
 from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
@@ -42,7 +41,9 @@ from services.search.view import ViewSearch
 from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
-from services.shared.http import create_app
+from services.shared.http import create_app, limit_rates
+from services.shared.periodic import Periodic
+from services.shared.rate_limits import RateLimits
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
@@ -93,7 +94,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
     counts = LedgerCounts(ledger)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
-    verifier, slots = TokenVerifier(settings.tokens), Slots(settings.max_concurrent_searches)
+    verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
+    search_limits = RateLimits(settings.search_rate_limits, metrics, report)
+    slots = Slots(settings.max_concurrent_searches, search_limits)
     governance = govern(settings, engine, recorder, verifier, clock)
     points = OperatingPoints(settings.operating_points_path)
     acceptance = Acceptance(governance.rules, points, gallery, clock, governance.records)
@@ -114,6 +117,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         executor=executor,
     )
     app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
+    limit_rates(app, settings.rate_limits, metrics, report)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
     access, disclosure_trail = DisclosureAccess(store, closing), DisclosureTrail(recorder)
     replay = ReplaySearch(

@@ -13,9 +13,10 @@ from services.search.api_models import SEARCH_EXAMPLE, SEARCH_FORM, Problem, Sea
 from services.search.identify import Identify
 from services.search.view import ViewSearch
 from services.shared.errors import CallerError, Overloaded
-from services.shared.http import PROBLEM, bearer
+from services.shared.http import PROBLEM, bearer, within_limits
 from services.shared.multipart import Upload, read_multipart
 from services.shared.problems import problem_body
+from services.shared.rate_limits import RateLimits
 from services.shared.tokens import Principal, TokenVerifier
 
 API_DESCRIPTION = """
@@ -51,6 +52,13 @@ _PROBLEMS: Mapping[int, Mapping[str, tuple[str, str]]] = {
         "image_undecodable": ("The image cannot be decoded.", "Send a whole JPEG, PNG or another accepted format."),
         "image_format_not_allowed": ("The file is no accepted image.", "Send a JPEG, PNG, WebP, BMP, TIFF or HEIC."),
         "no_face_found": ("No face was found in the image.", "Use an image in which the face is larger."),
+    },
+    429: {
+        "too_many_requests": ("You have sent too many requests.", "Wait 3 s, then send fewer at a time."),
+        "near_duplicate_probes": (
+            "20 probes much like this one were searched in this case within the hour.",
+            "Judge the candidates that you have.",
+        ),
     },
     500: {"internal_error": ("An internal error; it has been logged.", "Tell the operators.")},
     503: {
@@ -98,10 +106,14 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {
 
 
 class Slots:
-    """How many searches run at once; one more is refused at once, before its body is read."""
+    """How many searches run at once; one more is refused at once, before its body is read.
 
-    def __init__(self, count: int) -> None:
+    `limits` say how often one person and one force may search, over whatever edge.
+    """
+
+    def __init__(self, count: int, limits: RateLimits | None = None) -> None:
         self._free = BoundedSemaphore(count)
+        self.limits = limits
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -119,9 +131,11 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
     caller = bearer(verifier)
 
     async def upload(
-        request: Request, _principal: Annotated[Principal, Depends(caller)]
+        request: Request, principal: Annotated[Principal, Depends(caller)]
     ) -> AsyncIterator[Upload | CallerError]:
         """The form, or what is wrong with it: recording that blocks, which only the endpoint's thread may."""
+        if slots.limits is not None:
+            await within_limits(slots.limits, principal)
         with slots.taken():
             try:
                 read: Upload | CallerError = await read_multipart(request, frozenset({IMAGE_FIELD}))
@@ -133,7 +147,7 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
         "/searches",
         summary="Search a probe",
         response_model=SearchAnswer,
-        responses={**_ANSWERED, **_documented(401, 403, 408, 409, 413, 422, 500, 503)},
+        responses={**_ANSWERED, **_documented(401, 403, 408, 409, 413, 422, 429, 500, 503)},
         openapi_extra={"requestBody": SEARCH_FORM},
     )
     def search(

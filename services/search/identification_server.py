@@ -27,6 +27,8 @@ class IdentificationServicer(search_pb2_grpc.IdentificationServicer):
         self, request: search_pb2.IdentifyRequest, context: grpc.ServicerContext
     ) -> search_pb2.IdentifyResponse:
         principal = principal_of(context, self._verifier)
+        if self._slots.limits is not None:
+            self._slots.limits.take(principal)
         with self._slots.taken():
             answer = self._identify(principal, _form(request), request.idempotency_key or None)
         return search_pb2.IdentifyResponse(answer_json=answer)

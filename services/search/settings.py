@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
+from services.shared.settings import DatabaseSettings, ImageStoreSettings, RateLimitSettings, ServiceSettings
 
 
 class GallerySettings(BaseModel):
@@ -39,6 +39,8 @@ class SearchSettings(ServiceSettings):
     policy_path: Path | None = None
     # Whether an agreement counts only under its owner's signature; those of the watchlist file then permit nothing.
     only_signed_agreements: bool = False
+    # How often one person, and one force, may search: a trained operator judges what comes of each.
+    search_rate_limits: RateLimitSettings = RateLimitSettings(person_per_minute=60, force_per_minute=600)
     # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
     # 40 threads of the HTTP side, and health has to have some left.
     max_concurrent_searches: int = Field(default=16, ge=1, le=32)

@@ -8,6 +8,7 @@ from typing import Annotated
 import orjson
 import structlog
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -18,7 +19,8 @@ from services.shared.api_page import add_api_page
 from services.shared.errors import LikenessError
 from services.shared.http_guard import HttpGuard
 from services.shared.problems import PROBLEM, ProblemResponse, problem_body, problem_response
-from services.shared.settings import MAX_IMAGE_BYTES
+from services.shared.rate_limits import RateExceeded, RateLimits, Report
+from services.shared.settings import MAX_IMAGE_BYTES, RateLimitSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal, TokenVerifier
 
@@ -55,7 +57,13 @@ def create_app(
     _map_errors(app)
     _add_operations(app, metrics, readiness, about or {})
     add_api_page(app)
+    app.state.rate_limits = RateLimits(RateLimitSettings(), metrics)
     return app
+
+
+def limit_rates(app: FastAPI, settings: RateLimitSettings, metrics: Metrics, report: Report | None = None) -> None:
+    """Limits of a service's own in place of the usual ones; `report` records who ran into them."""
+    app.state.rate_limits = RateLimits(settings, metrics, report)
 
 
 def _map_errors(app: FastAPI) -> None:
@@ -115,7 +123,7 @@ def _add_operations(app: FastAPI, metrics: Metrics, readiness: Readiness, about:
 
 
 def bearer(verifier: TokenVerifier) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that gives the verified caller or raises Unauthenticated.
+    """A dependency that gives the verified caller. Raises Unauthenticated, RateExceeded for one that asks too often.
 
     It comes before the body only where the route reads the body itself (services/shared/multipart.py): FastAPI parses
     declared body parameters before any dependency runs. Asynchronous, because a verification takes a fraction of a
@@ -127,6 +135,18 @@ def bearer(verifier: TokenVerifier) -> Callable[..., Awaitable[Principal]]:
         _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_DOCUMENTED_BEARER)] = None,
     ) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return verifier.verify(token.strip() if scheme.lower() == "bearer" else "")
+        caller = verifier.verify(token.strip() if scheme.lower() == "bearer" else "")
+        await within_limits(request.app.state.rate_limits, caller)
+        return caller
 
     return principal
+
+
+async def within_limits(limits: RateLimits, caller: Principal) -> None:
+    """Count the request. Raises RateExceeded, after it has been reported where that is due, or AuditUnavailable."""
+    try:
+        limits.take(caller)
+    except RateExceeded as error:
+        if limits.report is not None and error.is_reportable:
+            await run_in_threadpool(limits.report, caller, error)
+        raise

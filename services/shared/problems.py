@@ -42,7 +42,7 @@ def problem_response(error: LikenessError) -> ProblemResponse:
     """`advice` says what to do; further members come from the error's context."""
     headers = dict(SECURITY_HEADERS)
     if error.retriable:
-        headers["Retry-After"] = "2"
+        headers["Retry-After"] = str(error.context.get("retry_after_s", 2))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     body = problem_body(error.code, error.http_status, error.detail, error.advice or _advice(error), error.context)

@@ -120,6 +120,13 @@ class TlsSettings(BaseModel):
         return self.ca_path, self.cert_path, self.key_path
 
 
+class RateLimitSettings(BaseModel):
+    """Requests a minute; a third of them may come at once after a rest. 0 switches a limit off."""
+
+    person_per_minute: int = Field(default=1200, ge=0, le=10_000_000)
+    force_per_minute: int = Field(default=6000, ge=0, le=10_000_000)
+
+
 class ServiceSettings(BaseSettings):
     """What every service has: addresses, peers, certificates, tokens and the watchlist file."""
 
@@ -134,4 +141,6 @@ class ServiceSettings(BaseSettings):
     tokens: TokenSettings = TokenSettings()
     # Watchlists and agreements; the packaged file when not set.
     watchlists_path: Path | None = None
+    # Requests to the REST side, whatever they ask for.
+    rate_limits: RateLimitSettings = RateLimitSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -42,6 +42,24 @@ class Metrics:
             ["watchlist"],
             registry=registry,
         )
+        self.http_requests_total = Counter(
+            "likeness_http_requests_total",
+            "Requests of verified callers that were within their limits, by force",
+            ["force"],
+            registry=registry,
+        )
+        self.http_rate_limited_total = Counter(
+            "likeness_http_rate_limited_total",
+            "Requests refused because a person or a force had sent too many, by whose limit it was",
+            ["scope"],
+            registry=registry,
+        )
+        self.search_near_duplicates_total = Counter(
+            "likeness_search_near_duplicates_total",
+            "Searches refused because too many probes like this one were searched before, by what they shared",
+            ["scope"],
+            registry=registry,
+        )
         self.ingest_enrolments_total = Counter(
             "likeness_ingest_enrolments_total",
             "Enrolments that reached a state, by watchlist, state and reason",

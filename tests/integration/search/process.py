@@ -29,6 +29,7 @@ from tests.unit.shared.issuer import Issuer
 
 READY_S = 60.0
 WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
+LIMITS = ("RATE_LIMITS", "SEARCH_RATE_LIMITS")
 FORM: Mapping[str, Any] = {
     "case_reference": "NS/2026/004711",
     "purpose": "prevention_and_detection",
@@ -60,6 +61,8 @@ class RunningSearch:
             "DATABASE__URL": f"sqlite:///{root / 'search.sqlite'}",
             "PROBES__PATH": str(root / "probes"),
             "TOKENS__JWKS_PATH": str(self.issuer.settings.jwks_path),
+            # A test asks for more in a second than a person in a minute; the limits have tests of their own.
+            **{f"{name}__{of}_PER_MINUTE": "0" for name in LIMITS for of in ("PERSON", "FORCE")},
             **{f"PEERS__{name.upper()}": f"127.0.0.1:{port}" for name, port in peers.ports.items()},
             **settings,
         }
