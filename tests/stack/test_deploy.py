@@ -20,6 +20,7 @@ from services.embed.settings import EmbedSettings
 from services.ingest.settings import IngestSettings
 from services.local.deployment import DEFAULT_PORTS
 from services.review.settings import ReviewSettings
+from services.rpc.mtls import host_name
 from services.search.settings import SearchSettings
 from services.shared.ready import HTTP_PORTS
 from services.shared.telemetry import Metrics
@@ -254,17 +255,24 @@ class TestKubernetes:
 
     def test_probes_ask_what_the_service_says(self, overlay: Path) -> None:
         ready = {
-            name: container["readinessProbe"]["grpc"]
+            name: container["readinessProbe"]["httpGet"]
             for name, container in containers(overlay)
             if name in SERVICES and "readinessProbe" in container
         }
-        assert ready == {
-            "audit": {"port": 50064, "service": "likeness.v1.Audit"},
-            "embed": {"port": 50062, "service": "likeness.v1.Embed"},
-            "ingest": {"port": 50061, "service": "likeness.v1.Ledger"},
-            "review": {"port": 50065, "service": "likeness.v1.Review"},
-            "search": {"port": 50063, "service": "likeness.v1.Gallery"},
-        }
+        # Over HTTP: the kubelet has no certificate with which it could ask over gRPC.
+        assert ready == {name: {"path": "/readyz", "port": "http"} for name in SERVICES}
+
+    def test_every_service_has_a_certificate_of_its_own_and_no_other(self, overlay: Path) -> None:
+        for name, pod in pods(overlay):
+            mounted = [each["secret"]["secretName"] for each in pod.get("volumes", ()) if each.get("name") == "tls"]
+            assert mounted == ([f"likeness-tls-{name}"] if name in SERVICES else []), name
+        for name, container in containers(overlay):
+            given = {each["name"]: each.get("value") for each in container.get("env") or ()}
+            paths = {key.rpartition("__")[2]: value for key, value in given.items() if "__TLS__" in key}
+            if name in SERVICES and "readinessProbe" in container:
+                files = {"CA_PATH": "ca.crt", "CERT_PATH": "tls.crt", "KEY_PATH": "tls.key"}
+                assert paths == {key: f"/config/tls/{file}" for key, file in files.items()}, name
+                assert any(each["mountPath"] == "/config/tls" for each in container["volumeMounts"]), name
 
     def test_every_configuration_that_is_named_is_there(self, overlay: Path) -> None:
         there = {each["metadata"]["name"] for each in documents(overlay, "ConfigMap")}
@@ -304,6 +312,20 @@ class TestKubernetes:
     def test_copies_are_equal(self, copy: Path, original: Path) -> None:
         """kustomize reads nothing outside its folder."""
         assert copy.read_text() == original.read_text()
+
+
+class TestCertificates:
+    def test_each_names_its_service_and_fits_the_secret_that_is_mounted(self) -> None:
+        built = run([validator("kubectl"), "kustomize", K8S / "certificates"], "kustomize certificates", timeout_s=60)
+        found = [each for each in yaml.safe_load_all(built) if each["kind"] == "Certificate"]
+        leaves = {each["metadata"]["name"]: each["spec"] for each in found if not each["spec"].get("isCA")}
+        assert set(leaves) == set(SERVICES)
+        for name, spec in leaves.items():
+            assert spec["dnsNames"] == [host_name(name)]
+            assert spec["secretName"] == f"likeness-tls-{name}"
+            assert {"server auth", "client auth"} <= set(spec["usages"])
+            assert spec["privateKey"]["rotationPolicy"] == "Always"
+            assert (spec["duration"], spec["renewBefore"]) == ("24h", "12h")
 
 
 def allowed_pairs(policies: list[Document]) -> Iterator[tuple[str, str, int]]:
