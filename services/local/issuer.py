@@ -26,7 +26,9 @@ from services.shared.revocations import Revocations, open_revocations
 ISSUER = "likeness-local"
 AUDIENCE = "likeness"
 DEVELOPMENT_FORCE = "northshire"
-ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator")
+ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator", "requester")
+# A release needs two operators; a person of a role beside `local-<role>`, with a token file of their own.
+SECOND_PEOPLE = {"operator-2": "operator"}
 # A shift: long enough that nobody has to fetch a token while working, short enough that a lost one dies the same day.
 READY_TOKEN_LIFETIME = timedelta(hours=12)
 LONGEST_LIFETIME = timedelta(days=31)
@@ -120,15 +122,15 @@ class LocalIssuer:
 
     def write_ready_tokens(self, watchlists: Sequence[str]) -> None:
         """`<role>.token` for every role, of the development force, permitted every watchlist; renewed by each call."""
-        for role in ROLES:
+        for name, role in {**{role: role for role in ROLES}, **SECOND_PEOPLE}.items():
             token = self.issue(
                 role,
                 watchlists,
                 force=DEVELOPMENT_FORCE,
-                person_id=f"local-{role}",
+                person_id=f"local-{name}",
                 lifetime=READY_TOKEN_LIFETIME,
             )
-            write_private(self._folder / f"{role}.token", token.encode())
+            write_private(self._folder / f"{name}.token", token.encode())
 
 
 def write_private(path: Path, content: bytes) -> None:

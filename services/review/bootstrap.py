@@ -2,36 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI
 
+from services.review.adapters.sql_review_store import SqlReviewStore
+from services.review.casework.desk import Desk, Peers
+from services.review.casework_api import create_casework_router
+from services.review.documents.typesetting import Typesetter
 from services.review.grpc_server import SERVICE_NAME, ReviewServicer
+from services.review.http_api import API_DESCRIPTION, create_request_router
 from services.review.settings import ReviewSettings
+from services.review.supervision_api import create_supervision_router
 from services.review.workflow import WORKFLOW
+from services.rpc.auditing import AuditRecorder
+from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
+from services.rpc.clients import AuditClient, EmbedClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import review_pb2_grpc
+from services.shared.adapters.opening import open_image_store
+from services.shared.clock import Clock, SystemClock
+from services.shared.database import create_engine, migrate
 from services.shared.http import create_app
+from services.shared.periodic import Periodic
+from services.shared.settings import MAX_IMAGE_BYTES
 from services.shared.telemetry import Metrics
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+SWEEP_EVERY_S = 5.0
+MAX_REQUEST_BYTES = 4 * MAX_IMAGE_BYTES  # several pictures in one request
 
 
 @dataclass(frozen=True)
 class ReviewService:
-    """A wired service: its HTTP side and its gRPC server, not started yet."""
+    """A wired service, not started yet."""
 
     app: FastAPI
     grpc: GrpcServer
+    desk: Desk
+    sweep: Periodic
+    closers: Sequence[Callable[[], None]]
 
     def start(self) -> None:
-        """Serve gRPC. Review depends on nothing yet, so it is ready as soon as it serves."""
+        """Serve gRPC and close what a crash left open. Ready at once: a peer that is away is told when it is needed."""
         self.grpc.start()
+        self.sweep.start()
         self.grpc.set_serving(True)
 
     def stop(self) -> None:
         self.grpc.stop()
+        self.sweep.stop()
+        for close in self.closers:
+            close()
 
 
-def build(settings: ReviewSettings, metrics: Metrics) -> ReviewService:
+def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None) -> ReviewService:
+    """Raises ConfigurationError, DependencyUnavailable (a store cannot be opened)."""
+    clock = clock or SystemClock()
+    watchlists = WatchlistFile(settings.watchlists_path)
+    watchlists.current()  # a file that is wrong stops the start, not the first request
+    engine = create_engine(settings.database)
+    migrate(engine, MIGRATIONS)
+    embed, search, ingest, audit = (open_peer(settings, name) for name in ("embed", "search", "ingest", "audit"))
+    desk = Desk.make(
+        store=SqlReviewStore(engine),
+        images=open_image_store(settings.images),
+        peers=Peers(
+            audit=AuditRecorder(AuditClient(audit), "review", clock),
+            searcher=IdentificationClient(search),
+            references=ReferenceClient(ingest),
+            analyser=EmbedClient(embed),
+            renderer=PictureClient(embed),
+        ),
+        watchlists=watchlists,
+        setter=Typesetter(),
+        clock=clock,
+        min_view_s=settings.min_view_s,
+    )
     servicer = ReviewServicer(WORKFLOW)
     grpc = GrpcServer(
         settings.grpc_host,
@@ -40,4 +91,20 @@ def build(settings: ReviewSettings, metrics: Metrics) -> ReviewService:
         lambda server: review_pb2_grpc.add_ReviewServicer_to_server(servicer, server),
         tls=settings.tls,
     )
-    return ReviewService(app=create_app("Likeness review", metrics, readiness=dict), grpc=grpc)
+    return ReviewService(
+        app=_app(desk, TokenVerifier(settings.tokens), metrics),
+        grpc=grpc,
+        desk=desk,
+        sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),
+        closers=[engine.dispose, *(channel.close for channel in (embed, search, ingest, audit))],
+    )
+
+
+def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics) -> FastAPI:
+    app = create_app(
+        "Likeness review", metrics, readiness=dict, max_body_bytes=MAX_REQUEST_BYTES, description=API_DESCRIPTION
+    )
+    app.include_router(create_request_router(desk, verifier))
+    app.include_router(create_casework_router(desk, verifier))
+    app.include_router(create_supervision_router(desk, verifier))
+    return app

@@ -1,8 +1,11 @@
 """Settings of review, from LIKENESS_REVIEW__…"""
 
+from pathlib import Path
+
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.shared.settings import ServiceSettings
+from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
 
 
 class ReviewSettings(ServiceSettings):
@@ -10,3 +13,8 @@ class ReviewSettings(ServiceSettings):
 
     http_port: int = 8083
     grpc_port: int = 50065
+    database: DatabaseSettings = DatabaseSettings(url="sqlite:///review.sqlite")
+    # Originals of requests, their working and enhanced copies: apart from enrolled images and from search's probes.
+    images: ImageStoreSettings = ImageStoreSettings(path=Path("requests"), bucket="likeness-requests")
+    # How long a candidate has to be looked at before it can be judged.
+    min_view_s: float = Field(default=5.0, ge=0, le=600)

@@ -1,6 +1,7 @@
-"""Review is an empty service that tells the truth: what it says over gRPC and HTTP."""
+"""Review as a service: what it says over gRPC and HTTP before anybody works with it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,12 +12,19 @@ from prometheus_client import CollectorRegistry
 from services.review.bootstrap import ReviewService, build
 from services.review.settings import ReviewSettings
 from services.rpc.v1 import review_pb2, review_pb2_grpc
+from services.shared.settings import DatabaseSettings, ImageStoreSettings, TokenSettings
 from services.shared.telemetry import Metrics
 
 
 @pytest.fixture
-def service() -> Iterator[ReviewService]:
-    made = build(ReviewSettings(grpc_port=0), Metrics(CollectorRegistry()))
+def service(tmp_path: Path) -> Iterator[ReviewService]:
+    settings = ReviewSettings(
+        grpc_port=0,
+        database=DatabaseSettings(url=f"sqlite:///{tmp_path / 'review.sqlite'}"),
+        images=ImageStoreSettings(path=tmp_path / "pictures"),
+        tokens=TokenSettings(jwks_path=tmp_path / "jwks.json"),
+    )
+    made = build(settings, Metrics(CollectorRegistry()))
     yield made
     made.stop()
 

@@ -1,0 +1,22 @@
+"""Who calls over HTTP, with the token that travels on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.review.casework.caller import Caller
+from services.shared.http import bearer
+from services.shared.tokens import Principal, TokenVerifier
+
+
+def calling(verifier: TokenVerifier) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the verified caller or raises Unauthenticated."""
+    verified = bearer(verifier)
+
+    async def caller(request: Request, principal: Annotated[Principal, Depends(verified)]) -> Caller:
+        return Caller(principal, request.headers.get("authorization", "").partition(" ")[2].strip())
+
+    return caller

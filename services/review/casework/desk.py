@@ -1,0 +1,87 @@
+"""Everything that people do in casework, in one place: what entry points are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.review.casework.deciding import Deciding
+from services.review.casework.documents import Documents
+from services.review.casework.examining import Examining
+from services.review.casework.intake import Intake, Pictures
+from services.review.casework.looking import Looking
+from services.review.casework.pictures import SeePictures
+from services.review.casework.probes import Probes, TriageRequests
+from services.review.casework.searching import RunSearch
+from services.review.casework.steps import Casebook
+from services.review.casework.supervision import Supervision
+from services.review.casework.trail import CaseTrail
+from services.review.casework.training import TrainingCheck
+from services.review.ports import (
+    AuditTrail,
+    DocumentSetter,
+    FaceAnalyser,
+    PictureRenderer,
+    ReferenceDirectory,
+    ReviewStore,
+    Searcher,
+)
+from services.shared.clock import Clock
+from services.shared.ports.image_store import ImageStore
+from services.shared.watchlists import WatchlistFile
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """What casework needs of the other services."""
+
+    audit: AuditTrail
+    searcher: Searcher
+    references: ReferenceDirectory
+    analyser: FaceAnalyser
+    renderer: PictureRenderer
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The use cases. Every one takes a Caller first and is safe for several threads."""
+
+    intake: Intake
+    triage: TriageRequests
+    probes: Probes
+    searching: RunSearch
+    examining: Examining
+    deciding: Deciding
+    looking: Looking
+    pictures: SeePictures
+    documents: Documents
+    supervision: Supervision
+    trail: CaseTrail
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        store: ReviewStore,
+        images: ImageStore,
+        peers: Peers,
+        watchlists: WatchlistFile,
+        setter: DocumentSetter,
+        clock: Clock,
+        min_view_s: float,
+    ) -> Desk:
+        trail = CaseTrail(peers.audit, store, clock)
+        book = Casebook(store, trail, clock)
+        training = TrainingCheck(store, clock)
+        return cls(
+            intake=Intake(book, Pictures(peers.analyser, peers.renderer, images), watchlists),
+            triage=TriageRequests(book, watchlists),
+            probes=Probes(book, images),
+            searching=RunSearch(book, images, peers.searcher, peers.analyser),
+            examining=Examining(book, training, peers.references, min_view_s),
+            deciding=Deciding(book, training, watchlists),
+            looking=Looking(book),
+            pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
+            documents=Documents(book, images, peers.references, peers.renderer, setter),
+            supervision=Supervision(book),
+            trail=trail,
+        )
