@@ -1,0 +1,87 @@
+"""The console in this process, as a browser sees it: https, cookies, an Origin on every form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import httpx
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+
+from services.review.casework.desk import Desk
+from services.review.console.app import ConsoleSettings, create_console
+from services.shared.errors import Unauthenticated
+from services.shared.http import create_app
+from services.shared.telemetry import Metrics
+from services.shared.tokens import Principal, TokenVerifier
+from services.shared.watchlists import WatchlistFile
+from tests.unit.review.console.fake_desk import NOW, FakeDesk
+
+ORIGIN = "https://console.test"
+
+
+@dataclass
+class HandClock:
+    """Time that the test moves."""
+
+    moment: datetime = NOW
+    seconds: float = 1000.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic_s(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.moment += timedelta(seconds=seconds)
+
+
+@dataclass
+class KnownTokens:
+    """Verifies the tokens that it is told of."""
+
+    people: dict[str, Principal] = field(default_factory=dict)
+
+    def verify(self, token: str) -> Principal:
+        if token not in self.people:
+            raise Unauthenticated("The bearer token is missing or does not verify.")
+        return self.people[token]
+
+    def add(self, token: str, *roles: str, person_id: str = "operator-1") -> None:
+        self.people[token] = Principal(person_id, "northshire", frozenset(roles), frozenset({"custody"}))
+
+
+class Browser:
+    """One browser at a console of its own."""
+
+    def __init__(self, desk: FakeDesk, tokens: KnownTokens | None = None, clock: HandClock | None = None) -> None:
+        self.desk = desk
+        self.clock = clock or HandClock()
+        self.tokens = tokens or KnownTokens()
+        self.tokens.add("good", "operator", "supervisor", "requester")
+        app = create_app("review", Metrics(CollectorRegistry()), readiness=dict)
+        verifier = cast("TokenVerifier", self.tokens)
+        app.include_router(create_console(cast("Desk", desk), verifier, self.clock, WatchlistFile(), ConsoleSettings()))
+        self.app = app
+        self.client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
+        self.csrf = ""
+
+    def sign_in(self, credential: str = "good") -> httpx.Response:
+        answer = self.client.post("/console/sign-in", data={"token": credential}, headers={"Origin": ORIGIN})
+        if answer.status_code == 303:
+            found = re.search(r'name="csrf" value="([^"]+)"', self.get("/console/guide").text)
+            assert found is not None
+            self.csrf = found.group(1)
+        return answer
+
+    def get(self, path: str) -> httpx.Response:
+        return self.client.get(path, headers={"Accept": "text/html"})
+
+    def post(self, path: str, form: dict[str, Any] | None = None, **files: Any) -> httpx.Response:
+        data = {"csrf": self.csrf, **(form or {})}
+        return self.client.post(path, data=data, headers={"Origin": ORIGIN}, files=files or None)
