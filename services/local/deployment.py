@@ -154,6 +154,11 @@ def environment(
         "GRPC_PORT": str(ports[service].grpc),
         **{f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items()},
     }
+    if service == "review":  # its console shows custodians and auditors what these two have
+        fixed |= {
+            f"CONSOLE__OVERSIGHT__{peer.upper()}_URL": f"http://{HOST}:{ports[peer].http}"
+            for peer in ("ingest", "audit")
+        }
     return {
         **{prefix + name: value for name, value in defaults.items()},
         **inherited,

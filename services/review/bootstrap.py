@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from services.review.adapters.sql_review_store import SqlReviewStore
 from services.review.casework.desk import Desk, Peers
 from services.review.casework_api import create_casework_router
+from services.review.console.app import create_console
 from services.review.documents.typesetting import Typesetter
 from services.review.grpc_server import SERVICE_NAME, ReviewServicer
 from services.review.http_api import API_DESCRIPTION, create_request_router
@@ -83,6 +84,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         clock=clock,
         min_view_s=settings.min_view_s,
     )
+    console = create_console(desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console)
     servicer = ReviewServicer(WORKFLOW)
     grpc = GrpcServer(
         settings.grpc_host,
@@ -92,7 +94,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         tls=settings.tls,
     )
     return ReviewService(
-        app=_app(desk, TokenVerifier(settings.tokens), metrics),
+        app=_app(desk, TokenVerifier(settings.tokens), metrics, console),
         grpc=grpc,
         desk=desk,
         sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),
@@ -100,11 +102,12 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     )
 
 
-def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics) -> FastAPI:
+def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRouter) -> FastAPI:
     app = create_app(
         "Likeness review", metrics, readiness=dict, max_body_bytes=MAX_REQUEST_BYTES, description=API_DESCRIPTION
     )
     app.include_router(create_request_router(desk, verifier))
     app.include_router(create_casework_router(desk, verifier))
     app.include_router(create_supervision_router(desk, verifier))
+    app.include_router(console)
     return app

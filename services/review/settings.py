@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.review.console.app import ConsoleSettings
 from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
 
 
@@ -18,3 +19,5 @@ class ReviewSettings(ServiceSettings):
     images: ImageStoreSettings = ImageStoreSettings(path=Path("requests"), bucket="likeness-requests")
     # How long a candidate has to be looked at before it can be judged.
     min_view_s: float = Field(default=5.0, ge=0, le=600)
+    # The operator's console: sessions, and where custodians' and auditors' pages read.
+    console: ConsoleSettings = ConsoleSettings()
