@@ -24,6 +24,8 @@ from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
 from services.search.disclosure.api import create_disclosure_router
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
+from services.search.film.http_api import FILMS_PATH, MAX_FORM_BYTES
+from services.search.film.wiring import wire_films
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.governing import govern
 from services.search.grpc_server import SERVICE_NAME, GalleryServicer
@@ -33,6 +35,7 @@ from services.search.identification_server import IdentificationServicer
 from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
+from services.search.near_duplicates import NearDuplicates
 from services.search.operating_points import OperatingPoints
 from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
@@ -112,11 +115,18 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         trail=trail,
         closing=closing,
         counts=counts,
+        near_duplicates=NearDuplicates(settings.near_duplicates, clock, metrics),
         clock=clock,
         metrics=metrics,
         executor=executor,
     )
-    app = create_app("Likeness search", metrics, gallery.waiting_for, description=API_DESCRIPTION)
+    app = create_app(
+        "Likeness search",
+        metrics,
+        gallery.waiting_for,
+        larger_bodies={FILMS_PATH: settings.films.max_bytes + MAX_FORM_BYTES},
+        description=API_DESCRIPTION,
+    )
     limit_rates(app, settings.rate_limits, metrics, report)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
     access, disclosure_trail = DisclosureAccess(store, closing), DisclosureTrail(recorder)
@@ -131,7 +141,19 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         clock=clock,
     )
     disclose = DiscloseSearch(access, probes, audit, disclosure_trail, clock)
-    for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers):
+    films = wire_films(
+        settings.films,
+        engine=engine,
+        embed=channels["embed"],
+        acceptance=acceptance,
+        identify=identify,
+        probes=probes,
+        recorder=recorder,
+        clock=clock,
+        verifier=verifier,
+        slots=slots,
+    )
+    for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers, films.router):
         app.include_router(router)
     grpc_server = GrpcServer(
         settings.grpc_host,
@@ -154,6 +176,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
             Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
             Periodic("flush", closing.flush, FLUSH_EVERY_S),
             Periodic("sweep", closing.sweep, SWEEP_EVERY_S),
+            *films.periodics,
         ],
         closers=[
             lambda: executor.shutdown(wait=True),

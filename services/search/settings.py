@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
+from services.search.film.settings import FilmsSettings
+from services.search.near_duplicates import NearDuplicateSettings
 from services.shared.settings import DatabaseSettings, ImageStoreSettings, RateLimitSettings, ServiceSettings
 
 
@@ -41,8 +43,10 @@ class SearchSettings(ServiceSettings):
     only_signed_agreements: bool = False
     # How often one person, and one force, may search: a trained operator judges what comes of each.
     search_rate_limits: RateLimitSettings = RateLimitSettings(person_per_minute=60, force_per_minute=600)
+    near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
     # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
     # 40 threads of the HTTP side, and health has to have some left.
     max_concurrent_searches: int = Field(default=16, ge=1, le=32)
+    films: FilmsSettings = Field(default_factory=FilmsSettings)
     # A search that is open for longer than this and runs nowhere gets the outcome UNKNOWN: longer than any takes.
     orphan_age_s: float = Field(default=20.0, ge=0.5, le=45)
