@@ -29,6 +29,7 @@ import numpy as np
 
 from services.embed.adapters.onnxruntime_session import CPU, OnnxruntimeSession, runtime_name
 from services.embed.adapters.padded_batches import PaddedBatches
+from services.embed.adapters.session_per_shape import SessionPerShape
 from services.embed.faces.detector import YuNet
 from services.embed.faces.picture import Picture
 from services.embed.faces.recogniser import SIDE, Recogniser, alignment
@@ -59,7 +60,15 @@ def recognisers(provider: str) -> dict[str, Recogniser]:
     networks = {"float32": network, "float16": halve_precision(network)}
     return {
         name: Recogniser(
-            PaddedBatches(OnnxruntimeSession(network, providers=[provider]), BATCHES),
+            PaddedBatches(
+                SessionPerShape(
+                    partial(OnnxruntimeSession, network, providers=[provider]),
+                    [(size, SIDE, SIDE, 3) for size in BATCHES],
+                    np.uint8,
+                    OnnxruntimeSession(network, providers=[CPU]),
+                ),
+                BATCHES,
+            ),
             kind="sface",
             dimension=128,
             max_batch_faces=max(BATCHES),
@@ -117,18 +126,30 @@ def sheet(portrait: bytes, across: int, down: int) -> bytes:
     return bytes(cv2.imencode(".jpg", np.tile(tile, (down, across, 1)))[1].tobytes())
 
 
-def embed_rates(provider: str, pictures: dict[str, bytes], callers: int, calls: int, workers: int) -> dict[str, Any]:
+def photograph(portrait: bytes) -> bytes:
+    """The portrait in the middle of a picture of usual proportions, 1280 x 960."""
+    face = cv2.imdecode(np.frombuffer(portrait, np.uint8), cv2.IMREAD_COLOR)
+    if face is None:
+        raise SystemExit("the portrait does not decode")
+    width = 600 * face.shape[1] // face.shape[0]
+    canvas = np.full((960, 1280, 3), 120, np.uint8)
+    canvas[180:780, 640 - width // 2 : 640 - width // 2 + width] = cv2.resize(face, (width, 600))
+    return bytes(cv2.imencode(".jpg", canvas)[1].tobytes())
+
+
+def embed_rates(options: argparse.Namespace, pictures: dict[str, bytes], workers: int) -> dict[str, Any]:
     """Pictures and faces a second through embed's gRPC."""
     settings = {
         "GRPC_PORT": GRPC_PORT,
         "HTTP_PORT": HTTP_PORT,
-        "MODEL__PROVIDERS": json.dumps([provider]),
+        "MODEL__PROVIDERS": json.dumps([options.provider]),
         "INFERENCE__WORKERS": workers,
         "INFERENCE__MAX_BATCH_IMAGES": 32,
         "INFERENCE__MAX_BATCH_FACES": max(BATCHES),
         "INFERENCE__START_TIMEOUT_S": 240,
+        "MODEL__PRECISION": options.precision,
         "GATE__WORKERS": max(2, (os.cpu_count() or 2) // 2),
-        "MAX_PENDING": 4 * callers,
+        "MAX_PENDING": 4 * options.callers,
     }
     environment = {**os.environ, **{f"LIKENESS_EMBED__{name}": str(value) for name, value in settings.items()}}
     begun = time.perf_counter()
@@ -139,7 +160,7 @@ def embed_rates(provider: str, pictures: dict[str, bytes], callers: int, calls: 
             _wait_until_it_answers(client, process)
             figures: dict[str, Any] = {"start_s": round(time.perf_counter() - begun, 1)}
             for name, jpeg in pictures.items():
-                figures[name] = _called(client, jpeg, callers, calls)
+                figures[name] = _called(client, jpeg, options.callers, options.calls)
             return figures
     finally:
         process.terminate()
@@ -162,7 +183,7 @@ def _wait_until_it_answers(client: EmbedClient, process: subprocess.Popen[bytes]
 def _called(client: EmbedClient, jpeg: bytes, callers: int, calls: int) -> dict[str, float]:
     def call(_number: int) -> tuple[int, float, float]:
         started = time.perf_counter()
-        answer = client.analyse(jpeg, embed_pb2.AnalyseRequest.ALL, timeout_s=60.0)
+        answer = client.analyse(jpeg, embed_pb2.AnalyseRequest.ALL, timeout_s=120.0)
         return len(answer.faces), answer.timings_ms["template"], (time.perf_counter() - started) * 1000
 
     first = call(0)
@@ -190,6 +211,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--calls", type=int, default=600)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--precision", choices=["float32", "float16"], default="float32")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     portraits = [path.read_bytes() for path in sorted(options.faces.glob("*.jpg"))]
@@ -198,10 +220,10 @@ def main(arguments: Sequence[str]) -> None:
     figures["agreement"] = agreement(options.provider, crops)
     figures["faces_per_s"] = rates(options.provider, crops, options.seconds)
     print(json.dumps(figures, indent=1), flush=True)
-    pictures = {"one face": portraits[0], "32 faces": sheet(portraits[0], 8, 4)}
+    pictures = {"one face": photograph(portraits[0]), "32 faces": sheet(portraits[0], 8, 4)}
     figures["embed"] = {}
     for workers in options.workers:
-        taken = embed_rates(options.provider, pictures, options.callers, options.calls, workers)
+        taken = embed_rates(options.provider, pictures, options.callers, options.calls, workers, options.precision)
         figures["embed"][f"{workers} workers"] = taken
         print(json.dumps(taken, indent=1), flush=True)
     if options.out:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,14 +17,13 @@ _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _PROVIDER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     _CUDA: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
 }
-_MAX_BOUND_SHAPES = 32  # buffers on the device are kept for so many shapes
 
 
 class OnnxruntimeSession:
     """One network on the first of the wanted providers that this machine has.
 
-    On a GPU inputs are copied into buffers that stay on the device, one a shape. Not safe for several threads there.
-    Raises ConfigurationError when the provider is not the first one named and `allow_fallback` is off, or the network
+    On a GPU inputs are copied into a buffer that stays on the device while the shape does; there it is not safe for
+    several threads. Raises ConfigurationError when the provider is not the first one named and `allow_fallback` is off, or the network
     is not one that onnxruntime can run.
     """
 
@@ -53,7 +51,7 @@ class OnnxruntimeSession:
         self.provider: str = self._session.get_providers()[0]
         if self.provider != providers[0] and not allow_fallback:
             raise _missing(providers[0], [self.provider])
-        self._bound: OrderedDict[tuple[int, ...], _Bound] = OrderedDict()
+        self._bound: _Bound | None = None
 
     def run(self, batch: Pixels | Tensor) -> Mapping[str, Tensor]:
         if self.provider in {_CUDA, _TENSORRT}:
@@ -65,19 +63,17 @@ class OnnxruntimeSession:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
 
     def _bound_to(self, batch: Pixels | Tensor) -> _Bound:
-        bound = self._bound.get(batch.shape)
-        if bound is None:
-            bound = self._bound[batch.shape] = _Bound(self._session, self._input, self._outputs, batch)
-            if len(self._bound) > _MAX_BOUND_SHAPES:
-                self._bound.popitem(last=False)
-        self._bound.move_to_end(batch.shape)
-        return bound
+        """The device's buffers for the shape of this batch; those for another shape are let go."""
+        if self._bound is None or self._bound.shape != batch.shape:
+            self._bound = _Bound(self._session, self._input, self._outputs, batch)
+        return self._bound
 
 
 class _Bound:
     """Inputs and outputs of one shape, bound to memory of the device."""
 
     def __init__(self, session: Any, input_name: str, outputs: Sequence[str], batch: Pixels | Tensor) -> None:
+        self.shape = batch.shape
         self._session = session
         self._device_input = onnxruntime.OrtValue.ortvalue_from_numpy(batch, "cuda", 0)
         self._binding = session.io_binding()
@@ -121,5 +117,6 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     # onnxruntime's own arena never shrinks: one picture with many faces would cost its memory for ever. The C library's
     # allocator is as fast once it keeps what is freed (services.shared.memory).
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
+    # What goes wrong is raised. Told as errors are also plans that cuDNN tries and gives up for others.
+    options.log_severity_level = 4
     return options

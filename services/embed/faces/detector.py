@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -50,11 +50,6 @@ class YuNet:
             self._faces({name: rows[index] for name, rows in outputs.items()}, height, width)
             for index in range(len(pictures))
         ]
-
-    def warm_up(self, shapes: Iterable[tuple[int, int, int]]) -> None:
-        """Run these numbers of pictures of these heights and widths."""
-        for count, height, width in shapes:
-            self.detect_all([np.zeros((height, width, 3), np.uint8)] * count)
 
     def _faces(self, outputs: Mapping[str, Tensor], height: int, width: int) -> list[Detection]:
         rows = _decode(outputs, height, width, self._score_threshold)

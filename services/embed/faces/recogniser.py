@@ -66,11 +66,6 @@ class Recogniser:
         vectors: Tensor = output / np.linalg.norm(output, axis=1, keepdims=True)
         return vectors
 
-    def warm_up(self, batches: Sequence[int]) -> None:
-        """Run these numbers of faces."""
-        for batch in batches:
-            self._batch([np.zeros((SIDE, SIDE, 3), np.uint8)] * batch)
-
     def _input(self, faces: Sequence[Pixels]) -> Pixels | Tensor:
         if self._takes_pixels:
             return np.stack(faces)

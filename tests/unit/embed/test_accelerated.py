@@ -11,6 +11,7 @@ import pytest
 
 from services.embed.adapters.onnxruntime_session import CPU, OnnxruntimeSession
 from services.embed.adapters.padded_batches import PaddedBatches
+from services.embed.adapters.session_per_shape import SessionPerShape
 from services.embed.faces.detector import YuNet
 from services.embed.faces.landmarks import LandmarkRefiner
 from services.embed.faces.picture import Picture
@@ -40,6 +41,22 @@ def test_batches_are_filled_up_to_a_known_size(count: int, run: int) -> None:
     output = PaddedBatches(network, (8, 1, 4)).run(batch)["doubled"]
     np.testing.assert_array_equal(output, batch * 2)
     assert network.batches == [run]
+
+
+def test_each_known_shape_has_a_session_of_its_own_and_the_rest_goes_to_the_other() -> None:
+    opened: list[Doubler] = []
+    other = Doubler()
+
+    def opener() -> Doubler:
+        opened.append(Doubler())
+        return opened[-1]
+
+    network = SessionPerShape(opener, [(1, 2), (4, 2)], np.float32, other)
+    for shape in ((1, 2), (4, 2), (1, 2), (3, 2)):
+        assert network.run(np.ones(shape, np.float32))["doubled"].shape == shape
+    # Each was run once when it was opened.
+    assert [session.batches for session in opened] == [[1, 1, 1], [4, 4]]
+    assert other.batches == [3]
 
 
 @pytest.fixture(scope="module")
