@@ -19,6 +19,18 @@ from tests.support.platform import Platform
 SETTINGS: Mapping[str, str] = {
     "LIKENESS_EMBED__MODEL__KIND": "stub",
     "LIKENESS_EMBED__GATE__WORKERS": "1",
+    # How fast one may ask is not what is attacked here.
+    **{
+        f"LIKENESS_{limits}__{limit}": "0"
+        for limits in (
+            "SEARCH__RATE_LIMITS",
+            "SEARCH__SEARCH_RATE_LIMITS",
+            "INGEST__RATE_LIMITS",
+            "AUDIT__RATE_LIMITS",
+            "REVIEW__RATE_LIMITS",
+        )
+        for limit in ("PERSON_PER_MINUTE", "FORCE_PER_MINUTE")
+    },
 }
 OTHER_FORCE = "eastmoor"
 

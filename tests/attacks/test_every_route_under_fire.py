@@ -1,0 +1,103 @@
+"""Ten thousand requests that schemathesis makes from every service's own OpenAPI: whatever comes, no 5xx."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from tests.attacks.route_table import Route, table
+from tests.attacks.scene import Scene, as_bearer
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.long
+
+CASES = 10_000
+# Whatever was done until then is what is reported; on a quiet machine it is enough for all of them.
+TIME_LIMIT_S = 90.0
+SEED = 20261123
+SERVICES = tuple(sorted({route.service for route in table()}))
+
+
+class Tally:
+    """What came back, by service and status."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[tuple[str, int]] = Counter()
+        self.faults: list[str] = []
+
+    def count(self, route: Route, status: int, text: str) -> None:
+        self.statuses[route.service, status] += 1
+        if status >= 500:
+            self.faults.append(f"{route}: {status} {text[:300]}")
+
+
+def fire(operation: Any, send: Callable[[Any], None], examples: int, until_s: float) -> None:
+    """Requests to one route as its schema has them, and as it does not."""
+
+    @seed(SEED)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def run(case: Any) -> None:
+        if time.monotonic() < until_s:
+            send(case)
+
+    run()
+
+
+@pytest.fixture(scope="module")
+def clients(platform: Platform) -> Iterator[dict[str, httpx.Client]]:
+    opened = {
+        service: httpx.Client(base_url=platform.url(service), timeout=60, trust_env=False) for service in SERVICES
+    }
+    yield opened
+    for client in opened.values():
+        client.close()
+
+
+def test_no_request_is_answered_with_a_server_error(
+    platform: Platform, scene: Scene, clients: dict[str, httpx.Client], capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = requests.Session()
+    session.trust_env = False
+    routes = {(route.service, *route.place): route for route in table()}
+    operations = []
+    for service in SERVICES:
+        schema = schemathesis.openapi.from_dict(clients[service].get("/openapi.json").json())
+        operations += [(service, each.ok()) for each in schema.get_all_operations()]
+    assert len(operations) == len(routes)
+    tally, started_s = Tally(), time.monotonic()
+    share_s = TIME_LIMIT_S / len(operations)
+    for number, (service, operation) in enumerate(operations, 1):
+        route = routes[service, operation.method.upper(), operation.path]
+        headers = as_bearer(scene.token(min(route.roles)))
+
+        def send(case: Any, route: Route = route, headers: dict[str, str] = headers) -> None:
+            answer = case.call(base_url=platform.url(route.service), session=session, headers=headers, timeout=60)
+            tally.count(route, answer.status_code, answer.text)
+
+        fire(operation, send, CASES // len(operations) + 1, started_s + number * share_s)
+    done = sum(tally.statuses.values())
+    with capsys.disabled():
+        by_status = Counter({f"{status // 100}xx": 0 for _, status in tally.statuses})
+        for (_, status), count in tally.statuses.items():
+            by_status[f"{status // 100}xx"] += count
+        print(
+            f"\n{done} requests to {len(operations)} routes in {time.monotonic() - started_s:.0f} s: {dict(by_status)}"
+        )
+    assert not tally.faults, "\n".join(tally.faults[:20])
+    assert done >= len(operations) * 20, "too few requests to say anything"
