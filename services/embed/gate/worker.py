@@ -34,8 +34,13 @@ def main(arguments: list[str]) -> None:
     prepare_decoders(limits)
     arenas = [Arena(descriptor, input_bytes, pixel_bytes) for descriptor in arena_descriptors]
     _give_up_means(limits)
+    is_confined = confine()
+    if not is_confined:
+        # Then this is what keeps it from starting processes. It keeps the HEIC decoder from its thread as well, unless
+        # the service runs as root: such pictures are refused then.
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     gc.freeze()
-    channel.send({"ready": True, "is_confined": confine()})
+    channel.send({"ready": True, "is_confined": is_confined})
     while True:
         try:
             request, _ = channel.receive()
@@ -76,7 +81,6 @@ def _give_up_means(limits: GateLimits) -> None:
     os.close(silent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - names of descriptors
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))

@@ -49,6 +49,14 @@ def test_an_attempt_is_refused(attempt: str) -> None:
     assert done.returncode == 0
 
 
+def test_a_thread_may_be_started() -> None:
+    program = textwrap.dedent(PROGRAM).format(attempt="threading.Thread(target=print, args=('ran',)).start()")
+    program = program.replace("import os, socket", "import os, socket, threading").replace("raise SystemExit(1)", "")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False, capture_output=True)
+    assert done.returncode in {0, 77}, done.stderr
+    assert done.returncode == 77 or done.stdout == b"ran\n"
+
+
 def test_every_worker_says_whether_it_is_confined() -> None:
     pool = GatePool(GateSettings(workers=1), Metrics(CollectorRegistry()))
     pool.start()
