@@ -193,9 +193,9 @@ class AcceptEnrolments:
         for candidate, key in zip(candidates, keys, strict=True):
             if key in erased:
                 answers[candidate.place] = Conflict(
-                    f"This image of this subject was erased (erasure {erased[key].erasure_id}).",
+                    f"This image of this subject was erased or taken back ({erased[key].erasure_id}).",
                     advice="It is not enrolled again; a new image may be, where there is a new lawful basis.",
-                    code="erased",
+                    code="erased" if erased[key].is_erased else "withdrawn",
                 )
         return [each for each in candidates if each.place not in answers]
 

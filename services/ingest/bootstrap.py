@@ -27,7 +27,7 @@ from services.ingest.checks import LawfulnessChecks
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
-from services.ingest.life_bootstrap import Life, LifeParts, build_life
+from services.ingest.life_bootstrap import Life, LifeParts, build_life, custody_topics
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
 from services.ingest.models import CurrentModel
@@ -213,7 +213,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     life = _life(parts)
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
-    consumer = _consumer(parts, acceptance)
+    consumer = _consumer(parts, acceptance, withdrawal, life)
     loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer), *life.loops]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
@@ -232,6 +232,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     app.include_router(api.router())
     app.include_router(life.router)
+    app.include_router(life.custody_router)
     return IngestService(
         app=app,
         grpc=_grpc_server(parts),
@@ -308,7 +309,7 @@ def _maintenance(
     ]
     if consumer is not None:
         loops.append(Loop("custody-feed", consumer.step))
-        loops.append(Loop("lag", LagWatch(parts.log, feed.topic, feed.group, parts.metrics).step))
+        loops.append(Loop("lag", LagWatch(parts.log, custody_topics(parts.settings), feed.group, parts.metrics).step))
     return loops
 
 
@@ -342,7 +343,9 @@ def _servicers(ledger: LedgerServicer, references: ReferencesServicer) -> Callab
     return register
 
 
-def _consumer(parts: _Parts, acceptance: AcceptEnrolments) -> ConsumeLoop | None:
+def _consumer(
+    parts: _Parts, acceptance: AcceptEnrolments, withdrawal: WithdrawReference, life: Life
+) -> ConsumeLoop | None:
     feed = parts.settings.custody_feed
     if not feed.is_enabled:
         return None
@@ -350,8 +353,19 @@ def _consumer(parts: _Parts, acceptance: AcceptEnrolments) -> ConsumeLoop | None
     def count(topic: str, reason: str) -> None:
         parts.metrics.ingest_dead_letters_total.labels(topic, reason).inc()
 
-    handler = CustodyFeed(acceptance, feed.owners)
-    return ConsumeLoop(parts.log, [feed.topic], feed.group, handler.handle, on_dead_letter=count)
+    handler = CustodyFeed(
+        acceptance=acceptance,
+        ledger=parts.stores.ledger,
+        custody=life.custody,
+        withdrawal=withdrawal,
+        erasing=life.erasing,
+        register=life.register,
+        watchlists=lambda: parts.watchlists.current().ids,
+        clock=parts.clock,
+        owners=feed.owners,
+        quarantine_days=parts.settings.life.quarantine_days,
+    )
+    return ConsumeLoop(parts.log, custody_topics(parts.settings), feed.group, handler.handle, on_dead_letter=count)
 
 
 def _readiness(model: CurrentModel, loops: Sequence[Loop]) -> Callable[[], Mapping[str, str]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import NAMESPACE_URL, uuid5
 
 from google.protobuf.message import Message
 
 from services.ingest.enrolment import PendingEnrolment, PendingWithdrawal, Source, Verdict, derived_id
+from services.ingest.life.custody import Receipt
 from services.ingest.life.erasure import ErasedRow
 from services.rpc.v1 import events_pb2
 from services.shared.clock import rfc3339
-from services.shared.ports.event_log import Event
+from services.shared.ports.event_log import Event, ReceivedEvent
 
 REFERENCE_ENROLLED = "likeness.reference-enrolled.v1"
 ENROLMENT_REFUSED = "likeness.enrolment-refused.v1"
 REFERENCE_WITHDRAWN = "likeness.reference-withdrawn.v1"
 SUBJECT_ERASED = "likeness.subject-erased.v1"
+CUSTODY_EVENT_RECEIVED = "likeness.custody-event-received.v1"
 
 
 def outcome_events(pending: PendingEnrolment) -> list[Event]:
@@ -76,6 +79,26 @@ def erasure_event(erasure_id: str, owner: str, subject_id: str, rows: Sequence[E
         image_sha256s=sorted({row.image_sha256 for row in rows if row.image_sha256}),
     )
     return _event(SUBJECT_ERASED, owner, subject_id, message)
+
+
+def receipt_event(source: ReceivedEvent, receipt: Receipt) -> Event:
+    """Told of every input. Read again after a crash it has the same receipt_id, that of its place in the topic."""
+    place = f"{source.topic}/{source.partition}/{source.offset}"
+    message = events_pb2.CustodyEventReceived(
+        receipt_id=str(uuid5(NAMESPACE_URL, place)),
+        received_at=_rfc3339(receipt.received_at_ms),
+        event_id=receipt.event_id,
+        topic=source.topic,
+        partition=source.partition,
+        offset=source.offset,
+        owner=receipt.owner,
+        subject_id=receipt.subject_id,
+        outcome=receipt.outcome.value,
+        reason=receipt.reason,
+        detail=receipt.detail,
+        enrolment_id=receipt.enrolment_id,
+    )
+    return _event(CUSTODY_EVENT_RECEIVED, receipt.owner, receipt.subject_id, message)
 
 
 def _event(topic: str, owner: str, subject_id: str, message: Message) -> Event:

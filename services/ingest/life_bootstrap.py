@@ -12,11 +12,14 @@ from fastapi import APIRouter
 from services.ingest.adapters.erasure_register import SqlErasureRegister
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_clock import SqlClockMarks
+from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_erasures import SqlErasures
 from services.ingest.auditing import EnrolmentAudit
+from services.ingest.custody_api import CustodyApi
 from services.ingest.feed_messages import about
 from services.ingest.life.certificates import CertificateSigner
 from services.ingest.life.clock_guard import ClockGuard
+from services.ingest.life.dead_letters import DeadLetters
 from services.ingest.life.erasing import EraseSubject, ErasureStores
 from services.ingest.life.proof import AuditedErasure
 from services.ingest.life_api import LifeApi
@@ -60,13 +63,15 @@ class Life:
     router: APIRouter
     erasing: EraseSubject
     register: SqlErasureRegister
+    custody: SqlCustody
+    custody_router: APIRouter
 
 
 def build_life(parts: LifeParts) -> Life:
     """Raises ConfigurationError, DependencyUnavailable."""
     settings = parts.settings.life
     guard = ClockGuard(parts.clock, SqlClockMarks(parts.engine, parts.committer))
-    erasures = SqlErasures(parts.engine, parts.committer)
+    erasures, custody = SqlErasures(parts.engine, parts.committer), SqlCustody(parts.engine, parts.committer)
     register = SqlErasureRegister(parts.keys.engine if parts.keys is not None else parts.engine)
     signer = CertificateSigner(settings.certificate_key_path)
     topics = custody_topics(parts.settings)
@@ -99,12 +104,17 @@ def build_life(parts: LifeParts) -> Life:
         router=api.router(),
         erasing=erasing,
         register=register,
+        custody=custody,
+        custody_router=CustodyApi(
+            custody, DeadLetters(parts.log, topics, custody), parts.audit, TokenVerifier(parts.settings.tokens)
+        ).router(),
     )
 
 
 def custody_topics(settings: IngestSettings) -> list[str]:
-    """Where images of custody systems arrive."""
-    return [settings.custody_feed.topic]
+    """Where custody systems write."""
+    feed = settings.custody_feed
+    return [feed.topic, *feed.change_topics]
 
 
 def _observe(guard: ClockGuard) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.models import CurrentModel
@@ -99,14 +99,14 @@ class BacklogWatch:
 class LagWatch:
     """Counts what the custody feed has not committed yet."""
 
-    def __init__(self, log: EventLog, topic: str, group: str, metrics: Metrics) -> None:
+    def __init__(self, log: EventLog, topics: Sequence[str], group: str, metrics: Metrics) -> None:
         self._log = log
-        self._topic = topic
+        self._topics = topics
         self._group = group
         self._metrics = metrics
 
     def step(self) -> float:
-        self._metrics.ingest_consumer_lag_events.set(self._log.lag([self._topic], self._group))
+        self._metrics.ingest_consumer_lag_events.set(self._log.lag(self._topics, self._group))
         return _LAG_REST_S
 
 

@@ -83,6 +83,13 @@ class CustodyFeedSettings(BaseModel):
 
     is_enabled: bool = True
     topic: str = "likeness.custody-image-received.v1"
+    # What custody systems say later of subjects and images that they sent.
+    change_topics: tuple[str, ...] = (
+        "likeness.custody-disposal-changed.v1",
+        "likeness.custody-subject-merged.v1",
+        "likeness.custody-subject-split.v1",
+        "likeness.custody-image-withdrawn.v1",
+    )
     group: str = "likeness-ingest"
     # Owners whose events are taken; empty takes every owner's.
     owners: tuple[str, ...] = ()

@@ -23,6 +23,8 @@ tombstones = sa.Table(
     sa.Column("image_sha256", sa.String(64), primary_key=True),
     sa.Column("erasure_id", sa.String(36), nullable=False),
     sa.Column("erased_at_ms", sa.BigInteger, nullable=False),
+    # Whether it was erased, or only taken back by its owner.
+    sa.Column("is_erased", sa.Boolean, nullable=False),
 )
 _KEY = (tombstones.c.owner, tombstones.c.subject_id, tombstones.c.image_sha256)
 _IN_ONE_QUERY = 500
@@ -43,6 +45,7 @@ class SqlErasureRegister:
                 "image_sha256": each.image_sha256,
                 "erasure_id": each.erasure_id,
                 "erased_at_ms": each.erased_at_ms,
+                "is_erased": each.is_erased,
             }
             for each in tombstones_
         ]
@@ -51,8 +54,12 @@ class SqlErasureRegister:
         insert: Any = (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(tombstones)
         newest = insert.on_conflict_do_update(
             index_elements=["owner", "subject_id", "image_sha256"],
-            set_={"erasure_id": insert.excluded.erasure_id, "erased_at_ms": insert.excluded.erased_at_ms},
-            where=tombstones.c.erased_at_ms < insert.excluded.erased_at_ms,
+            set_={name: insert.excluded[name] for name in ("erasure_id", "erased_at_ms", "is_erased")},
+            # An erasure stands, whatever is only taken back later.
+            where=sa.and_(
+                tombstones.c.erased_at_ms < insert.excluded.erased_at_ms,
+                sa.or_(insert.excluded.is_erased, sa.not_(tombstones.c.is_erased)),
+            ),
         )
         try:
             with self._engine.begin() as connection:

@@ -61,13 +61,15 @@ enrolment_facts = sa.Table(
     sa.Column("event_id", sa.Text, nullable=False),
 )
 
-# Subjects that the owner has merged into another; searches still show each under the id that it was enrolled with.
+# Subjects that the owner has merged into another, and single images that it has moved to another subject.
 subject_links = sa.Table(
     "subject_links",
     metadata,
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("subject_id", sa.Text, primary_key=True),
-    sa.Column("merged_into", sa.Text, nullable=False),
+    # Empty for the subject as a whole.
+    sa.Column("image_sha256", sa.String(64), primary_key=True),
+    sa.Column("moved_to", sa.Text, nullable=False),
     sa.Column("as_of_ms", sa.BigInteger, nullable=False),
 )
 

@@ -152,7 +152,7 @@ class EraseSubject:
     def repeat_after_restore(self) -> int:
         """Erase again what stands although a tombstone says otherwise: the ledger came from a backup. How many."""
         stores = self._stores
-        standing = stores.ledger.standing(stores.register.all())
+        standing = stores.ledger.standing([each for each in stores.register.all() if each.is_erased])
         by_subject: dict[tuple[str, str, str], list[str]] = {}
         for tombstone, enrolment_id in standing:
             key = (tombstone.owner, tombstone.subject_id, tombstone.erasure_id)

@@ -74,6 +74,8 @@ class Tombstone:
     image_sha256: str
     erasure_id: str
     erased_at_ms: int
+    # False where the owner only took the image back.
+    is_erased: bool = True
 
 
 class ErasureLedger(Protocol):

@@ -90,7 +90,8 @@ def _make_subject_links() -> None:
         "subject_links",
         sa.Column("owner", sa.Text, primary_key=True),
         sa.Column("subject_id", sa.Text, primary_key=True),
-        sa.Column("merged_into", sa.Text, nullable=False),
+        sa.Column("image_sha256", sa.String(64), primary_key=True),
+        sa.Column("moved_to", sa.Text, nullable=False),
         sa.Column("as_of_ms", sa.BigInteger, nullable=False),
     )
 

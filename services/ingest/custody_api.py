@@ -1,0 +1,161 @@
+"""The API for what came from custody systems: comparison with the owner's count, dead letters."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.ingest.auditing import EnrolmentAudit
+from services.ingest.checks import CUSTODIAN
+from services.ingest.life.custody import CustodyLedger, OwnersItem
+from services.ingest.life.dead_letters import DeadLetters
+from services.shared.errors import Forbidden
+from services.shared.http import bearer
+from services.shared.ids import new_id
+from services.shared.tokens import Principal, TokenVerifier
+
+_ITEMS = 1000
+
+
+class CountedImage(BaseModel):
+    """One image as the owner counts it: by its event, or by subject and SHA-256."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event_id: str = Field(default="", max_length=200)
+    subject_id: str = Field(default="", max_length=200)
+    image_sha256: str = Field(default="", max_length=64)
+
+
+class Comparison(BaseModel):
+    """Up to 1,000 at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[CountedImage] = Field(max_length=_ITEMS)
+
+
+class Found(BaseModel):
+    """Where it is: `enrolled` and the ledger's other states; `refused` with the receipt's reason where it never became
+    an enrolment; `never_received`."""
+
+    event_id: str
+    subject_id: str
+    image_sha256: str
+    state: str
+    reason: str
+    detail: str
+    enrolment_id: str
+
+
+class ComparisonAnswer(BaseModel):
+    """In the order of the request."""
+
+    images: list[Found]
+
+
+class Letter(BaseModel):
+    """A dead letter, without its content."""
+
+    place: str
+    topic: str
+    subject_id: str
+    event_id: str
+    reason: str
+    detail: str
+    size_bytes: int
+    is_settled: bool
+
+
+class LetterList(BaseModel):
+    """Oldest first."""
+
+    letters: list[Letter]
+
+
+class ReplayRequest(BaseModel):
+    """Which letters; none named: all that are not settled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    places: list[str] = Field(default=[], max_length=10_000)
+
+
+class ReplayAnswer(BaseModel):
+    """How many were sent once more."""
+
+    replayed: int
+
+
+class CustodyApi:
+    """The routes and what they need."""
+
+    def __init__(
+        self, custody: CustodyLedger, letters: DeadLetters, audit: EnrolmentAudit, verifier: TokenVerifier
+    ) -> None:
+        self._custody = custody
+        self._letters = letters
+        self._audit = audit
+        self._verifier = verifier
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", tags=["custody feed"])
+        caller = Annotated[Principal, Depends(bearer(self._verifier))]
+        self._add_comparison(router, caller)
+        self._add_letters(router, caller)
+        return router
+
+    def _add_comparison(self, router: APIRouter, caller: Any) -> None:
+        @router.post("/custody/comparison")
+        def compare(body: Comparison, principal: caller) -> ComparisonAnswer:
+            """Where each image is that your force counts, and why it cannot be searched where it cannot."""
+            self._require(principal)
+            items = [OwnersItem(each.event_id, each.subject_id, each.image_sha256) for each in body.images]
+            return ComparisonAnswer(
+                images=[
+                    Found(
+                        event_id=each.item.event_id,
+                        subject_id=each.item.subject_id,
+                        image_sha256=each.item.image_sha256,
+                        state=each.state,
+                        reason=each.reason,
+                        detail=each.detail,
+                        enrolment_id=each.enrolment_id,
+                    )
+                    for each in self._custody.whereabouts(principal.force, items)
+                ]
+            )
+
+    def _add_letters(self, router: APIRouter, caller: Any) -> None:
+        @router.get("/dead-letters")
+        def list_letters(principal: caller) -> LetterList:
+            """Your force's dead letters."""
+            self._require(principal)
+            return LetterList(
+                letters=[
+                    Letter(
+                        place=each.place,
+                        topic=each.topic,
+                        subject_id=each.subject_id,
+                        event_id=each.event_id,
+                        reason=each.reason,
+                        detail=each.detail,
+                        size_bytes=each.size_bytes,
+                        is_settled=each.is_settled,
+                    )
+                    for each in self._letters.list(principal.force)
+                ]
+            )
+
+        @router.post("/dead-letters/replay")
+        def replay(body: ReplayRequest, principal: caller) -> ReplayAnswer:
+            """Send dead letters through once more, after what was wrong has been mended."""
+            self._require(principal)
+            return ReplayAnswer(replayed=self._letters.replay(principal.force, body.places))
+
+    def _require(self, principal: Principal) -> None:
+        if CUSTODIAN not in principal.roles:
+            self._audit.record_refusal(new_id(), principal, "route:custody", Forbidden.code)
+            raise Forbidden(
+                "This needs the role custodian.", advice="Ask an administrator for a token with the role custodian."
+            )
