@@ -9,18 +9,20 @@ from enum import StrEnum
 from time import monotonic
 from typing import Protocol
 
+import numpy as np
 import structlog
 
 from services.rpc.v1 import ingest_pb2
 from services.search.columns import records_of
 from services.search.gallery_contents import GalleryContents, TellsStanding
-from services.search.ports import GalleryAnswer, GalleryStore, PutOutcome, SearchScope
+from services.search.ports import GalleryAnswer, GalleryHit, GalleryStore, PutOutcome, SearchScope
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.errors import GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
 from services.shared.gallery_snapshot import GallerySnapshot
 from services.shared.telemetry import Metrics
 
 MEASURE_EVERY_S = 5.0  # counting can cost a store a query
+_UNIT_TOLERANCE = 1e-4  # a float32 unit vector is off by a few 1e-7
 
 
 class ModelSource(Protocol):
@@ -101,7 +103,8 @@ class GalleryKeeper:
         return self._model
 
     def search(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
-        """The best references of the scopes.
+        """The best references of the scopes. A probe that is the mean of several templates (services/search/evidence.py)
+        is shorter than a unit vector: the store is asked by its direction, and its scores are made those of the mean.
 
         Raises ModelMismatch when the probe's template is of another model, GalleryIncomplete when the gallery is not
         whole or the answer is not, DependencyUnavailable.
@@ -109,9 +112,11 @@ class GalleryKeeper:
         held = self.require_ready().model_id
         if model_id != held:
             raise _mismatch(held, model_id)
-        answer = self._store.search(probe, scopes, limit)
+        length = float(np.linalg.norm(probe.astype(np.float64)))
+        is_mean = 0 < length < 1 - _UNIT_TOLERANCE
+        answer = self._store.search((probe / length).astype(np.float32) if is_mean else probe, scopes, limit)
         _require_whole(answer, scopes, limit)
-        return answer
+        return _scaled(answer, length) if is_mean else answer
 
     def put(self, batch: ingest_pb2.ReferenceBatch) -> PutOutcome:
         """Raises GalleryIncomplete (not open yet), ModelMismatch, InvalidRequest, DependencyUnavailable."""
@@ -236,6 +241,11 @@ def _mismatch(held: str, other: str) -> ModelMismatch:
         f"The gallery holds templates of {held}, not of {other}; they cannot be compared.",
         advice="Operators: run the gallery's model in embed, or re-enrol for the new one and restart search.",
     )
+
+
+def _scaled(answer: GalleryAnswer, length: float) -> GalleryAnswer:
+    """The same references in the same order, their scores those of a probe of this length."""
+    return GalleryAnswer([GalleryHit(hit.reference, hit.score * length) for hit in answer.hits], answer.compared)
 
 
 def _require_whole(answer: GalleryAnswer, scopes: Sequence[SearchScope], limit: int) -> None:
