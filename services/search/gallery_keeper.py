@@ -103,7 +103,7 @@ class GalleryKeeper:
         return self._model
 
     def search(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
-        """The best references of the scopes. A probe that is the mean of several templates (services/search/evidence.py)
+        """The best references of the scopes. A probe that is the mean of several templates (evidence.py)
         is shorter than a unit vector: the store is asked by its direction, and its scores are made those of the mean.
 
         Raises ModelMismatch when the probe's template is of another model, GalleryIncomplete when the gallery is not
