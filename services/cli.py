@@ -51,8 +51,15 @@ PARTS = {
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."
     ),
     "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
+    "transparency": Part(
+        "services.audit.statistics.cli", "transparency_app", "Publish figures from the audit log, and check them."
+    ),
     "disclosure": Part(
         "services.local.disclosure.cli", "disclosure_app", "Disclose a search, check a disclosure, run a search again."
+    ),
+    "policy": Part("services.search.policy_cli", "policy_app", "Try policies on cases and on past searches."),
+    "agreements": Part(
+        "services.search.agreements.cli", "agreements_app", "Sign, register and withdraw owners' agreements."
     ),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }
