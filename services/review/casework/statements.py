@@ -143,6 +143,6 @@ def _position(case: Case) -> str:
         raise ValueError("statements are made of a release")
     request = case.request
     return (
-        f"Case {request.case_reference}, purpose {request.purpose}, released {rfc3339(release.released_at)}; audit log "
+        f"Case {request.case_reference}, purpose {request.purpose.replace('_', ' ')}, released {rfc3339(release.released_at)}; audit log "
         f"position {release.audit.sequence} ({release.audit.code}); retained until {release.retain_until}."
     )
