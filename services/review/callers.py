@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -16,7 +15,7 @@ def calling(verifier: TokenVerifier) -> Callable[..., Awaitable[Caller]]:
     """A dependency that gives the verified caller or raises Unauthenticated."""
     verified = bearer(verifier)
 
-    async def caller(request: Request, principal: Annotated[Principal, Depends(verified)]) -> Caller:
+    async def caller(request: Request, principal: Principal = Depends(verified)) -> Caller:
         return Caller(principal, request.headers.get("authorization", "").partition(" ")[2].strip())
 
     return caller
