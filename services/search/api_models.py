@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -228,6 +229,20 @@ class SearchAnswer(_Strict):
     timings_ms: Timings | None
 
 
+class FaceOutcome(_Strict):
+    """One of several faces: its answer, or why there is none."""
+
+    face: int
+    answer: SearchAnswer | None
+    problem: dict[str, Any] | None
+
+
+class SeveralAnswers(_Strict):
+    """In the order in which the faces were named."""
+
+    searches: list[FaceOutcome]
+
+
 class UnansweredSearch(_Strict):
     """A search that has no answer (yet): open, refused, failed or unknown, and why."""
 
@@ -318,6 +333,19 @@ SEARCH_FORM: dict[str, Any] = {
         }
     },
 }
+
+SEVERAL_FORM: dict[str, Any] = deepcopy(SEARCH_FORM)
+_SEVERAL: dict[str, Any] = SEVERAL_FORM["content"]["multipart/form-data"]
+_SEVERAL["schema"]["required"].append("face")
+_SEVERAL["schema"]["properties"]["face"] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 8,
+    "items": {"type": "integer", "minimum": 0},
+    "description": "Repeat the field for each face to search.",
+}
+_SEVERAL["encoding"]["face"] = {"style": "form", "explode": True}
+_SEVERAL["example"] = {"image": "(file)", **_FORM_EXAMPLE, "face": [0, 2]}
 
 SEARCH_EXAMPLE: dict[str, Any] = {
     "search_id": "01a20576-dceb-7497-9876-c60afe8b4513",

@@ -9,8 +9,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from services.search.acceptance import IMAGE_FIELD
-from services.search.api_models import SEARCH_EXAMPLE, SEARCH_FORM, Problem, SearchAnswer, UnansweredSearch
+from services.search.api_models import (
+    SEARCH_EXAMPLE,
+    SEARCH_FORM,
+    SEVERAL_FORM,
+    Problem,
+    SearchAnswer,
+    SeveralAnswers,
+    UnansweredSearch,
+)
 from services.search.identify import Identify
+from services.search.several import SearchFaces
 from services.search.view import ViewSearch
 from services.shared.errors import CallerError, Overloaded
 from services.shared.http import PROBLEM, bearer, within_limits
@@ -129,6 +138,7 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
     """`POST /v1/searches` and `GET /v1/searches/{search_id}`."""
     router = APIRouter(prefix="/v1", tags=["searches"])
     caller = bearer(verifier)
+    several = SearchFaces(identify)
 
     async def upload(
         request: Request, principal: Annotated[Principal, Depends(caller)]
@@ -165,6 +175,29 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
         if isinstance(read, CallerError):
             identify.reject(principal, read)
         return Response(identify(principal, read, idempotency_key), media_type="application/json")
+
+    @router.post(
+        "/searches/faces",
+        summary="Search several faces of a probe",
+        response_model=SeveralAnswers,
+        responses=_documented(401, 403, 408, 409, 413, 422, 429, 500, 503),
+        openapi_extra={"requestBody": SEVERAL_FORM},
+    )
+    def search_faces(
+        principal: Annotated[Principal, Depends(caller)],
+        read: Annotated[Upload | CallerError, Depends(upload)],
+        idempotency_key: Annotated[
+            str | None,
+            Header(description="Send a request again with the same key and it is answered once. Yours alone."),
+        ] = None,
+    ) -> Response:
+        """Searches each of the faces that you picked, as a search of its own: with an id, a record and a list.
+
+        Repeat `face` for each. Who picked them is recorded.
+        """
+        if isinstance(read, CallerError):
+            identify.reject(principal, read)
+        return Response(several(principal, read, idempotency_key), media_type="application/json")
 
     @router.get(
         "/searches/{search_id}",
