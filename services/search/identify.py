@@ -18,6 +18,7 @@ from services.search.evidence import Analyser, FilmEvidence, PendingAnalysis, be
 from services.search.faces import choose_face, without_chips
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Found, Matching
+from services.search.near_duplicates import NearDuplicates
 from services.search.ports import NewSearch, SearchStatus, SearchStore
 from services.search.trail import SEARCH, SearchTrail
 from services.shared.biometric import ImageAnalysis
@@ -59,7 +60,7 @@ class Identify:
 
     1. the request is complete, the policy permits it, the gallery is whole: else refused, and the refusal recorded;
     2. the search is stored as open, then its audit intent is durable; meanwhile the image is analysed and sealed;
-    3. the caller's face is taken, or the only one;
+    3. the caller's face is taken, or the only one, unless too many like it were searched already;
     4. the permitted partitions, and nothing else, are searched, and the permission is looked at again;
     5. the answer is stored and its outcome recorded, at the same time; both are durable before it is returned.
 
@@ -78,6 +79,7 @@ class Identify:
         trail: SearchTrail,
         closing: Closing,
         counts: LedgerCounts,
+        near_duplicates: NearDuplicates,
         clock: Clock,
         metrics: Metrics,
         executor: Executor,
@@ -90,6 +92,7 @@ class Identify:
         self._trail = trail
         self._closing = closing
         self._counts = counts
+        self._near_duplicates = near_duplicates
         self._clock = clock
         self._metrics = metrics
         self._executor = executor
@@ -183,6 +186,7 @@ class Identify:
         audit_ms = self._ms_since(intent_s)
         analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
+        self._near_duplicates.check(search.principal, search.request, template.vector)
         gallery_s = self._clock.monotonic_s()
         found = self._match(accepted, template)
         gallery_ms = self._ms_since(gallery_s)

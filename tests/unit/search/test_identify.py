@@ -20,6 +20,7 @@ from services.search.gallery_keeper import GalleryKeeper
 from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
+from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
 from services.search.operating_points import OperatingPoints
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import Candidate, GalleryAnswer, NewSearch, SearchScope, SearchStatus, StoredSearch
@@ -164,6 +165,7 @@ class Setup:
             trail=trail,
             closing=self.closing,
             counts=LedgerCounts(NoCounts()),
+            near_duplicates=NearDuplicates(NearDuplicateSettings(), clock, metrics),
             clock=clock,
             metrics=metrics,
             executor=self.executor,
