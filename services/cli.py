@@ -46,6 +46,7 @@ PARTS = {
     "revoke": Part(_LOCAL, "register", "Revoke a token, or every token of a person, at once."),
     "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
     "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
+    "film": Part("services.search.film.cli", "register", "Find the people in a film, and search those that you pick."),
     "identify": Part("services.search.cli", "register", "Search one probe and print the ranked candidates."),
     "evaluate": Part(
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."

@@ -63,8 +63,8 @@ def identify(  # noqa: PLR0917 - the options of a command
         "max_candidates": str(max_candidates),
         **({} if face is None else {"face": str(face)}),
     }
-    response = _post(url, _read_token(token), form, image)
-    body = _body(response)
+    response = _post(url, read_token(token), form, image)
+    body = json_body(response)
     if response.status_code == 200:
         _print_answer(response, body, as_json=as_json)
     elif body.get("code") == "face_choice_needed" and not as_json:
@@ -74,10 +74,10 @@ def identify(  # noqa: PLR0917 - the options of a command
         sys.stdout.write(response.text + "\n")
         raise typer.Exit(2 if body.get("code") == "face_choice_needed" else 1)
     else:
-        raise _error(body)
+        raise error_of(body)
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
     try:
         return path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -106,7 +106,7 @@ def _post(url: str, token: str, form: dict[str, Any], image: Path) -> httpx.Resp
         ) from error
 
 
-def _body(response: httpx.Response) -> dict[str, Any]:
+def json_body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()
     except ValueError:
@@ -118,7 +118,7 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def _error(body: dict[str, Any]) -> LikenessError:
+def error_of(body: dict[str, Any]) -> LikenessError:
     code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
     fields = "".join(f"\n  {entry.get('field')}: {entry.get('problem')}" for entry in body.get("fields", []))
     return error_from_code(code, detail + fields, advice) or LikenessError(detail + fields, advice=advice, code=code)

@@ -1,0 +1,173 @@
+"""`likeness film`: hand in a film, watch it being read, and lay its people out on a contact sheet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.search.cli import (
+    CaseOption,
+    ModeOption,
+    SourceOption,
+    TokenOption,
+    UrlOption,
+    WatchlistOption,
+    error_of,
+    json_body,
+    read_token,
+)
+from services.search.film.contact_sheet import clock, contact_sheet
+from services.shared.errors import DependencyUnavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+_UPLOAD_S = 3600.0
+_POLL_S = 1.0
+_ENDED = frozenset({"done", "refused", "cancelled", "failed"})
+_GONE_S = 120.0  # how long a service may be away before the command gives up; the job goes on without it
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(film)
+
+
+def film(  # noqa: PLR0917 - the options of a command
+    path: Annotated[Path, typer.Argument(metavar="FILM", help="The film.", exists=True, dir_okay=False)],
+    watchlist: WatchlistOption,
+    case: CaseOption,
+    purpose: Annotated[str, typer.Option(help="The policing purpose, for example prevention_and_detection.")],
+    offence: Annotated[str, typer.Option(help="What is investigated.")],
+    source: SourceOption,
+    mode: ModeOption = "investigation",
+    max_candidates: Annotated[int, typer.Option(min=2, max=50, help="Length of each list.")] = 20,
+    track: Annotated[
+        list[int] | None, typer.Option("--track", min=0, help="A track to search. Repeatable; without it none is.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Where the contact sheet goes; FILM.html without it.")] = None,
+    film_id: Annotated[str, typer.Option("--id", help="A film that was handed in before, to go on with it.")] = "",
+    token: TokenOption = Path("data/tokens/operator.token"),
+    url: UrlOption = "http://127.0.0.1:8080",
+) -> None:
+    """Find the people in a film. Nobody is searched unless a track is named: look at the contact sheet first.
+
+    Interrupt it at will: the film is read on, and --id shows it again.
+    """
+    import httpx  # noqa: PLC0415 - `likeness --help` stays quick
+
+    form = {
+        "case_reference": case,
+        "purpose": purpose,
+        "offence": offence,
+        "source": source,
+        "watchlists": watchlist,
+        "mode": mode,
+        "max_candidates": str(max_candidates),
+    }
+    headers = {"Authorization": f"Bearer {read_token(token)}"}
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=60.0, trust_env=False) as client:
+        wanted = film_id or _hand_in(client, form, path)
+        found = _followed(client, wanted)
+        if found["status"] != "done":
+            raise error_of(found["problem"] or {"detail": f"The film is {found['status']}."})
+        target = sheet or path.with_suffix(path.suffix + ".html")
+        target.write_text(contact_sheet(found, path.name), "utf-8")
+        _print_film(found, target)
+        if track:
+            _print_searches(_answered(lambda: client.post(f"/v1/films/{wanted}/searches", json={"tracks": track})))
+
+
+def _hand_in(client: httpx.Client, form: dict[str, Any], path: Path) -> str:
+    with path.open("rb") as file:
+        answer = _answered(
+            lambda: client.post("/v1/films", data=form, files={"film": ("film", file)}, timeout=_UPLOAD_S)
+        )
+    return str(answer["film_id"])
+
+
+def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
+    """The film once it has ended, with a bar until then. A service that is started again is waited for."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task(f"film {film_id}", total=1.0)
+        seen_s = time.monotonic()
+        while True:
+            try:
+                found = _answered(lambda: client.get(f"/v1/films/{film_id}", params={"chips": "true"}))
+                seen_s = time.monotonic()
+            except DependencyUnavailable:
+                if time.monotonic() - seen_s > _GONE_S:
+                    raise
+                time.sleep(_POLL_S)
+                continue
+            looked = found["progress"]["frames_looked_at"]
+            progress.update(
+                bar, completed=found["progress"]["share"], description=f"{found['status']}, {looked} frames looked at"
+            )
+            if found["status"] in _ENDED:
+                return found
+            time.sleep(_POLL_S)
+
+
+def _answered(call: Callable[[], httpx.Response]) -> dict[str, Any]:
+    import httpx  # noqa: PLC0415
+
+    try:
+        response = call()
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise DependencyUnavailable(
+            f"search does not answer: {error}", advice="Start it with `likeness up`, or give --url."
+        ) from error
+    body = json_body(response)
+    if response.is_success:
+        return body
+    raise error_of(body)
+
+
+def _print_film(found: dict[str, Any], target: Path) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    table = Table("track", "seen", "frames", "quality", "best frames")
+    for track in found["tracks"]:
+        seen = ", ".join(f"{clock(span['from_s'])}-{clock(span['until_s'])}" for span in track["appearances"][:4])
+        more = " ..." if len(track["appearances"]) > 4 else ""
+        frames = ", ".join(str(still["frame_number"]) for still in track["stills"])
+        table.add_row(str(track["track"]), seen + more, str(track["frames_seen"]), f"{track['quality']:.0f}", frames)
+    console.print(table if found["tracks"] else "Nobody was found.")
+    for warning in found["warnings"]:
+        console.print(f"! {warning}", markup=False)
+    console.print(f"film {found['film_id']}, contact sheet {target}", markup=False)
+
+
+def _print_searches(body: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    for search in body["searches"]:
+        if search["answer"] is None:
+            console.print(Text(f"track {search['track']}: {search['problem']['detail']}"))
+            continue
+        answer = search["answer"]
+        console.print(Text(f"track {search['track']}: search {answer['search_id']}"))
+        for candidate in answer["candidates"][:5]:
+            words = (
+                f"{candidate['rank']:3d} {candidate['score']:.4f} {candidate['subject_id']} {candidate['watchlist']}"
+            )
+            console.print(Text("  " + words))
+        for statement in answer["statements"]:
+            console.print(Text(f"• {statement}"))
