@@ -223,7 +223,7 @@ def main(arguments: Sequence[str]) -> None:
     pictures = {"one face": photograph(portraits[0]), "32 faces": sheet(portraits[0], 8, 4)}
     figures["embed"] = {}
     for workers in options.workers:
-        taken = embed_rates(options.provider, pictures, options.callers, options.calls, workers, options.precision)
+        taken = embed_rates(options, pictures, workers)
         figures["embed"][f"{workers} workers"] = taken
         print(json.dumps(taken, indent=1), flush=True)
     if options.out:

@@ -23,8 +23,8 @@ class OnnxruntimeSession:
     """One network on the first of the wanted providers that this machine has.
 
     On a GPU inputs are copied into a buffer that stays on the device while the shape does; there it is not safe for
-    several threads. Raises ConfigurationError when the provider is not the first one named and `allow_fallback` is off, or the network
-    is not one that onnxruntime can run.
+    several threads. Raises ConfigurationError when the provider is not the first one named and `allow_fallback` is off,
+    or the network is not one that onnxruntime can run.
     """
 
     def __init__(
