@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 UV := $(LIKENESS_CACHE)/tools/uv-$(UV_VERSION)/bin/uv
 VENV := .venv/.installed
 
-.PHONY: setup proto lock models demo check test test-stack bench clean
+.PHONY: setup proto lock models demo check test test-stack bench fuzz clean
 
 setup: $(VENV)
 
@@ -55,6 +55,10 @@ test-stack: models
 
 bench: models
 	python -m tests.bench
+
+# Ten minutes over what strangers can send: pictures, events, exports, tokens. Finds are kept in LIKENESS_CACHE/fuzz.
+fuzz: setup
+	python -m tests.fuzz all --seconds 600
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build

@@ -1,0 +1,112 @@
+"""Coverage-guided fuzzing: `python -m tests.fuzz all --seconds 600`, or one target; figures at the end.
+
+Each target runs in a process of its own. Whatever it finds is written beside the corpus (`crash-…`) and fails the run;
+`python -m tests.fuzz TARGET --replay FILE` does that one attempt again. The corpus grows in LIKENESS_CACHE and starts
+from seeds that are made by code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.shared.packages import cache_folder
+from tests.fuzz.targets import TARGETS, Target
+
+# An attempt over this is reported: the gate gives a picture five seconds of CPU.
+SLOWEST_S = 25
+MEMORY_MB = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run of one target did."""
+
+    target: str
+    seconds: float
+    attempts: int
+    coverage: int
+    corpus: int
+    failed: str = ""
+
+    def __str__(self) -> str:
+        said = f"FAILED: {self.failed}" if self.failed else "nothing found"
+        return (
+            f"{self.target:15} {self.attempts:9,} attempts in {self.seconds:4.0f} s, {self.coverage:5} points covered, "
+            f"{self.corpus:4} inputs kept, {said}"
+        )
+
+
+def run(target: str, seconds: int, corpus: Path) -> Figures:
+    """Fuzz in a process of its own; its output is kept beside the corpus."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.fuzz", target, "--inside", f"--seconds={seconds}", f"--corpus={corpus}"]
+    log = corpus.with_suffix(".log")
+    with log.open("wb") as output:
+        done = subprocess.run(command, stdout=output, stderr=output, timeout=seconds * 3 + 300, check=False)
+    text = log.read_text("utf-8", "replace")
+    attempts = re.findall(r"Done (\d+) runs|^#(\d+)", text, re.MULTILINE)
+    covered = re.findall(r"cov: (\d+)", text)
+    return Figures(
+        target=target,
+        seconds=time.monotonic() - began,
+        attempts=max((int(done_runs or shown) for done_runs, shown in attempts), default=0),
+        coverage=int(covered[-1]) if covered else 0,
+        corpus=len([path for path in corpus.iterdir() if path.is_file()]),
+        failed="" if done.returncode == 0 else f"exit status {done.returncode}, see {log}",
+    )
+
+
+def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
+    """Never returns: the fuzzer ends the process."""
+    import atheris  # noqa: PLC0415 - only the process that fuzzes has its hooks
+
+    with atheris.instrument_imports(include=list(target.modules)):
+        attempt = target.prepare()
+    for seed in target.seeds():
+        (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    options = [
+        f"-max_total_time={seconds}",
+        f"-timeout={SLOWEST_S}",
+        f"-rss_limit_mb={MEMORY_MB}",
+        f"-artifact_prefix={corpus.parent}/",
+        "-print_final_stats=1",
+        "-max_len=8192",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], attempt)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=["all", *TARGETS])
+    parser.add_argument("--seconds", type=int, default=600, help="altogether")
+    parser.add_argument("--corpus", type=Path, help="a folder for each target; in LIKENESS_CACHE when not given")
+    parser.add_argument("--replay", type=Path, help="one input")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.replay is not None:
+        TARGETS[given.target].prepare()(given.replay.read_bytes())
+        return 0
+    if given.inside:
+        _fuzz(TARGETS[given.target], given.seconds, given.corpus)
+        return 0
+    chosen = list(TARGETS) if given.target == "all" else [given.target]
+    root: Path = given.corpus or cache_folder() / "fuzz"
+    found = []
+    for name in chosen:
+        figures = run(name, max(1, given.seconds // len(chosen)), root / name)
+        print(figures, flush=True)
+        found.append(figures.failed)
+    return 1 if any(found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
