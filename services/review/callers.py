@@ -1,7 +1,6 @@
 """Who calls over HTTP, with the token that travels on."""
 
-from __future__ import annotations
-
+# No postponed annotations: FastAPI could not resolve the local name in that of the dependency.
 from collections.abc import Awaitable, Callable
 
 from fastapi import Depends, Request

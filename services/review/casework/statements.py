@@ -9,7 +9,7 @@ from services.review.model import Case, Examination, SearchVariant, Signature
 from services.review.suitability import quality_band
 from services.shared.clock import rfc3339
 
-INTELLIGENCE_ONLY = "FOR INTELLIGENCE PURPOSES ONLY. {what}, not an identification and not evidence."
+INTELLIGENCE_ONLY = "FOR INTELLIGENCE PURPOSES ONLY. {what}"
 NOT_SOLE_BASIS = (
     "It must not be the sole basis for arrest, charge, stop, warrant or identification procedure; corroboration is "
     "required."
@@ -43,8 +43,10 @@ def statements(
 def _what(case: Case) -> str:
     names = case.release.names if case.release is not None else ()
     if not names:
-        return "No potential name was found; that is an absence of a candidate"
-    return "This is a potential name" if len(names) == 1 else "These are potential names"
+        return "No potential name was found. That is not evidence that somebody is, or is not, the person."
+    if len(names) == 1:
+        return "This is a potential name, not an identification and not evidence."
+    return "These are potential names, not identifications and not evidence."
 
 
 def _judged(case: Case, examinations: Sequence[Examination]) -> str:
