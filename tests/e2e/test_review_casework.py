@@ -1,0 +1,248 @@
+"""A case from a force system's request to its outcome, over the whole running platform, with real faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.casework import enrol
+from tests.support.faces import development_faces
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.long
+
+FIELDS: dict[str, Any] = {
+    "case_reference": "NS/2026/00777",
+    "offence": "burglary",
+    "purpose": "prevention_and_detection",
+    "necessity": "The only line of enquiry that is left.",
+    "case_type": "suspect",
+    "urgency": "urgent",
+    "source": "cctv",
+    "nature": "video_frame",
+    "face_chosen_by": "PC 1234 from the shop's camera",
+    "watchlists": ["custody", "op_liberal"],
+}
+MATCH = [{"feature": name, "observation": "similar", "remark": "alike"} for name in ("ears", "nose", "eyebrows")]
+ENROLLED = 6
+Person = Callable[..., httpx.Client]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    development_faces()
+    settings = {"LIKENESS_REVIEW__MIN_VIEW_S": "0"}
+    with Platform(tmp_path_factory.mktemp("casework"), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def probe(platform: Platform) -> tuple[str, Path]:
+    """A subject enrolled in custody among others, and another picture of the same person."""
+    pairs = development_faces().mated_pairs()
+    chosen = [pairs[number * 17] for number in range(ENROLLED)]
+    for reference, _ in chosen:
+        enrol(platform, reference.path, f"REV-{reference.identity}", "custody")
+    reference, picture = chosen[2]
+    return f"REV-{reference.identity}", picture.path
+
+
+@pytest.fixture(scope="module")
+def person(platform: Platform) -> Iterator[Person]:
+    opened: list[httpx.Client] = []
+
+    def client(person_id: str, role: str, force: str = "northshire") -> httpx.Client:
+        token = platform.token(role, force=force, person_id=person_id)
+        opened.append(
+            httpx.Client(
+                base_url=platform.url("review"),
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=60.0,
+                trust_env=False,
+            )
+        )
+        return opened[-1]
+
+    yield client
+    for each in opened:
+        each.close()
+
+
+def ok(answer: httpx.Response) -> Any:
+    assert answer.status_code in {200, 201}, answer.text
+    return answer.json()
+
+
+class Desk:
+    """One person's hands on one case."""
+
+    def __init__(self, client: httpx.Client, request_id: str) -> None:
+        self.client = client
+        self.base = f"/v1/casework/{request_id}"
+
+    def see(self) -> Any:
+        return ok(self.client.get(self.base))
+
+    def do(self, what: str, **body: Any) -> Any:
+        return ok(self.client.post(f"{self.base}/{what}", json={"version": self.see()["case"]["version"], **body}))
+
+    def judge_all(self, matches: set[str]) -> Any:
+        """Begin, look at every candidate's pictures, judge, and sign."""
+        comparison = self.do("examination")
+        for candidate in comparison["candidates"]:
+            comparison = self._judge(candidate["candidate_id"], matches)
+        return ok(self.client.post(f"{self.base}/signature", json={"version": comparison["version"]}))
+
+    def _judge(self, candidate_id: str, matches: set[str]) -> Any:
+        place = f"{self.base}/candidates/{candidate_id}"
+        opened = ok(self.client.post(f"{place}/opening"))
+        assert opened["candidate"]["revealed"] is None
+        picture = self.client.get(f"{place}/references/{opened['reference_ids'][0]}")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/jpeg")
+        assert picture.content[:3] == b"\xff\xd8\xff"
+        is_match = opened["reference_ids"][0] in matches
+        body = {
+            "version": ok(self.client.get(f"{self.base}/examination"))["version"],
+            "finding": "possible_match" if is_match else "no_support",
+            "features": MATCH if is_match else [],
+            "remarks": "Compared feature by feature.",
+        }
+        return ok(self.client.put(f"{place}/finding", json=body))
+
+
+def requested(officer: httpx.Client, picture: Path) -> str:
+    files = [("images", ("probe", picture.read_bytes()))]
+    request_id: str = ok(officer.post("/v1/requests", data=FIELDS, files=files))["request_id"]
+    return request_id
+
+
+def searched(operator: httpx.Client, request_id: str) -> Desk:
+    """Accepted, assessed, enhanced and searched by an operator."""
+    desk = Desk(operator, request_id)
+    desk.do("acceptance", reason="Lawful, needed, in proportion.")
+    probe_id = desk.see()["case"]["probes"][0]["probe_id"]
+    desk.do("assessment", probe_id=probe_id, face=0, grade="suitable", remarks="Clear enough.")
+    steps = [{"kind": "gamma", "amounts": {"gamma": 0.8}}]
+    made = desk.do("enhancements", probe_id=probe_id, steps=steps, reason="A little dark.")
+    desk.do("searches", probe_id=probe_id, enhancement_id=made["enhancement_id"], reason="First search.")
+    for variant in ("original", made["enhancement_id"]):
+        assert operator.get(f"{desk.base}/probes/{probe_id}/{variant}").headers["content-type"] == "image/jpeg"
+    return desk
+
+
+def reference_of(platform: Platform, subject_id: str) -> str:
+    with platform.client("ingest", "custodian") as custodian:
+        listed = custodian.get("/v1/enrolments", params={"watchlist": "custody"}).json()["enrolments"]
+    return next(str(one["reference_id"]) for one in listed if one["subject_id"] == subject_id)
+
+
+def test_from_request_to_outcome(platform: Platform, person: Person, probe: tuple[str, Path], tmp_path: Path) -> None:
+    subject_id, picture = probe
+    officer, anna, bert = person("pc-1234", "requester"), person("anna", "operator"), person("bert", "operator")
+    request_id = requested(officer, picture)
+    first = searched(anna, request_id)
+    right = {reference_of(platform, subject_id)}
+    assert first.judge_all(right)["state"] == "awaiting_second_review"
+    again = anna.post(f"{first.base}/examination", json={"version": first.see()["case"]["version"]})
+    assert (again.status_code, again.json()["reasons"]) == (403, ["already_examined"])
+    second = Desk(bert, request_id)
+    assert second.see()["case"]["candidates"] == []
+    assert second.judge_all(right)["state"] == "decided"
+    assert officer.get(f"/v1/requests/{request_id}/result").status_code == 404
+    assert second.do("release", retain_until="2027-06-01")["state"] == "released"
+
+    result = ok(officer.get(f"/v1/requests/{request_id}/result"))
+    assert [name["subject_id"] for name in result["potential_names"]] == [subject_id]
+    assert result["statements"][0].startswith("FOR INTELLIGENCE PURPOSES ONLY")
+    for name, client in (("result", officer), ("disclosure", bert)):
+        path = f"/v1/requests/{request_id}/result.pdf" if name == "result" else f"{second.base}/disclosure.pdf"
+        document = client.get(path)
+        assert (document.status_code, document.headers["content-type"]) == (200, "application/pdf"), document.text
+        assert document.content.startswith(b"%PDF-1.7")
+        assert b"/MarkInfo" in document.content  # tagged
+    stranger = person("pc-9", "requester", force="eastmoor")
+    for path in ("", "/result", "/result.pdf"):
+        assert stranger.get(f"/v1/requests/{request_id}{path}").status_code == 404
+    version = ok(officer.get(f"/v1/requests/{request_id}"))["version"]
+    reported = officer.post(f"/v1/requests/{request_id}/outcome", json={"version": version, "kind": "charged"})
+    assert ok(reported)["state"] == "closed"
+    _check_log(platform, result["audit"], request_id)
+    figures = ok(person("sue", "supervisor").get("/v1/supervision/figures"))
+    assert figures["with_name"]["count"] >= 1
+
+
+def _check_log(platform: Platform, position: dict[str, Any], request_id: str) -> None:
+    """The position on the result is the entry of its release, and every activity has one outcome."""
+    with platform.client("audit", "auditor") as auditor:
+        found = ok(auditor.get(f"/v1/audit/entries/{position['sequence']}", params={"reason": "test"}))
+        page = ok(auditor.get("/v1/audit/entries", params={"limit": 500, "reason": "test"}))
+    assert found["leaf_hash"] == position["leaf_hash"]
+    assert found["entry"]["entry_id"] == position["entry_id"]
+    assert (found["entry"]["activity"], found["entry"]["operation"]) == ("release", "DISCLOSURE")
+    mine = [
+        entry["entry"]
+        for entry in page["entries"]
+        if entry["entry"]["service"] == "review" and f"request:{request_id}" in entry["entry"]["objects"]
+    ]
+    by_activity: dict[str, list[str]] = {}
+    for entry in mine:
+        by_activity.setdefault(entry["activity_id"], []).append(entry["phase"])
+    assert len(by_activity) > 20
+    for phases in by_activity.values():
+        assert len([phase for phase in phases if phase != "INTENT"]) == 1, phases
+
+
+def test_f22_two_operators_at_once_one_wins_and_the_other_sees_why(
+    platform: Platform, person: Person, probe: tuple[str, Path]
+) -> None:
+    request_id = requested(person("pc-1234", "requester"), probe[1])
+    desk = searched(person("anna", "operator"), request_id)
+    version = desk.see()["case"]["version"]
+    people = [person("anna", "operator"), person("bert", "operator")]
+    start = Barrier(2)
+
+    def begin(client: httpx.Client) -> httpx.Response:
+        start.wait(30)
+        return client.post(f"{desk.base}/examination", json={"version": version})
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(begin, people))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    lost = next(answer.json() for answer in answers if answer.status_code == 409)
+    assert lost["state"] == "in_first_review"
+    with platform.client("audit", "auditor") as auditor:
+        page = ok(auditor.get("/v1/audit/entries", params={"limit": 100, "reason": "test"}))
+    phases = sorted(
+        entry["entry"]["phase"]
+        for entry in page["entries"]
+        if entry["entry"]["activity"] == "begin_first"
+        and f"request:{request_id}" in entry["entry"]["objects"]
+        and entry["entry"]["phase"] != "INTENT"
+    )
+    assert phases == ["DONE", "REFUSED"]
+
+
+def test_the_rights_of_search_are_the_operators_own(
+    person: Person, platform: Platform, probe: tuple[str, Path]
+) -> None:
+    """A token without the watchlist is told so by search itself, through casework."""
+    request_id = requested(person("pc-1234", "requester"), probe[1])
+    desk = searched(person("anna", "operator"), request_id)
+    token = platform.token("operator", person_id="carl", watchlists=["custody"])
+    headers = {"Authorization": f"Bearer {token}"}
+    seen = httpx.get(platform.url("review", desk.base), headers=headers, trust_env=False)
+    assert seen.status_code == 404  # not all of the case's watchlists
+
+
+def test_a_file_that_is_no_picture_is_refused_with_its_number(person: Person, probe: tuple[str, Path]) -> None:
+    files = [("images", ("a", probe[1].read_bytes())), ("images", ("b", b"<svg onload=alert(1)>"))]
+    answer = person("pc-1234", "requester").post("/v1/requests", data=FIELDS, files=files)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "image_format_not_allowed"
+    assert "Picture 2" in answer.json()["detail"]
