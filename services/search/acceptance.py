@@ -17,7 +17,7 @@ from services.search.ports import NewSearch
 from services.search.requests import SearchMode, SearchRequest, parse_request
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import Clock
-from services.shared.errors import DependencyUnavailable, ImageRefused, InvalidRequest
+from services.shared.errors import DependencyUnavailable, Forbidden, ImageRefused, InvalidRequest
 from services.shared.ids import new_id
 from services.shared.multipart import Upload
 from services.shared.tokens import Principal
@@ -97,6 +97,15 @@ class Acceptance:
         decision = self._rules.current().decide(accepted.principal, accepted.request, self._answer_day())
         decision.require()
         return decision
+
+    def require_still(self, accepted: Accepted, decision: Decision) -> None:
+        """That what a decision permitted is permitted still. Raises Forbidden, ConfigurationError."""
+        if not self.decide_again(accepted).covers(decision):
+            raise Forbidden(
+                "A permission ended while the search ran, so its answer is not given out.",
+                advice="Search again: what is permitted now is searched then.",
+                context={"reasons": ["permission_ended"], "policy": decision.policy},
+            )
 
     def permitted_owners(self, accepted: Accepted, watchlist_id: str, owners: frozenset[str]) -> frozenset[str]:
         """Of owners whose references stand in the gallery those who may be searched, each decided by name."""

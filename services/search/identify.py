@@ -196,11 +196,23 @@ class Identify:
         recording = self._executor.submit(self._record_done, search, outcome, result)
         self._store.finish(search.search_id, result, outcome.candidates, analysis.model.model_id)
         audit_ms += recording.result()
+        self._require_still_permitted(search, accepted, found)
         timings = {stage: analysis.timings_ms[stage] for stage in _EMBED_STAGES}
         timings |= {"gallery": gallery_ms, "audit": audit_ms, "total": self._ms_since(running.started_s)}
         self._closing.confirm(search.search_id, timings)
         self._observe(timings)
         return with_timings(result, timings)
+
+    def _require_still_permitted(self, search: NewSearch, accepted: Accepted, found: Found) -> None:
+        """The last look before the answer leaves. What the log says was given then gets an entry that it was not.
+
+        Raises Forbidden, AuditUnavailable.
+        """
+        try:
+            self._accept.require_still(accepted, found.decision)
+        except CallerError as error:
+            self._trail.withheld(search, error)
+            raise
 
     def _outcome(self, running: _Running, analysis: ImageAnalysis, face_index: int, found: Found) -> SearchOutcome:
         search = running.search

@@ -1,8 +1,8 @@
 """Stops hill climbing: one face searched again and again with small changes, to learn from the scores how a stored
 face looks.
 
-What is compared are templates. They stay in the memory of this process for an hour and go nowhere: not into the store,
-a log, a metric or an answer. Each process counts for itself, and anew after a start.
+What is compared are templates. They stay in the memory of this process for a day at most and go nowhere: not into the
+store, a log, a metric or an answer. Each process counts for itself, and anew after a start.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ MAX_HELD = 200_000
 
 
 class NearDuplicateSettings(BaseModel):
-    """How many probes whose templates are alike to `similarity` (a cosine) may be searched within the window."""
+    """How many probes whose templates are alike to `similarity` (a cosine) may be searched within a time.
 
-    similarity: float = Field(default=0.9, gt=0, le=1)
+    Pictures of different people are not that alike, so what is counted are pictures of one face. docs/policy.md has
+    what an attacker gains.
+    """
+
+    similarity: float = Field(default=0.6, gt=0, le=1)
     per_case: int = Field(default=20, ge=1)
-    # Over all cases, so that a new case reference is no way around it.
+    case_window_s: float = Field(default=3600.0, gt=0)
+    # Over all cases, so that a new case reference is no way around it, and a day, so that patience is not either.
     per_person: int = Field(default=60, ge=1)
-    window_s: float = Field(default=3600.0, gt=0)
+    person_window_s: float = Field(default=86400.0, gt=0)
 
 
 @dataclass(slots=True)
@@ -71,27 +76,33 @@ class NearDuplicates:
             "case": ("case", principal.force, _normal(request.case_reference)),
             "person": ("person", principal.force, principal.person_id),
         }
-        limits: dict[Scope, int] = {"case": self._settings.per_case, "person": self._settings.per_person}
         with self._lock:
             now_s = self._clock.monotonic_s()
             fresh: list[_Key] = []
             for scope, key in keys.items():
-                alike, is_known = self._alike(key, template, now_s)
+                limit, window_s = self._allowed(scope)
+                alike, is_known = self._alike(key, template, now_s - window_s)
                 if is_known:
                     continue
-                if alike >= limits[scope]:
+                if alike >= limit:
                     self._metrics.search_near_duplicates_total.labels(scope).inc()
-                    raise self._refusal(scope, limits[scope])
+                    raise self._refusal(scope)
                 fresh.append(key)
             for key in fresh:
                 self._remember(key, template, now_s)
 
-    def _alike(self, key: _Key, template: Vector, now_s: float) -> tuple[int, bool]:
-        """How many of the window are alike, and whether this very template is among them."""
+    def _allowed(self, scope: Scope) -> tuple[int, float]:
+        settings = self._settings
+        if scope == "case":
+            return settings.per_case, settings.case_window_s
+        return settings.per_person, settings.person_window_s
+
+    def _alike(self, key: _Key, template: Vector, since_s: float) -> tuple[int, bool]:
+        """How many since then are alike, and whether this very template is among them; forgets what is older."""
         held = self._held.get(key)
         if held is None:
             return 0, False
-        young = held.at_s > now_s - self._settings.window_s
+        young = held.at_s > since_s
         if not young.all():
             self._count -= int((~young).sum())
             held.at_s, held.templates = held.at_s[young], held.templates[young]
@@ -113,14 +124,15 @@ class NearDuplicates:
             _, forgotten = self._held.popitem(last=False)
             self._count -= len(forgotten.at_s)
 
-    def _refusal(self, scope: Scope, limit: int) -> TooManyRequests:
+    def _refusal(self, scope: Scope) -> TooManyRequests:
+        limit, window_s = self._allowed(scope)
         where = "in this case" if scope == "case" else "by you"
         return TooManyRequests(
-            f"{limit} probes much like this one were searched {where} within the hour; no more are.",
+            f"{limit} probes much like this one were searched {where} within {window_s / 3600:g} h; no more are.",
             advice="Judge the candidates that you have, or take another picture. Of a film, search the film: it takes "
             "the best frame of each person.",
             code="near_duplicate_probes",
-            context={"scope": scope, "retry_after_s": round(self._settings.window_s)},
+            context={"scope": scope, "retry_after_s": round(window_s)},
         )
 
 

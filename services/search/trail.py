@@ -13,11 +13,12 @@ from services.search.policy import Decision
 from services.search.ports import NewSearch, StoredSearch
 from services.search.probe_policy import flags_of
 from services.shared.errors import LikenessError
-from services.shared.ids import is_id
+from services.shared.ids import is_id, new_id
 from services.shared.tokens import Principal
 
 SEARCH = "search"
 SEARCH_VIEW = "search_view"
+SEARCH_WITHHELD = "search_withheld"
 
 
 class SearchTrail:
@@ -108,6 +109,15 @@ class SearchTrail:
             objects=[about["object"]] if "object" in about else [],
             details=details,
         )
+
+    def withheld(self, search: NewSearch, error: LikenessError) -> None:
+        """After the outcome: the answer was made and recorded, and not given out."""
+        about = {
+            "purpose": search.request.purpose,
+            "case_reference": search.request.case_reference,
+            "object": search_object(search.search_id),
+        }
+        self.refused(search.principal, SEARCH_WITHHELD, new_id(), error, about)
 
     def viewed(self, principal: Principal, view_id: str, search: StoredSearch) -> None:
         """Before a stored search is given out again."""

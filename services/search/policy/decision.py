@@ -45,6 +45,13 @@ class Decision:
     def is_permitted(self) -> bool:
         return bool(self.scopes) and not self.denials
 
+    def covers(self, earlier: Decision) -> bool:
+        """Whether everything that the earlier decision permitted is permitted by this one too."""
+        mine = {scope.watchlist_id: scope.owners for scope in self.scopes}
+        return all(
+            scope.watchlist_id in mine and _includes(mine[scope.watchlist_id], scope.owners) for scope in earlier.scopes
+        )
+
     def require(self) -> None:
         """Raises Forbidden with every reason."""
         if not self.is_permitted:
@@ -53,3 +60,7 @@ class Decision:
                 advice="Ask for what your role, force and purpose allow, or ask your administrator for the permission.",
                 context={"reasons": [denial.code for denial in self.denials], "policy": self.policy},
             )
+
+
+def _includes(owners: frozenset[str] | None, others: frozenset[str] | None) -> bool:
+    return owners is None or (others is not None and owners >= others)

@@ -73,6 +73,16 @@ def vector_like(name: str, cosine: float) -> Vector:
     return alike
 
 
+def vector_seen(name: str) -> Vector:
+    """What the fake recogniser sees: of "ann~7" the face of ann in the seventh picture, alike to every other of ann."""
+    person, _, picture = name.partition("~")
+    if not picture:
+        return vector_of(person)
+    mixed = 0.97 * vector_of(person) + 0.24 * vector_of(f"picture {picture} of {person}")
+    seen: Vector = (mixed / np.linalg.norm(mixed)).astype(np.float32)
+    return seen
+
+
 def face_of(name: str, index: int, model_id: str) -> DetectedFace:
     x = 100.0 + 200 * index
     return DetectedFace(
@@ -81,7 +91,7 @@ def face_of(name: str, index: int, model_id: str) -> DetectedFace:
         detection_score=0.93,
         inter_eye_px=60.0,
         quality=Quality(81.25, {"sharpness": 81.25, "inter_eye_distance": 75.0}),
-        template=FaceTemplate(vector_of(name), model_id),
+        template=FaceTemplate(vector_seen(name), model_id),
     )
 
 

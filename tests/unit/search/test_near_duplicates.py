@@ -81,9 +81,9 @@ def test_the_same_probe_again_and_different_faces_are_not_counted(setup: Setup) 
     assert setup.passes(face)
 
 
-def test_what_is_less_alike_than_two_pictures_of_one_film_is_not_counted(setup: Setup) -> None:
+def test_what_is_less_alike_than_pictures_of_one_face_is_not_counted(setup: Setup) -> None:
     face = somebody()
-    assert all(setup.passes(alike(face, 0.7)) for _ in range(50))
+    assert all(setup.passes(alike(face, 0.6)) for _ in range(50))  # to each other 0.36
 
 
 def test_after_an_hour_it_is_forgotten(setup: Setup) -> None:
@@ -93,6 +93,17 @@ def test_after_an_hour_it_is_forgotten(setup: Setup) -> None:
     setup.clock.pass_(3599)
     assert not setup.passes(alike(face, 0.99))
     setup.clock.pass_(2)
+    assert setup.passes(alike(face, 0.99))
+
+
+def test_patience_is_bounded_by_the_day(setup: Setup) -> None:
+    face = somebody()
+    passed = 0
+    for hour in range(24):
+        passed += sum(setup.passes(alike(face, 0.99), case=f"C-{hour}") for _ in range(20))
+        setup.clock.pass_(3500)
+    assert passed == 60
+    setup.clock.pass_(86400)
     assert setup.passes(alike(face, 0.99))
 
 
