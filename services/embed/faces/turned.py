@@ -78,7 +78,7 @@ def upright_detection(face: Detection, there: Affine) -> Detection:
     """A face found in a turned view, in the pixels that the view was made of."""
 
     def inverse(points: np.ndarray) -> Points:
-        return np.linalg.solve(there[:, :2], (points - there[:, 2]).T).T
+        return np.asarray(np.linalg.solve(there[:, :2], (points - there[:, 2]).T).T, np.float64)
 
     x, y, width, height = face.box[:4]
     corners = inverse(np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]]))
