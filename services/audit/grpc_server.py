@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import grpc
 
-from services.audit.activity import ProveActivity
+from services.audit.activity import Endorsement, ProveActivity
 from services.audit.entries import Statement
 from services.audit.log import Appended, AuditLog
+from services.audit.ports import PublishedKey
 from services.audit.verification import Checkpoint
+from services.rpc.mtls import caller_of
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
-from services.shared.errors import InvalidRequest
+from services.shared.errors import Forbidden, InvalidRequest
 
 SERVICE_NAME = "likeness.v1.Audit"
 
@@ -24,11 +26,13 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
         self._prove_activity = prove_activity
 
     def Append(self, request: audit_pb2.AppendRequest, context: grpc.ServicerContext) -> audit_pb2.AppendResponse:  # noqa: N802 - the stub's name
+        _require_own_name(context, (request.entry,))
         return _appended_message(self._log.append(statement_from_message(request.entry)))
 
     def AppendBatch(  # noqa: N802 - the stub's name
         self, request: audit_pb2.AppendBatchRequest, context: grpc.ServicerContext
     ) -> audit_pb2.AppendBatchResponse:
+        _require_own_name(context, request.entries)
         appended = self._log.append_all([statement_from_message(entry) for entry in request.entries])
         return audit_pb2.AppendBatchResponse(appended=[_appended_message(each) for each in appended])
 
@@ -65,11 +69,18 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
                 for entry, proof in proven.entries
             ],
             checkpoint=_checkpoint_message(proven.checkpoint),
-            keys=[
-                audit_pb2.PublicKey(key_id=key.key_id, pem=key.public_key, since_size=key.since_size)
-                for key in proven.keys
-            ],
+            keys=[_key_message(key, proven.endorsements.get(key.key_id)) for key in proven.keys],
         )
+
+
+def _key_message(key: PublishedKey, endorsement: Endorsement | None) -> audit_pb2.PublicKey:
+    return audit_pb2.PublicKey(
+        key_id=key.key_id,
+        pem=key.public_key,
+        since_size=key.since_size,
+        endorsement=endorsement.document.encode() if endorsement else b"",
+        endorsed_by=endorsement.by if endorsement else "",
+    )
 
 
 def _checkpoint_message(head: Checkpoint) -> audit_pb2.Checkpoint:
@@ -81,6 +92,16 @@ def _checkpoint_message(head: Checkpoint) -> audit_pb2.Checkpoint:
         key_id=head.key_id,
         signature=head.signature,
     )
+
+
+def _require_own_name(context: grpc.ServicerContext, entries: Iterable[audit_pb2.AuditEntry]) -> None:
+    """A service writes under its own name: that of its certificate, where callers have one."""
+    caller = caller_of(context)
+    for entry in entries:
+        if caller and entry.service != caller:
+            raise Forbidden(
+                f"`{caller}` may not write an entry of `{entry.service}`.", advice="Write under your own name."
+            )
 
 
 def _appended_message(appended: Appended) -> audit_pb2.AppendResponse:

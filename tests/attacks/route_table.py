@@ -33,7 +33,7 @@ class Route:
     path: str
     roles: frozenset[str]
     object: str = ""
-    image: bool = False
+    file: str = ""
     form: Mapping[str, Any] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)

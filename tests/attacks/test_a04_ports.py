@@ -9,8 +9,12 @@ from services.local.certificates import LocalAuthority
 from services.local.deployment import HOST, CertificateFolder
 from services.local.issuer import ROLES
 from services.rpc.access import CALLERS, SERVICES
+from services.rpc.clients import AuditClient
 from services.rpc.mtls import host_name
+from services.rpc.v1 import audit_pb2, common_pb2
 from services.shared.clock import SystemClock
+from services.shared.errors import Forbidden
+from services.shared.ids import new_id
 from tests.attacks.scene import Scene
 from tests.support.platform import Platform
 
@@ -20,13 +24,18 @@ _DEADLINE_S = 20.0
 
 def call(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...] = ()) -> grpc.StatusCode:
     """The status of a call with an empty message."""
+    return ask(channel, method, metadata)[0]
+
+
+def ask(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...] = ()) -> tuple[grpc.StatusCode, str]:
+    """Status and words for a call with an empty message."""
     with channel:
         stub = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
         try:
             stub(b"", timeout=_DEADLINE_S, metadata=metadata)
         except grpc.RpcError as error:
-            return error.code()
-    return grpc.StatusCode.OK
+            return error.code(), str(error.details())
+    return grpc.StatusCode.OK, ""
 
 
 def holder(method: str) -> str:
@@ -52,14 +61,34 @@ def test_a04_a_persons_token_opens_no_grpc_port(platform: Platform, scene: Scene
 @pytest.mark.parametrize("method", METHODS)
 def test_a04_a_service_makes_the_calls_of_its_name_and_no_other(platform: Platform, method: str) -> None:
     for caller in sorted(SERVICES):
-        status = call(platform.channel(holder(method), caller), method)
-        is_refused = status is grpc.StatusCode.PERMISSION_DENIED
-        assert is_refused == (caller not in CALLERS[method]), (caller, method, status)
+        status, words = ask(platform.channel(holder(method), caller), method)
+        is_refused = status is grpc.StatusCode.PERMISSION_DENIED and "may not call" in words
+        assert is_refused == (caller not in CALLERS[method]), (caller, method, status, words)
 
 
 def test_a04_embed_reads_neither_the_log_nor_the_ledger(platform: Platform) -> None:
     for method in ("/likeness.v1.Audit/GetCheckpoint", "/likeness.v1.Ledger/ReadReferences"):
         assert call(platform.channel(holder(method), "embed"), method) is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a04_no_service_writes_to_the_log_under_anothers_name(platform: Platform) -> None:
+    entry = audit_pb2.AuditEntry(
+        entry_id=new_id(),
+        operation=audit_pb2.CONSULTATION,
+        phase=audit_pb2.INTENT,
+        activity_id="forged",
+        activity="search",
+        actor=common_pb2.Actor(person_id="somebody", force="northshire"),
+        service="ingest",
+        occurred_at="2026-03-01T10:00:00.000Z",
+    )
+    with platform.channel("audit", "search") as channel:
+        with pytest.raises(Forbidden):
+            AuditClient(channel).append(entry)
+        with pytest.raises(Forbidden):
+            AuditClient(channel).append_all([entry])
+        entry.service = "search"
+        AuditClient(channel).append(entry)
 
 
 def test_a04_a_certificate_that_somebody_else_signed(

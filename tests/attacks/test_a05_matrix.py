@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,14 +41,14 @@ def ask(client: httpx.Client, route: Route, token: str | None, ids: Mapping[str,
         content["json"] = route.json
     if route.form:
         content["data"] = dict(route.form)
-    if route.image:
-        content["files"] = {"image": ("probe.png", picture(3), "image/png")}
+    if route.file:
+        content["files"] = {route.file: ("probe.png", picture(3), "image/png")}
     headers = as_bearer(token) if token else {}
     return client.request(route.method, route.path.format_map(values), headers=headers, **content)
 
 
 def _parameters(path: str) -> list[str]:
-    return [part.strip("{}").split(":")[0] for part in path.split("/") if part.startswith("{")]
+    return re.findall(r"{(\w+)", path)
 
 
 def test_a05_every_listed_route_stands_in_the_table(clients: Mapping[str, httpx.Client]) -> None:
