@@ -25,6 +25,8 @@ _BUFFER_BYTES = 256 * 1024
 _SANE_STAMP = 2**56  # beyond it a timestamp is noise, and sums of it overflow
 _SANE_UNIT_S = 10.0
 _REORDERED = 64  # packets past the last wanted frame after which the decoder has given it, or never will
+_WITHOUT_INDEX = frozenset({"mpeg", "mpegts"})
+_SECOND_TRIES = 200  # of one film
 # What the library raises for a broken file.
 _READ_ERRORS = (FFmpegError, OSError, ValueError, OverflowError, EOFError, RuntimeError, ZeroDivisionError)
 
@@ -65,6 +67,7 @@ class FilmReader:
         self.container_name = name
         self._run: Iterator[av.VideoFrame] | None = None
         self._run_key, self._run_at = 0, 0
+        self._second_tries = _SECOND_TRIES
         self._open()
         self.index = self._read_index()
 
@@ -122,7 +125,6 @@ class FilmReader:
         if not 0 < unit_s <= _SANE_UNIT_S:
             raise Refused("film_undecodable", "a stream without a clock")
         stamps, keys = array("q"), array("q")
-        largest_bytes = 0
         try:
             for packet in self._packets():
                 stamp = _stamp_of(packet)
@@ -132,7 +134,6 @@ class FilmReader:
                 stamps.append(stamp)
                 if packet.is_keyframe:
                     keys.append(stamp)
-                largest_bytes = max(largest_bytes, packet.pos or 0)
                 if len(stamps) >= self._limits.max_frames:
                     self._warn("too_long")
                     break
@@ -151,64 +152,81 @@ class FilmReader:
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         return (packet for packet in self._container.demux(self._stream) if packet.size)
 
-    def _packets_from(self, key: int) -> Iterator[Packet[VideoStream]]:
-        """From the packet of a key frame on."""
-        try:
-            self._container.seek(key, stream=self._stream, backward=True)
-            packets = self._packets()
-            first = next(packets, None)
-            if first is not None and (_stamp_of(first) or 0) <= key:
-                yield first
-                yield from packets
-                return
-        except _READ_ERRORS:
-            pass
-        # Containers without an index cannot be entered in the middle.
-        self._container.close()
-        self._open()
-        yield from self._packets()
+    def _packets_from(self, entry: int) -> Iterator[Packet[VideoStream]]:
+        """From this timestamp on, or somewhat before it. An error ends them."""
+        first = self._entered(entry)
+        if first is None:
+            # It cannot be entered in the middle.
+            self._container.close()
+            self._open()
+        else:
+            yield first
+        with suppress(*_READ_ERRORS):
+            yield from self._packets()
+
+    def _entered(self, entry: int) -> Packet[VideoStream] | None:
+        """The first packet there; None where it is behind the place, or nothing is there."""
+        with suppress(*_READ_ERRORS):
+            self._container.seek(entry, stream=self._stream, backward=True)
+            first = next(self._packets(), None)
+            if first is not None and (_stamp_of(first) or 0) <= entry:
+                return first
+        return None
 
     def _key_frame(self, key: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """A key frame decodes alone."""
         self._run = None
-        with suppress(*_READ_ERRORS):
-            for packet in self._packets_from(key):
-                if _stamp_of(packet) != key:
-                    continue
+        frames: list[av.VideoFrame] = []
+        for packet in self._packets_from(key):
+            if _stamp_of(packet) != key:
+                continue
+            with suppress(*_READ_ERRORS):
                 frames = [*packet.decode(), *self._codec.decode(None)]
-                self._codec.flush_buffers()
-                for frame in frames[:1]:
-                    yield key, frame
-                return
+            self._codec.flush_buffers()
+            break
+        if frames:
+            yield key, frames[0]
+        else:
+            yield from self._run_through(key, [key])
 
     def _run_through(self, key: int, stamps: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames behind a key frame need all before them; a run that stands before them already goes on."""
-        run = self._run
-        if run is None or self._run_key != key or self._run_at >= stamps[0]:
-            run = self._decoded(key)
-            self._run_key = key
-        self._run = run
-        left = list(stamps)
-        past = 0
-        for frame in run:
+        missed: list[int] = []
+        if self._run is None or self._run_key != key or self._run_at >= stamps[0]:
+            self._run, self._run_key = self._decoded(key), key
+        yield from self._picked(stamps, missed)
+        if missed and self.container_name in _WITHOUT_INDEX and self._second_tries > 0:
+            # Entered by guesswork, a stream may begin behind the key frame.
+            self._second_tries -= 1
+            before = max(0, int(np.searchsorted(self.index.keys, key)) - 2)
+            earlier = int(self.index.keys[before]) if len(self.index.keys) else self.index.first
+            self._run, self._run_key = self._decoded(earlier), key
+            yield from self._picked(missed, [])
+
+    def _picked(self, stamps: Sequence[int], missed: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Those of the run's frames that are wanted; the others go to `missed`."""
+        left, past = list(stamps), 0
+        for frame in self._run or ():
             stamp = frame.pts if frame.pts is not None else frame.dts
             if stamp is None:
                 continue
             self._run_at = stamp
             while left and stamp > left[0]:
-                left.pop(0)  # could not be decoded
+                missed.append(left.pop(0))
             if left and stamp == left[0]:
                 yield left.pop(0), frame
             past += stamp > stamps[-1]
             if not left or past > _REORDERED:
+                missed += left
                 return
+        missed += left
         self._run = None
 
-    def _decoded(self, key: int) -> Iterator[av.VideoFrame]:
-        """All frames from a key frame on; packets that do not decode are left out."""
+    def _decoded(self, entry: int) -> Iterator[av.VideoFrame]:
+        """All frames from here on; packets that do not decode are left out."""
         is_begun = False
-        for packet in self._packets_from(key):
-            is_begun = is_begun or (_stamp_of(packet) or 0) >= key or packet.is_keyframe
+        for packet in self._packets_from(entry):
+            is_begun = is_begun or (_stamp_of(packet) or 0) >= entry or packet.is_keyframe
             if is_begun:
                 with suppress(*_READ_ERRORS):
                     yield from packet.decode()

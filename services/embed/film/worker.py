@@ -93,6 +93,9 @@ class _Service:
     def _open(self) -> dict[str, Any]:
         self._reader = FilmReader(*self._film, self._limits)
         self._segments = segments(self._reader.index)
+        wanted = [stamp for part in self._segments[:3] for stamp in first_look(self._reader.index, part)[:3]]
+        if next(self._reader.frames(wanted), None) is None:
+            raise Refused("film_undecodable", "none of its first frames")
         return {"description": self._reader.describe(), "segments": describe_segments(self._segments)}
 
     def _next(self, reader: FilmReader, arena: Arena) -> dict[str, Any]:

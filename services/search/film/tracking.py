@@ -34,12 +34,17 @@ OPEN_S = 2.5  # after which a tracklet is closed
 OVERLAP = 0.25
 # Tracklets are compared by their means, which tell people apart better than single frames.
 MERGE = 0.45
+# Dark and blurred faces look like each other more than like themselves: the poorer the worse of two is, the more alike
+# they have to be; from FAIR on they need nothing more.
+FAIR = 40.0
+_POOR_NEEDS = 0.4
 MAX_TRACKLETS = 2_500
 MAX_TRACKS = 200
 STILLS = 4
 _STILL_APART_S = 0.35
 _SEARCHABLE_QUALITY = 5.0
 _RECENT = 5
+_NEVER = -9.0
 
 
 @dataclass(slots=True)
@@ -108,10 +113,18 @@ def _assign(tracklets: Sequence[Tracklet], faces: Sequence[Sighting]) -> list[tu
         return []
     alike = np.stack([tracklet.look() for tracklet in tracklets]) @ np.stack([face.vector for face in faces]).T
     placed = np.array([[_overlap(tracklet.last, face) for face in faces] for tracklet in tracklets])
-    may = (alike >= SAME) | ((placed >= OVERLAP) & (alike >= OTHER))
+    needed = SAME + _needs([tracklet.last.quality for tracklet in tracklets], [face.quality for face in faces])
+    may = (alike >= needed) | ((placed >= OVERLAP) & (alike >= OTHER))
     worth = np.where(may, alike + placed + 1.0, 0.0)
     rows, columns = linear_sum_assignment(-worth)
     return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if may[row, column]]
+
+
+def _needs(one: npt.ArrayLike, other: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How much more alike than fair faces each pair has to be."""
+    worse = np.minimum(np.asarray(one)[:, None], np.asarray(other)[None, :])
+    needed: npt.NDArray[np.float64] = _POOR_NEEDS * np.clip(1 - worse / FAIR, 0, 1)
+    return needed
 
 
 def _overlap(last: Sighting, face: Sighting) -> float:
@@ -138,24 +151,26 @@ def merge(tracklets: Sequence[Tracklet]) -> list[list[Tracklet]]:
     sums = np.stack([_weighted_sum(tracklet) for tracklet in tracklets])
     frames = [{sighting.frame_number for sighting in tracklet.sightings} for tracklet in tracklets]
     looks = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    alike = looks @ looks.T
-    np.fill_diagonal(alike, -1.0)
+    best = np.array([_worth(tracklet) for tracklet in tracklets])
+    alike = looks @ looks.T - _needs(best, best)
+    np.fill_diagonal(alike, _NEVER)
     while True:
         one, other = (int(at) for at in np.unravel_index(np.argmax(alike), alike.shape))
         if alike[one, other] < MERGE:
             return [group for group in groups if group]
         if frames[one] & frames[other]:
-            alike[one, other] = alike[other, one] = -1.0
+            alike[one, other] = alike[other, one] = _NEVER
             continue
-        forbidden = (alike[one] <= -1.0) | (alike[other] <= -1.0)
+        forbidden = (alike[one] == _NEVER) | (alike[other] == _NEVER)
         groups[one] += groups[other]
         groups[other] = []
         frames[one] |= frames[other]
         sums[one] += sums[other]
         looks[one] = _unit(sums[one])
-        row = np.where(forbidden, -1.0, looks @ looks[one])
+        best[one] = max(best[one], best[other])
+        row = np.where(forbidden, _NEVER, looks @ looks[one] - _needs(best, best[[one]])[:, 0])
         alike[one], alike[:, one] = row, row
-        alike[other] = alike[:, other] = -1.0
+        alike[other] = alike[:, other] = _NEVER
 
 
 def _weighted_sum(tracklet: Tracklet) -> Vectors:

@@ -1,0 +1,136 @@
+"""The reader on films made here, in this process: which frame comes out is told by its grey."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.embed.film.limits import FilmLimits, Refused
+from services.embed.film.pixels import orientation_of, write_frame
+from services.embed.film.reading import FilmReader
+from tests.support.films import grey_picture, make_film, make_sound, number_of
+
+LIMITS = FilmLimits(max_pixels=1_000_000, max_frames=10_000, index_cpu_s=5, frame_cpu_s=5, memory_bytes=1 << 30)
+FRAMES = 40
+
+
+def reader(path: Path, limits: FilmLimits = LIMITS) -> FilmReader:
+    return FilmReader(os.open(path, os.O_RDONLY), path.stat().st_size, limits)
+
+
+def shown(read: FilmReader, stamps: Sequence[int]) -> list[int]:
+    """Which pictures come for these timestamps."""
+    numbers = []
+    for _, frame in read.frames(stamps):
+        pixels = bytearray(LIMITS.max_pixels * 3)
+        width, height = write_frame(frame, read.aspect, memoryview(pixels), LIMITS)
+        numbers.append(number_of(np.frombuffer(pixels, np.uint8, width * height * 3)))
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("film.mp4", "libx264"),
+        ("film.mov", "libx264"),
+        ("film.mkv", "libx264"),
+        ("film.ts", "libx264"),
+        ("film.flv", "libx264"),
+        ("film.avi", "mpeg4"),
+        ("film.avi", "mjpeg"),
+        ("film.webm", "libvpx"),
+        ("film.mpg", "mpeg2video"),
+        ("film.mp4", "libx265"),
+    ],
+)
+def test_every_frame_is_found_by_its_timestamp_in_any_container(tmp_path: Path, name: str, codec: str) -> None:
+    fps = 25 if codec == "mpeg2video" else 10
+    path = make_film(tmp_path / name, (grey_picture(n) for n in range(FRAMES)), codec=codec, fps=fps, key_every=8)
+    read = reader(path)
+    assert len(read.index.stamps) == FRAMES
+    wanted = [3, 8, 9, 23, 37]
+    stamps = [int(read.index.stamps[number]) for number in wanted]
+    assert shown(read, stamps) == wanted
+    assert shown(read, stamps[:1]) == wanted[:1]  # back again
+    assert sorted(shown(read, list(read.index.stamps))) == list(range(FRAMES))
+
+
+def test_key_frames_alone_and_frames_between_them_are_the_same_pictures(tmp_path: Path) -> None:
+    read = reader(make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES)), key_every=8))
+    assert [read.index.number(int(key)) for key in read.index.keys] == [0, 8, 16, 24, 32]
+    assert shown(read, [int(key) for key in read.index.keys]) == [0, 8, 16, 24, 32]
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+    moments = [0, 10, 15, 40, 41, 90]
+    path = make_film(
+        tmp_path / "film.mp4", (grey_picture(n) for n in range(6)), stamps=lambda number: moments[number], key_every=3
+    )
+    read = reader(path)
+    times = [round(read.index.time_s(int(stamp)), 2) for stamp in read.index.stamps]
+    assert times == [0.0, 0.1, 0.15, 0.4, 0.41, 0.9]
+    assert shown(read, [int(read.index.stamps[4])]) == [4]
+
+
+@pytest.mark.parametrize(("rotation", "orientation"), [(0, 1), (90, 8), (180, 3), (-90, 6)])
+def test_a_turned_film_says_how_it_is_turned(tmp_path: Path, rotation: int, orientation: int) -> None:
+    path = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(3)), rotation=rotation)
+    read = reader(path)
+    ((_, frame),) = read.frames([int(read.index.stamps[0])])
+    assert orientation_of(frame) == orientation
+
+
+def cut(share: float) -> Callable[[bytes], bytes]:
+    return lambda content: content[: round(len(content) * share)]
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.ts", "film.avi", "film.flv"])
+def test_a_broken_tail_costs_the_tail(tmp_path: Path, name: str) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    noisy = (np.random.default_rng(n).integers(0, 255, (64, 96, 3)).astype(np.uint8) for n in range(FRAMES))
+    whole = make_film(tmp_path / name, noisy, codec=codec).read_bytes()
+    broken = tmp_path / f"broken-{name}"
+    broken.write_bytes(cut(0.6)(whole))
+    read = reader(broken)
+    assert 10 <= len(read.index.stamps) < FRAMES
+    assert len(list(read.frames([int(stamp) for stamp in read.index.stamps[:8]]))) == 8
+
+
+def test_a_film_whose_index_is_missing_is_refused(tmp_path: Path) -> None:
+    whole = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES))).read_bytes()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(Refused) as refused:
+        reader(broken)
+    assert refused.value.code == "film_undecodable"
+
+
+def test_sound_alone_has_no_video(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        reader(make_sound(tmp_path / "sound.mp4"))
+    assert refused.value.code == "film_no_video"
+
+
+def test_a_codec_that_is_not_on_the_list_is_never_opened(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mkv", (grey_picture(n) for n in range(3)), codec="ffv1")
+    with pytest.raises(Refused) as refused:
+        reader(path)
+    assert (refused.value.code, refused.value.text) == ("film_codec_not_allowed", "ffv1")
+
+
+def test_frames_over_the_pixel_limit_are_refused_by_the_header(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mp4", [grey_picture(0, 2000, 1000)])
+    with pytest.raises(Refused) as refused:
+        reader(path)
+    assert refused.value.code == "film_frame_too_large"
+
+
+def test_more_frames_than_allowed_are_not_read_and_it_is_said(tmp_path: Path) -> None:
+    limits = FilmLimits(max_pixels=1_000_000, max_frames=12, index_cpu_s=5, frame_cpu_s=5, memory_bytes=1 << 30)
+    read = reader(make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES))), limits)
+    assert len(read.index.stamps) == 12
+    assert "too_long" in read.warnings
