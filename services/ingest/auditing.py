@@ -14,6 +14,7 @@ from services.ingest.enrolment import (
     Verdict,
     derived_id,
 )
+from services.ingest.life.retention import ReviewDecision
 from services.ingest.ports import AuditTrail, OpenIntent
 from services.rpc.auditing import platform_principal
 from services.rpc.v1 import audit_pb2
@@ -23,6 +24,7 @@ from services.shared.tokens import Principal
 ENROLMENT = "enrolment"
 WITHDRAWAL = "withdrawal"
 GALLERY_FILL = "gallery_fill"
+REVIEW = "retention_review"
 _PHASES = {
     Verdict.ENROL: audit_pb2.DONE,
     Verdict.REFUSE: audit_pb2.REFUSED,
@@ -82,6 +84,14 @@ class EnrolmentAudit:
         activity = (WITHDRAWAL, withdrawal.enrolment_id)
         details = {"ledger_version": str(withdrawal.version)}
         self._record_once([self._entry(audit_pb2.ERASURE, audit_pb2.DONE, activity, self._platform, objects, details)])
+
+    def record_review(self, view: EnrolmentView, decision: ReviewDecision, principal: Principal) -> None:
+        """A retention review and what was decided: one entry, before it counts."""
+        objects = (f"watchlist:{view.watchlist_id}", f"reference:{view.reference_id}")
+        details = {"decision": decision.decision, "reason": decision.reason, "next_due_on": decision.next_due_on}
+        activity = (REVIEW, decision.decision_id)
+        facts = {name: text for name, text in details.items() if text}
+        self._record_once([self._entry(audit_pb2.ALTERATION, audit_pb2.DONE, activity, principal, objects, facts)])
 
     def record_fill(
         self, phase: audit_pb2.Phase.ValueType, fill_id: str, principal: Principal, details: Mapping[str, str]

@@ -231,8 +231,8 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     app.include_router(api.router())
-    app.include_router(life.router)
-    app.include_router(life.custody_router)
+    for router in life.routers:
+        app.include_router(router)
     return IngestService(
         app=app,
         grpc=_grpc_server(parts),
@@ -270,6 +270,7 @@ def _life(parts: _Parts) -> Life:
             clock=parts.clock,
             engine=parts.stores.engine,
             committer=parts.stores.committer,
+            ledger=parts.stores.ledger,
             gallery=parts.peers.gallery,
             images=parts.images,
             keys=parts.keys,

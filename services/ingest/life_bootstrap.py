@@ -14,6 +14,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_clock import SqlClockMarks
 from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_erasures import SqlErasures
+from services.ingest.adapters.sql_reviews import SqlReviews
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.custody_api import CustodyApi
 from services.ingest.feed_messages import about
@@ -22,9 +23,11 @@ from services.ingest.life.clock_guard import ClockGuard
 from services.ingest.life.dead_letters import DeadLetters
 from services.ingest.life.erasing import EraseSubject, ErasureStores
 from services.ingest.life.proof import AuditedErasure
+from services.ingest.life.retention import Retention, RetentionFile
 from services.ingest.life_api import LifeApi
 from services.ingest.loops import Loop
-from services.ingest.ports import GalleryWriter
+from services.ingest.ports import EnrolmentLedger, GalleryWriter
+from services.ingest.retention_api import RetentionApi
 from services.ingest.settings import IngestSettings
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient
@@ -47,6 +50,7 @@ class LifeParts:
     clock: Clock
     engine: sa.Engine
     committer: GroupCommitter
+    ledger: EnrolmentLedger
     gallery: GalleryWriter
     images: ImageStore
     keys: ImageKeys | None
@@ -60,11 +64,10 @@ class Life:
     """What it gives back: loops to run, routes to serve."""
 
     loops: Sequence[Loop]
-    router: APIRouter
     erasing: EraseSubject
     register: SqlErasureRegister
     custody: SqlCustody
-    custody_router: APIRouter
+    routers: Sequence[APIRouter]
 
 
 def build_life(parts: LifeParts) -> Life:
@@ -87,13 +90,14 @@ def build_life(parts: LifeParts) -> Life:
     )
     proof = AuditedErasure(AuditRecorder(parts.audit_client, "ingest", parts.clock), parts.audit_client)
     erasing = EraseSubject(stores, proof, signer, guard, parts.clock)
+    verifier = TokenVerifier(parts.settings.tokens)
     api = LifeApi(
         erasing=erasing,
         erasures=erasures,
         signer=signer,
         guard=guard,
         audit=parts.audit,
-        verifier=TokenVerifier(parts.settings.tokens),
+        verifier=verifier,
         quarantine_days=settings.quarantine_days,
     )
     return Life(
@@ -101,13 +105,29 @@ def build_life(parts: LifeParts) -> Life:
             Loop("clock", partial(_observe, guard)),
             Loop("erasures", _ErasureStep(erasing).step),
         ],
-        router=api.router(),
         erasing=erasing,
         register=register,
         custody=custody,
-        custody_router=CustodyApi(
-            custody, DeadLetters(parts.log, topics, custody), parts.audit, TokenVerifier(parts.settings.tokens)
-        ).router(),
+        routers=[
+            api.router(),
+            CustodyApi(custody, DeadLetters(parts.log, topics, custody), parts.audit, verifier).router(),
+            _retention_api(parts, erasing, guard, verifier).router(),
+        ],
+    )
+
+
+def _retention_api(parts: LifeParts, erasing: EraseSubject, guard: ClockGuard, verifier: TokenVerifier) -> RetentionApi:
+    settings = parts.settings.life
+    rules = RetentionFile(settings.retention_path)
+    rules.rules()  # a file that is wrong stops the start, not the first request
+    retention = Retention(SqlReviews(parts.engine, parts.committer), rules, erasing, parts.audit, parts.clock)
+    return RetentionApi(
+        retention=retention,
+        ledger=parts.ledger,
+        guard=guard,
+        audit=parts.audit,
+        verifier=verifier,
+        quarantine_days=settings.quarantine_days,
     )
 
 

@@ -104,6 +104,8 @@ class LifeSettings(BaseModel):
     certificate_key_path: Path = Path("certificate-key.pem")
     # How long an erasure waits, out of search, where the command does not say.
     quarantine_days: int = Field(default=0, ge=0, le=366)
+    # Review clocks by watchlist, disposal and age at capture; the packaged file when not set.
+    retention_path: Path | None = None
 
 
 class IngestSettings(ServiceSettings):

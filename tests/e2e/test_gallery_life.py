@@ -253,3 +253,32 @@ def test_only_a_custodian_of_the_force_erases(platform: Platform, custodian: htt
     with platform.client("ingest", "custodian", watchlists=["custody"]) as partly:
         assert partly.post("/v1/erasures", json=order).status_code == 403
     assert custodian.post("/v1/erasures", json={**order, "reason": " "}).status_code == 422
+
+
+def test_due_reviews_are_listed_and_decided_by_a_person(platform: Platform, custodian: httpx.Client) -> None:
+    facts = {"disposal": "acquitted", "disposal_on": "2026-03-20"}
+    for seed, subject_id in ((51, "REVIEW-1"), (52, "REVIEW-2")):
+        message = custody_event(
+            picture(seed), subject_id, occurred_at="2026-03-20T10:00:00Z", custody_reference=subject_id, **facts
+        )
+        publish(platform, Event(TOPIC, f"northshire/{subject_id}", message.SerializeToString()))
+
+    def due() -> dict[str, Any]:
+        answer = custodian.get("/v1/reviews")
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert found["is_clock_trusted"]
+        return {each["subject_id"]: each for each in found["reviews"]}
+
+    wait_until(lambda: {"REVIEW-1", "REVIEW-2"} <= due().keys(), 60, lambda: f"two due reviews, have {due()}")
+    first, second = due()["REVIEW-1"], due()["REVIEW-2"]
+    assert (first["rule"], first["presume"], first["due_on"]) == ("custody-no-conviction", "erase", "2026-03-20")
+
+    kept = {"decision": "retain", "reason": "appeal pending"}
+    answer = custodian.post(f"/v1/reviews/{first['enrolment_id']}", json=kept)
+    assert answer.status_code == 200, answer.text
+    gone = {"decision": "erase", "reason": "acquitted", "quarantine_days": 0}
+    erasure_id = custodian.post(f"/v1/reviews/{second['enrolment_id']}", json=gone).json()["erasure_id"]
+    wait_state(custodian, erasure_id, "erased")
+    assert due().keys().isdisjoint({"REVIEW-1", "REVIEW-2"})
+    assert custodian.post(f"/v1/reviews/{second['enrolment_id']}", json=kept).status_code == 409

@@ -39,8 +39,9 @@ custody_facts = sa.Table(
     "custody_facts",
     metadata,
     sa.Column("owner", sa.Text, primary_key=True),
-    sa.Column("subject_id", sa.Text, primary_key=True),
+    # The owner's own number, one for each time that somebody is taken into custody.
     sa.Column("custody_reference", sa.Text, primary_key=True),
+    sa.Column("subject_id", sa.Text, nullable=False),
     sa.Column("disposal", sa.String(32), nullable=False),
     sa.Column("disposal_on", sa.String(10), nullable=False),
     sa.Column("disposal_as_of_ms", sa.BigInteger, nullable=False),

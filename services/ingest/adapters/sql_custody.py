@@ -113,8 +113,15 @@ def _receipt(row: sa.Row[Any]) -> Receipt:
 
 
 def _note_custody(connection: sa.Connection, facts: CustodyFacts) -> bool:
-    key = {"owner": facts.owner, "subject_id": facts.subject_id, "custody_reference": facts.custody_reference}
-    fresh = {"disposal": "", "disposal_on": "", "disposal_as_of_ms": -1, "birth_band": "", "is_notice_given": None}
+    key = {"owner": facts.owner, "custody_reference": facts.custody_reference}
+    fresh: dict[str, Any] = {
+        "subject_id": facts.subject_id,
+        "disposal": "",
+        "disposal_on": "",
+        "disposal_as_of_ms": -1,
+        "birth_band": "",
+        "is_notice_given": None,
+    }
     connection.execute(insert_ignoring(connection, custody_facts).values(**key, **fresh))
     is_row = sa.and_(*(custody_facts.c[name] == value for name, value in key.items()))
     known = connection.execute(sa.select(custody_facts).where(is_row).with_for_update()).one()

@@ -62,8 +62,8 @@ def _make_custody_facts() -> None:
     op.create_table(
         "custody_facts",
         sa.Column("owner", sa.Text, primary_key=True),
-        sa.Column("subject_id", sa.Text, primary_key=True),
         sa.Column("custody_reference", sa.Text, primary_key=True),
+        sa.Column("subject_id", sa.Text, nullable=False),
         sa.Column("disposal", sa.String(32), nullable=False),
         sa.Column("disposal_on", sa.String(10), nullable=False),
         sa.Column("disposal_as_of_ms", sa.BigInteger, nullable=False),
