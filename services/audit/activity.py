@@ -9,12 +9,20 @@ from typing import Any
 from services.audit.entries import StoredEntry
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
-from services.audit.verification import Checkpoint
+from services.audit.verification import KEY_ACTIVITY, Checkpoint
 from services.shared.errors import InvalidRequest
 
 PAGE = 500
 MAX_ENTRIES = 2000  # of one search; views and judgements of the longest case are a fraction of it
 _REQUEST = "request:"
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """The document by which a key vouches for the one that replaces it, and that key's id."""
+
+    document: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,8 @@ class ProvenActivity:
     entries: Sequence[tuple[StoredEntry, Inclusion]]
     checkpoint: Checkpoint
     keys: Sequence[PublishedKey]
+    # By key id: the document by which the key before vouches for it.
+    endorsements: Mapping[str, Endorsement]
 
 
 class ProveActivity:
@@ -50,7 +60,13 @@ class ProveActivity:
         proven = [
             (found[sequence], self._log.prove_inclusion(sequence, checkpoint.tree_size)) for sequence in sorted(found)
         ]
-        return ProvenActivity(proven, checkpoint, self._store.published_keys())
+        changes = (entry.facts() for entry in self._all(EntryFilter(activity=KEY_ACTIVITY), checkpoint))
+        endorsements = {
+            facts["activity_id"]: Endorsement(facts["details"]["endorsement"], facts["details"]["replaces"])
+            for facts in changes
+            if "endorsement" in facts["details"]
+        }
+        return ProvenActivity(proven, checkpoint, self._store.published_keys(), endorsements)
 
     def _all(self, wanted: EntryFilter, checkpoint: Checkpoint) -> Iterator[StoredEntry]:
         before = checkpoint.tree_size

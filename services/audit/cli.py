@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.reading import export_lines
+from services.audit.signing import rotate_key
 from services.audit.verification import (
     CHECKS,
     NOT_PROVEN,
@@ -28,6 +29,7 @@ from services.audit.verification import (
     read_public_key,
     verify,
 )
+from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, LikenessError
 from services.shared.settings import DatabaseSettings
 
@@ -36,6 +38,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="Export and verify the audit 
 # Where `likeness up` keeps them in its data folder.
 STORE_IN_DATA = Path("audit/audit.sqlite")
 WITNESS_IN_DATA = Path("audit-witness")
+KEY_IN_DATA = Path("audit/signing-key.pem")
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)
 
 
@@ -98,6 +101,31 @@ def _show_report(console: Console, report: Report) -> None:
     console.print("What this does not prove:", style="bold")
     for line in NOT_PROVEN:
         console.print(f"  - {line}", highlight=False, soft_wrap=True)
+
+
+@audit_app.command("rotate-key")
+def rotate_key_command(
+    data: Annotated[Path | None, typer.Option(help="Data folder of a platform, running or stopped.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The signing key's file, where there is no data folder.")] = None,
+    log_id: Annotated[str, typer.Option(help="The log's id, with --key; every checkpoint names it.")] = "",
+) -> None:
+    """Replace the signing key by a new one that the old one endorses. Restart the audit service afterwards.
+
+    The log records the change and the endorsement at the next start; whoever trusts the old key then trusts the new
+    one. The old private key is destroyed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if data is not None:
+        store = SqlLogStore(DatabaseSettings(url=_store_url(data)), write_timeout_s=1.0)
+        newest = store.newest_checkpoint()
+        store.close()
+        if newest is None:
+            raise ConfigurationError("The log has no checkpoint yet.", advice="Start the audit service once.")
+        key, log_id = data / KEY_IN_DATA, newest.log_id
+    if key is None or not log_id:
+        raise typer.BadParameter("give --data, or --key and --log-id")
+    old, new = rotate_key(key, log_id, SystemClock().now())
+    console.print(f"old key {old}\nnew key {new}, endorsed by the old one\nRestart the audit service now.")
 
 
 @audit_app.command("export")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from services.audit.appending import next_entry
 from services.audit.entries import Statement
 from services.audit.merkle import frontier_of, hashes_of, nodes_of
 from services.audit.ports import LogStore, PublishedKey, Witness
-from services.audit.signing import Signer, create_signing_key, load_signer
+from services.audit.signing import Signer, create_signing_key, endorsement_path, load_signer
 from services.audit.verification import (
+    KEY_ACTIVITY,
     Checkpoint,
     Frontier,
     VerificationFailed,
     check_signature,
+    endorsed_key,
     leaf_hash,
     parse_entry,
     read_public_key,
@@ -70,7 +72,7 @@ def _open_log(store: LogStore, witness: Witness, key_path: Path, clock: Clock) -
     _check_witness(store, log_id, witness)  # 4
     _check_tail(store, newest.tree_size if newest else 0)  # 5
     if signer.key_id not in {key.key_id for key in keys}:
-        _publish_key(store, signer, keys, clock)  # 6
+        _publish_key(store, signer, keys, clock, _endorsement(key_path, log_id, signer, keys))  # 6
     frontier = _load_frontier(store)
     if newest is None:
         newest = signer.sign(log_id, frontier.size, frontier.root(), clock.now())  # 7
@@ -135,7 +137,29 @@ def _load_frontier(store: LogStore) -> Frontier:
     return frontier_of(size, store.node_hashes(nodes_of([(0, size)])))
 
 
-def _publish_key(store: LogStore, signer: Signer, keys: Sequence[PublishedKey], clock: Clock) -> None:
+def _endorsement(key_path: Path, log_id: str, signer: Signer, keys: Sequence[PublishedKey]) -> Mapping[str, str]:
+    """What the key before says of the new one, as the log records it; empty where it says nothing."""
+    if not keys:
+        return {}
+    try:
+        document = endorsement_path(key_path).read_text("utf-8").strip()
+        known = {key.key_id: read_public_key(key.public_key.encode()) for key in keys}
+        endorsed_key(document, signer.public_key_pem, log_id, known)
+    except FileNotFoundError:
+        problem = "there is none"
+    except (OSError, ValueError, TypeError) as error:
+        problem = str(error)
+    else:
+        return {"endorsement": document}
+    structlog.get_logger().warning(
+        "audit_key_not_endorsed", key_id=signer.key_id, detail=f"The new signing key has no endorsement: {problem}."
+    )
+    return {}
+
+
+def _publish_key(
+    store: LogStore, signer: Signer, keys: Sequence[PublishedKey], clock: Clock, endorsement: Mapping[str, str]
+) -> None:
     moment = rfc3339(clock.now())
     frontier = _load_frontier(store)
     with store.writing() as transaction:
@@ -144,12 +168,12 @@ def _publish_key(store: LogStore, signer: Signer, keys: Sequence[PublishedKey], 
                 entry_id=new_id(),
                 operation="ALTERATION",
                 phase="DONE",
-                activity="audit_key",
+                activity=KEY_ACTIVITY,
                 activity_id=signer.key_id,
                 person_id="service:audit",
                 service="audit",
                 occurred_at=moment,
-                details={"public_key": signer.public_key_pem, "replaces": keys[-1].key_id},
+                details={"public_key": signer.public_key_pem, "replaces": keys[-1].key_id, **endorsement},
             )
             transaction.add_entries([next_entry(statement, frontier, moment)])
         transaction.add_key(PublishedKey(signer.key_id, signer.public_key_pem, frontier.size, moment))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from services.audit.verification import Checkpoint, key_id_of
+from services.audit.verification import Checkpoint, endorsement_bytes, key_id_of
 from services.shared.clock import rfc3339
 from services.shared.errors import ConfigurationError
 
@@ -34,6 +34,44 @@ class Signer:
         unsigned = Checkpoint(log_id, tree_size, root_hash, rfc3339(moment), self.key_id)
         signature = self._private_key.sign(unsigned.signed_bytes())
         return Checkpoint(log_id, tree_size, root_hash, unsigned.created_at, self.key_id, signature)
+
+    def endorse(self, log_id: str, new_key_id: str, moment: datetime) -> bytes:
+        """A document by which this key says that another follows it."""
+        endorsed_at = rfc3339(moment)
+        body = endorsement_bytes(log_id, self.key_id, new_key_id, endorsed_at)
+        signature = self._private_key.sign(body).hex().encode()
+        return b'{"endorsement":' + body + b',"signature":"' + signature + b'"}'
+
+
+def endorsement_path(key_path: Path) -> Path:
+    """Where the endorsement of a key by the one before it lies until the log has recorded it."""
+    return key_path.with_name(key_path.name + ".endorsement.json")
+
+
+def rotate_key(path: Path, log_id: str, moment: datetime) -> tuple[str, str]:
+    """Replace the signing key by a new one that the old one endorses; the ids of both.
+
+    The old private key is gone afterwards. The log records the change when the service starts the next time. Raises
+    ConfigurationError; then the old key stands.
+    """
+    old = load_signer(path)
+    private_key = Ed25519PrivateKey.generate()
+    new = Signer(private_key)
+    draft = path.with_name(f".{path.name}.rotated")
+    try:
+        draft.unlink(missing_ok=True)
+        write_new_file(draft, private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        endorsement = endorsement_path(path)
+        endorsement.unlink(missing_ok=True)
+        write_new_file(endorsement, old.endorse(log_id, new.key_id, moment) + b"\n", 0o644)
+        # The endorsement first: one of a key that is not in use is passed over, a key without one has to be given.
+        draft.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the signing key {path} cannot be replaced: {error}",
+            advice="Make its folder writable; the old key stands.",
+        ) from error
+    return old.key_id, new.key_id
 
 
 def load_signer(path: Path) -> Signer:

@@ -11,8 +11,9 @@ numbers:
  4. No entry_id occurs twice.
  5. What is kept beside an entry is what its bytes give: in an export its leaf hash; in a store its leaf hash, the
     hashes of the subtrees that it closes, and the columns that the log is searched by.
- 6. Every checkpoint names this log and is signed by a trusted key: the keys given or the witness's, otherwise the
-    source's own, and then the report says that nothing outside the source vouches for them.
+ 6. Every checkpoint names this log and is signed by a trusted key: the keys given or the witness's, and those that the
+    log brought into use with the endorsement of a trusted key before it; otherwise the source's own, and then the
+    report says that nothing outside the source vouches for them.
  7. The Merkle root (RFC 6962) of the first `tree_size` entries is the root that the checkpoint signs, and no
     checkpoint covers more entries than there are.
  8. The same for every witnessed checkpoint, from the witness folder or given by hand: so a cut tail and a log that
@@ -47,6 +48,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 ENTRY_FORMAT: Final = "likeness.audit-entry.v1"
 CHECKPOINT_FORMAT: Final = "likeness.audit-checkpoint.v1"
 EXPORT_FORMAT: Final = "likeness.audit-export.v1"
+ENDORSEMENT_FORMAT: Final = "likeness.audit-key-endorsement.v1"
+KEY_ACTIVITY: Final = "audit_key"
 
 CHECKS: Final[Mapping[int, str]] = {
     1: "The source is readable and names its log and keys",
@@ -320,6 +323,38 @@ def check_signature(head: Checkpoint, log_id: str, trusted: Mapping[str, Ed25519
         raise ValueError("has a signature that is not valid") from error
 
 
+def endorsement_bytes(log_id: str, old_key: str, new_key: str, endorsed_at: str) -> bytes:
+    """The canonical bytes by which the key with the id `old_key` says that `new_key` follows it in this log."""
+    body = {
+        "endorsed_at": endorsed_at,
+        "format": ENDORSEMENT_FORMAT,
+        "log_id": log_id,
+        "new_key": new_key,
+        "old_key": old_key,
+    }
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def endorsed_key(
+    document: str, pem: str, log_id: str, trusted: Mapping[str, Ed25519PublicKey]
+) -> tuple[str, Ed25519PublicKey]:
+    """A new key and its id, vouched for by a trusted one; ValueError that says what is wrong."""
+    value = json.loads(document)
+    if not isinstance(value, dict) or not isinstance(value.get("endorsement"), dict):
+        raise ValueError("no endorsement of a key")  # noqa: TRY004 - a wrong value in a file, not a wrong call
+    body, key = value["endorsement"], read_public_key(pem.encode())
+    texts = {name: str(body.get(name)) for name in ("log_id", "old_key", "new_key", "endorsed_at")}
+    if texts["log_id"] != log_id or texts["new_key"] != key_id_of(key):
+        raise ValueError("the endorsement is of another log or another key")
+    if texts["old_key"] not in trusted:
+        raise ValueError(f"the endorsement is by a key that is not trusted ({texts['old_key']})")
+    try:
+        trusted[texts["old_key"]].verify(bytes.fromhex(str(value.get("signature"))), endorsement_bytes(**texts))
+    except InvalidSignature as error:
+        raise ValueError("the endorsement has a signature that is not valid") from error
+    return texts["new_key"], key
+
+
 def _natural(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r} is not a size")
@@ -545,6 +580,8 @@ class Report:
     newest_checkpoint: Checkpoint | None = None
     newest_witnessed: Checkpoint | None = None
     keys_are_pinned: bool = False
+    # Keys that were trusted because a trusted key before them endorsed them.
+    endorsed_keys: int = 0
     # Entries behind the newest checkpoint: kept by their own hashes only.
     unsigned_entries: int = 0
     # Intents whose outcome is not in the log.
@@ -563,7 +600,7 @@ class _Verifier:
         witnessed: Sequence[Checkpoint],
     ) -> None:
         self._source = source
-        self._trusted = trusted
+        self._trusted = dict(trusted)
         self._witnessed = sorted(witnessed, key=lambda head: head.tree_size)
         self._next_witnessed = 0
         self._tree = Frontier()
@@ -576,7 +613,8 @@ class _Verifier:
 
     def run(self, progress: Callable[[int, int], None]) -> Report:
         for head in self._witnessed:
-            self._check_signature(head, "witnessed checkpoint", 8)
+            if head.key_id in self._trusted:  # another may be endorsed further on
+                self._check_signature(head, "witnessed checkpoint", 8)
         self._check_witnessed()
         for item in self._source.items:
             if isinstance(item, Checkpoint):
@@ -599,6 +637,8 @@ class _Verifier:
         self._ids.add(facts.entry_id)
         self._check_stored(position, row, self._tree.append(leaf_hash(row.entry)), facts)  # 5
         self._observe(facts)
+        if facts.activity == KEY_ACTIVITY:
+            self._take_key(row.entry)
         self.report.entries = position + 1
         if self._next_witnessed < len(self._witnessed):
             self._check_witnessed()
@@ -619,6 +659,22 @@ class _Verifier:
         if row.columns != own:
             names = [name for name, stored, said in zip(_COLUMNS, row.columns, own, strict=True) if stored != said]
             raise VerificationFailed(5, position, f"columns of entry {position} contradict it: {', '.join(names)}")
+
+    def _take_key(self, entry: bytes) -> None:
+        """A key that a trusted one endorsed is trusted from here on (6); any other has to be given."""
+        value = json.loads(entry)
+        details = value["details"]
+        if value["phase"] != "DONE" or "endorsement" not in details:
+            return
+        try:
+            key_id, key = endorsed_key(
+                details["endorsement"], details["public_key"], self._source.log_id, self._trusted
+            )
+        except (ValueError, KeyError, TypeError):
+            return
+        if key_id not in self._trusted:
+            self._trusted[key_id] = key
+            self.report.endorsed_keys += 1
 
     def _observe(self, facts: EntryFacts) -> None:
         """What is worth knowing but proves nothing: open intents, a clock that went back."""
@@ -673,6 +729,7 @@ class _Verifier:
             head = self._witnessed[self._next_witnessed]
             if head.tree_size > self.report.entries:
                 return
+            self._check_signature(head, "witnessed checkpoint", 8)
             self._check_root(head, "witnessed checkpoint", 8)
             self.report.witnessed += 1
             self.report.newest_witnessed = head

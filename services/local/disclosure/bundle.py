@@ -39,7 +39,9 @@ class Bundle:
     adjudications: Sequence[Mapping[str, Any]]
     entries: Sequence[BundledEntry]
     checkpoint: Checkpoint
+    # Key id -> PEM, and key id -> the document by which the key before vouches for it, oldest first.
     keys: Mapping[str, str]
+    endorsements: Mapping[str, str]
 
     @property
     def candidates(self) -> Sequence[Mapping[str, Any]]:
@@ -65,6 +67,7 @@ def read_bundle(path: Path) -> Bundle:
             entries=[_entry(one) for one in value["audit"]["entries"]],
             checkpoint=parse_checkpoint(json.dumps(value["audit"]["checkpoint"])),
             keys={str(key["key_id"]): str(key["public_key"]) for key in value["audit"]["keys"]},
+            endorsements={str(key["key_id"]): str(key.get("endorsement", "")) for key in value["audit"]["keys"]},
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

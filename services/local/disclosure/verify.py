@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ from services.audit.verification import (
     VerificationFailed,
     check_inclusion,
     check_signature,
+    endorsed_key,
     key_id_of,
     leaf_hash,
     parse_entry,
@@ -152,11 +154,23 @@ def _check_signature(bundle: Bundle, witness: Path | None, given: Sequence[Ed255
             for kept in heads:
                 if kept.log_id == head.log_id and kept.tree_size == head.tree_size and kept.root_hash != head.root_hash:
                     raise CheckFailed(5, f"the witness holds another root for {head.tree_size} entries")
+        trusted |= _endorsed(bundle, trusted)
         own = {name: read_public_key(pem.encode()) for name, pem in bundle.keys.items()}
         check_signature(head, head.log_id, trusted or own)
     except (ValueError, VerificationFailed) as error:
         raise CheckFailed(5, f"the checkpoint over {head.tree_size} entries: {error}") from error
     return "passed" if trusted else "passed by the bundle's own key only: give --witness or --public-key"
+
+
+def _endorsed(bundle: Bundle, trusted: Mapping[str, Ed25519PublicKey]) -> dict[str, Ed25519PublicKey]:
+    """Keys of the bundle that a trusted key, or one that it endorsed, vouches for."""
+    found = dict(trusted)
+    for key_id, document in bundle.endorsements.items():
+        if document and trusted:
+            with suppress(ValueError, TypeError):
+                name, key = endorsed_key(document, bundle.keys[key_id], bundle.checkpoint.log_id, found)
+                found[name] = key
+    return found
 
 
 def _check_course(bundle: Bundle) -> str:  # 6

@@ -527,7 +527,9 @@ class PublicKey(_message.Message):
     since_size: _builtins.int
     """Entries in the log when it came into use."""
     endorsement: _builtins.bytes
-    """Where it replaced another: Ed25519 by the replaced key over the endorsement (docs/audit.md); else empty."""
+    """Where it replaced another: the document in which that key vouches for it (docs/audit.md), and that key's id; else
+    empty.
+    """
     endorsed_by: _builtins.str
     def __init__(
         self,

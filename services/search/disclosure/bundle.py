@@ -133,7 +133,10 @@ def _audit_part(proven: audit_pb2.ProvenActivity) -> dict[str, Any]:
             },
             "signature": head.signature.hex(),
         },
-        "keys": [{"key_id": key.key_id, "public_key": key.pem} for key in proven.keys],
+        "keys": [
+            {"key_id": key.key_id, "public_key": key.pem, "endorsement": key.endorsement.decode()}
+            for key in proven.keys
+        ],
         "entries": [
             {
                 "sequence": entry.sequence,
