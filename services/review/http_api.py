@@ -18,6 +18,7 @@ from services.review.callers import calling
 from services.review.casework.caller import Caller
 from services.review.casework.desk import Desk
 from services.review.casework.forms import MAX_PICTURES, MAX_PROSE_CHARS, MAX_TEXT_CHARS
+from services.review.casework.intake import SUBMITTERS
 from services.review.model import CaseType, ImageNature, ProbeSource, Urgency
 from services.shared.multipart import Upload, read_multipart
 from services.shared.tokens import TokenVerifier
@@ -91,7 +92,10 @@ def create_request_router(desk: Desk, verifier: TokenVerifier) -> APIRouter:
     router = APIRouter(prefix="/v1/requests", tags=["requests"])
     caller = calling(verifier)
 
-    async def form(_caller: Annotated[Caller, Depends(caller)], request: Request) -> Upload:
+    def submitter(who: Annotated[Caller, Depends(caller)]) -> None:
+        desk.intake.admit(who, *SUBMITTERS)
+
+    async def form(_admitted: Annotated[None, Depends(submitter)], request: Request) -> Upload:
         return await read_multipart(request, frozenset({IMAGES}), max_text_bytes=4 * MAX_PROSE_CHARS)
 
     @router.post("", status_code=201, summary="Send a request", openapi_extra={"requestBody": _FORM})

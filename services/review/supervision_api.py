@@ -10,6 +10,7 @@ from services.review.api_models import RequestStatus, TrainingBody, request_stat
 from services.review.callers import calling
 from services.review.casework.caller import Caller
 from services.review.casework.desk import Desk
+from services.review.casework.intake import PLANTERS
 from services.review.casework.supervision import Figures, TrainingRow
 from services.review.http_api import IMAGES
 from services.review.model import Training
@@ -27,7 +28,10 @@ def create_supervision_router(desk: Desk, verifier: TokenVerifier) -> APIRouter:
     router = APIRouter(prefix="/v1/supervision", tags=["supervision"])
     caller = calling(verifier)
 
-    async def form(_caller: Annotated[Caller, Depends(caller)], request: Request) -> Upload:
+    def planter(who: Annotated[Caller, Depends(caller)]) -> None:
+        desk.intake.admit(who, *PLANTERS)
+
+    async def form(_admitted: Annotated[None, Depends(planter)], request: Request) -> Upload:
         return await read_multipart(request, frozenset({IMAGES}), max_text_bytes=8000)
 
     @router.get("/figures", summary="Workload, turnaround, agreement, known answers")

@@ -33,6 +33,7 @@ from services.shared.watchlists import WatchlistFile
 SUBMIT = "submit_request"
 WORKING_SIDE = 4096
 MAX_KEY_CHARS = 200
+SUBMITTERS, PLANTERS = (REQUESTER, OPERATOR), (SUPERVISOR,)
 _AT_ONCE = 2  # pictures of one request that the gate looks at together
 
 
@@ -84,6 +85,14 @@ class Intake:
     def choices(self, caller: Caller) -> Choices:
         """What a form can offer this caller."""
         return choices(self._watchlists.current(), caller.principal.watchlists)
+
+    def admit(self, caller: Caller, *roles: str) -> None:
+        """Before a body of megabytes is read: may this caller send one at all? Raises Forbidden, AuditUnavailable."""
+        try:
+            require_role(caller, *roles)
+        except CallerError as error:
+            self._book.trail.refused(caller.principal, SUBMIT, About(), error)
+            raise
 
     def submit(
         self,
@@ -160,7 +169,7 @@ class Intake:
         *,
         is_planted: bool,
     ) -> CaseRequest:
-        require_role(caller, *((SUPERVISOR,) if is_planted else (REQUESTER, OPERATOR)))
+        require_role(caller, *(PLANTERS if is_planted else SUBMITTERS))
         if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
             raise InvalidRequest(f"Idempotency-Key is 1 to {MAX_KEY_CHARS} printable characters.", advice="Use a UUID.")
         request = parse_form(texts, len(pictures), self._watchlists.current())

@@ -143,8 +143,8 @@ def _position(case: Case) -> str:
     release = case.release
     if release is None:
         raise ValueError("statements are made of a release")
-    request = case.request
+    purpose = case.request.purpose.replace("_", " ")
     return (
-        f"Case {request.case_reference}, purpose {request.purpose.replace('_', ' ')}, released {rfc3339(release.released_at)}; audit log "
+        f"Case {case.request.case_reference}, purpose {purpose}, released {rfc3339(release.released_at)}; audit log "
         f"position {release.audit.sequence} ({release.audit.code}); retained until {release.retain_until}."
     )

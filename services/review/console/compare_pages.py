@@ -154,6 +154,8 @@ def _candidate_page(
     if found is None:
         raise NotFound("There is no such candidate.", advice="Go back to the list.")
     opened = examining.open(caller, request_id, found.candidate_id)
+    if found.opened_at is None:  # the first opening is recorded, which makes a new version of the examination
+        comparison = examining.comparison(caller, request_id)
     probes = _shown_probes(comparison)
     wanted = visit.request.query_params.get("probe", "")
     context: dict[str, Any] = {
