@@ -197,6 +197,7 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
             "RATE_LIMITS__PERSON_PER_MINUTE": "1800",
             "SEARCH_RATE_LIMITS__PERSON_PER_MINUTE": "1800",
             "SEARCH_RATE_LIMITS__FORCE_PER_MINUTE": "6000",
+            "NEAR_DUPLICATES__PROBES_PER_PERSON": "100000",
         },
         "review": {
             "DATABASE__URL": data.database_url("review"),

@@ -37,12 +37,14 @@ class NearDuplicateSettings(BaseModel):
     what an attacker gains.
     """
 
-    similarity: float = Field(default=0.6, gt=0, le=1)
+    similarity: float = Field(default=0.5, gt=0, le=1)
     per_case: int = Field(default=20, ge=1)
     case_window_s: float = Field(default=3600.0, gt=0)
     # Over all cases, so that a new case reference is no way around it, and a day, so that patience is not either.
     per_person: int = Field(default=60, ge=1)
     person_window_s: float = Field(default=86400.0, gt=0)
+    # Of any faces: probes that are just too unlike each other to be counted above measure a stored face too.
+    probes_per_person: int = Field(default=300, ge=1)
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class NearDuplicates:
         self._count = 0
 
     def check(self, principal: Principal, request: SearchRequest, template: Vector) -> None:
-        """Remember the probe. Raises TooManyRequests `near_duplicate_probes`, and then it is not remembered.
+        """Remember the probe. Raises TooManyRequests `near_duplicate_probes` or `too_many_probes`, and then it is not.
 
         The very same template again teaches nobody anything and is not counted.
         """
@@ -84,6 +86,9 @@ class NearDuplicates:
                 alike, is_known = self._alike(key, template, now_s - window_s)
                 if is_known:
                     continue
+                if scope == "person" and self._searched(key) >= self._settings.probes_per_person:
+                    self._metrics.search_near_duplicates_total.labels("day").inc()
+                    raise self._too_many()
                 if alike >= limit:
                     self._metrics.search_near_duplicates_total.labels(scope).inc()
                     raise self._refusal(scope)
@@ -123,6 +128,19 @@ class NearDuplicates:
         while self._count > self._max_held and len(self._held) > 1:
             _, forgotten = self._held.popitem(last=False)
             self._count -= len(forgotten.at_s)
+
+    def _searched(self, key: _Key) -> int:
+        held = self._held.get(key)
+        return 0 if held is None else len(held.at_s)
+
+    def _too_many(self) -> TooManyRequests:
+        hours = self._settings.person_window_s / 3600
+        return TooManyRequests(
+            f"You have searched {self._settings.probes_per_person} different probes within {hours:g} h.",
+            advice="Go on tomorrow; where your work needs more, ask your administrator.",
+            code="too_many_probes",
+            context={"scope": "day", "retry_after_s": round(self._settings.person_window_s)},
+        )
 
     def _refusal(self, scope: Scope) -> TooManyRequests:
         limit, window_s = self._allowed(scope)
