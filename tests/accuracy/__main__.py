@@ -24,6 +24,7 @@ from tests.accuracy.offline import embed_templates, search_offline
 from tests.accuracy.paired import paired_differences, run_from_json
 from tests.accuracy.quality import report, study, table_of, write_bands
 from tests.accuracy.quality_data import collect
+from tests.accuracy.signals import signals_table
 from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
 from tests.accuracy.tables import differences_table, side_by_side, steps_table
 from tests.support.faces import shared_data
@@ -129,6 +130,12 @@ def quality(
 def detection(count: Annotated[int, typer.Option(help="How many stills.")] = 60) -> None:
     """Which faces are found when they are turned, dark, covered, cut off or small, and in the group pictures."""
     print(detection_tables(development_set(), count))
+
+
+@app.command()
+def signals(count: Annotated[int, typer.Option(help="How many stills are made into something else.")] = 40) -> None:
+    """How often each signal against a probe is raised on real pictures, on screens, prints, drawings, retouching."""
+    print(signals_table(development_set(), count))
 
 
 @app.command()

@@ -148,6 +148,7 @@ def described_face(
     """A detection with everything that is measured about it; `crop` is its aligned square."""
     x, y, width, height = (float(value) for value in face.box)
     middle = face.landmarks.mean(axis=0)
+    blockiness = picture.blockiness(middle)
     return DetectedFace(
         box=Box(x, y, width, height),
         landmarks=tuple((float(point[0]), float(point[1])) for point in face.landmarks),
@@ -157,11 +158,11 @@ def described_face(
             crop,
             face.landmarks,
             face.score,
-            blockiness=picture.blockiness(middle),
+            blockiness=blockiness,
             surroundings=picture.chip(middle, _SURROUNDINGS * max(width, height), _SURROUNDINGS_PX),
         ),
         template=None if vector is None else FaceTemplate(vector, model_id),
-        signals=() if vector is None else measure_signals(picture.window(middle)),
+        signals=() if vector is None else measure_signals(picture.window(middle), blockiness),
     )
 
 

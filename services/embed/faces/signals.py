@@ -124,19 +124,24 @@ MEASURES: Mapping[str, Callable[[Window], float]] = {
     "flat_colours": flat_colours,
     "line_art": line_art,
 }
-# Set so that at most one real picture in a hundred raises each; the rates that follow stand in docs/probes.md.
+# Set so that about one real picture in two hundred raises each; the rates that follow stand in docs/probes.md.
 THRESHOLDS: Mapping[str, float] = {
-    "periodic_pattern": 40.0,
-    "missing_noise": 90.0,
-    "flat_colours": 30.0,
-    "line_art": 35.0,
+    "periodic_pattern": 15.0,
+    "missing_noise": 88.0,
+    "flat_colours": 12.0,
+    "line_art": 5.0,
 }
+# Compression takes noise away too: from this Picture.blockiness on, noise that is missing says nothing.
+_BLOCKY = 1.4
 
 
-def measure_signals(window: Pixels) -> tuple[ProbeSignal, ...]:
-    """Every signal of a face's window (Picture.window), raised or not."""
+def measure_signals(window: Pixels, blockiness: float = 1.0) -> tuple[ProbeSignal, ...]:
+    """Every signal of a face's window (Picture.window, Picture.blockiness), raised or not."""
     seen = Window.of(window)
-    return tuple(_signal(name, measure(seen)) for name, measure in MEASURES.items())
+    values = {name: measure(seen) for name, measure in MEASURES.items()}
+    if blockiness >= _BLOCKY:
+        values["missing_noise"] = 0.0
+    return tuple(_signal(name, value) for name, value in values.items())
 
 
 def _signal(name: str, value: float) -> ProbeSignal:
