@@ -15,9 +15,11 @@ SQL
 }
 make_role ingest "$INGEST_DB_PASSWORD"
 make_role search "$SEARCH_DB_PASSWORD"
+make_role review "$REVIEW_DB_PASSWORD"
 make_role audit_owner "$AUDIT_OWNER_DB_PASSWORD"
 make_role audit_writer "$AUDIT_DB_PASSWORD"
 make_database ingest ingest
 make_database search search
+make_database review review
 make_database audit audit_owner
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --command 'GRANT CONNECT ON DATABASE audit TO audit_writer'

@@ -291,6 +291,8 @@ class TestKubernetes:
             ("ingest", "embed", 50062),
             ("ingest", "search", 50063),
             ("review", "search", 50063),
+            ("review", "embed", 50062),
+            ("review", "ingest", 50061),
             ("search", "ingest", 50061),
             ("search", "audit", 50064),
             ("ingest", "audit", 50064),
