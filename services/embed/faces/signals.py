@@ -131,7 +131,8 @@ THRESHOLDS: Mapping[str, float] = {
     "flat_colours": 12.0,
     "line_art": 5.0,
 }
-# Compression takes noise away too: from this Picture.blockiness on, noise that is missing says nothing.
+# Compression takes noise away too, and leaves whole blocks of one colour: from this Picture.blockiness on, neither says
+# anything.
 _BLOCKY = 1.4
 
 
@@ -140,7 +141,7 @@ def measure_signals(window: Pixels, blockiness: float = 1.0) -> tuple[ProbeSigna
     seen = Window.of(window)
     values = {name: measure(seen) for name, measure in MEASURES.items()}
     if blockiness >= _BLOCKY:
-        values["missing_noise"] = 0.0
+        values |= {"missing_noise": 0.0, "flat_colours": 0.0}
     return tuple(_signal(name, value) for name, value in values.items())
 
 
