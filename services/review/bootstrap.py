@@ -20,7 +20,7 @@ from services.review.supervision_api import create_supervision_router
 from services.review.workflow import WORKFLOW
 from services.rpc.auditing import AuditRecorder
 from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
-from services.rpc.clients import AuditClient, EmbedClient, open_peer
+from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import review_pb2_grpc
 from services.shared.adapters.opening import open_image_store
@@ -78,6 +78,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
             references=ReferenceClient(ingest),
             analyser=EmbedClient(embed),
             renderer=PictureClient(embed),
+            agreements=AgreementClient(search),
         ),
         watchlists=watchlists,
         setter=Typesetter(),

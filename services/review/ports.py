@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from services.review.model import Case, CaseState, Examination, Training
@@ -127,6 +127,14 @@ class Searcher(Protocol):
         Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound, FaceChoiceNeeded,
         GalleryIncomplete, ...
         """
+        ...
+
+
+class AgreementRegister(Protocol):
+    """The owners' agreements as they stand now, kept by search; `services.rpc.clients.AgreementClient`."""
+
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        """The reference of the agreement in force on a day; empty where there is none. Raises DependencyUnavailable."""
         ...
 
 

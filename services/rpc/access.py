@@ -44,11 +44,13 @@ CALLERS: Mapping[str, frozenset[str]] = {
     # When references came and went, for a search that is run again.
     "/likeness.v1.Ledger/DescribeReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/FillSynthetic": frozenset({TOOLS}),
-    # Whether an owner's agreement is in force, before it is enrolled under.
-    "/likeness.v1.Agreements/FindAgreement": frozenset({"ingest"}),
+    # Whether an owner's agreement is in force, before it is enrolled under, and before a name is released under it.
+    "/likeness.v1.Agreements/FindAgreement": frozenset({"ingest", "review"}),
     "/likeness.v1.Gallery/PutReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/WithdrawReferences": frozenset({"ingest"}),
     "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),
+    "/likeness.v1.Gallery/ListGallery": frozenset({"ingest"}),
+    "/likeness.v1.Gallery/RebuildGallery": frozenset({"ingest"}),
     # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed,
     # which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,

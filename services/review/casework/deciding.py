@@ -28,6 +28,7 @@ from services.review.model import (
     Signature,
     UnsolvedEntry,
 )
+from services.review.ports import AgreementRegister
 from services.review.workflow import JUDGEMENTS_REQUIRED, SUPERVISOR, Action, agree, disputed, settled
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict, Forbidden, InvalidRequest
@@ -50,10 +51,13 @@ class Disagreement:
 class Deciding:
     """What follows two signed judgements."""
 
-    def __init__(self, book: Casebook, training: TrainingCheck, watchlists: WatchlistFile) -> None:
+    def __init__(
+        self, book: Casebook, training: TrainingCheck, watchlists: WatchlistFile, register: AgreementRegister
+    ) -> None:
         self._book = book
         self._training = training
         self._watchlists = watchlists
+        self._register = register
 
     def disagreement(self, caller: Caller, request_id: str) -> Disagreement:
         """Raises Conflict (`illegal_transition`) unless the case is disputed, NotFound, Forbidden."""
@@ -134,8 +138,8 @@ class Deciding:
             )
         examinations = _signed(self._book.store.examinations(case.request_id))
         require_two_judgements(case, examinations)
-        names = potential_names(case, watchlists, now.date())
-        agreements = permitted(case.request, case.force, watchlists, self._book)
+        names = potential_names(case, watchlists, self._register, now.date())
+        agreements = permitted(case, watchlists, self._register, now.date())
         step.act.recipients.append(f"force:{case.force}")
         step.act.details["potential_names"] = str(len(names))
         release = Release(
@@ -195,15 +199,18 @@ def require_two_judgements(case: Case, examinations: tuple[Examination, Examinat
         )
 
 
-def potential_names(case: Case, watchlists: Watchlists, today: date) -> tuple[PotentialName, ...]:
+def potential_names(
+    case: Case, watchlists: Watchlists, register: AgreementRegister, today: date
+) -> tuple[PotentialName, ...]:
     """The candidates held for possible matches, with the agreement by which each is still shared. Raises Conflict."""
     names = []
     for candidate in case.candidates:
         if case.decided.get(candidate.candidate_id) is not Finding.POSSIBLE_MATCH:
             continue
-        agreement = watchlists.agreement_in_force(candidate.watchlist, candidate.owner, today)
         watchlist = watchlists.get(candidate.watchlist)
-        if agreement is None and (watchlist is None or watchlist.needs_agreement):
+        needs_agreement = watchlist is None or watchlist.needs_agreement
+        agreement = register.find(candidate.watchlist, candidate.owner, today) if needs_agreement else ""
+        if needs_agreement and not agreement:
             raise Conflict(
                 f"The agreement by which {candidate.owner} shared {candidate.watchlist} is no longer in force.",
                 advice="Ask the owner; without an agreement the name is not released.",
@@ -216,7 +223,7 @@ def potential_names(case: Case, watchlists: Watchlists, today: date) -> tuple[Po
                 owner=candidate.owner,
                 watchlist=candidate.watchlist,
                 reference_id=candidate.reference_id,
-                agreement=agreement.reference if agreement is not None else "",
+                agreement=agreement,
             )
         )
     return tuple(names)

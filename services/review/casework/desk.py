@@ -17,6 +17,7 @@ from services.review.casework.supervision import Supervision
 from services.review.casework.trail import CaseTrail
 from services.review.casework.training import TrainingCheck
 from services.review.ports import (
+    AgreementRegister,
     AuditTrail,
     DocumentSetter,
     FaceAnalyser,
@@ -39,6 +40,7 @@ class Peers:
     references: ReferenceDirectory
     analyser: FaceAnalyser
     renderer: PictureRenderer
+    agreements: AgreementRegister
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,11 @@ class Desk:
         training = TrainingCheck(store, clock)
         return cls(
             intake=Intake(book, Pictures(peers.analyser, peers.renderer, images), watchlists),
-            triage=TriageRequests(book, watchlists),
+            triage=TriageRequests(book, watchlists, peers.agreements),
             probes=Probes(book, images),
             searching=RunSearch(book, images, peers.searcher, peers.analyser),
             examining=Examining(book, training, peers.references, min_view_s),
-            deciding=Deciding(book, training, watchlists),
+            deciding=Deciding(book, training, watchlists, peers.agreements),
             looking=Looking(book),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
             documents=Documents(book, images, peers.references, peers.renderer, setter),

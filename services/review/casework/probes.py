@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from services.review import enhancement
 from services.review.casework.caller import Caller
@@ -13,13 +14,13 @@ from services.review.casework.trail import About
 from services.review.model import (
     Assessment,
     Case,
-    CaseRequest,
     Enhancement,
     EnhancementStep,
     ProbeImage,
     Suitability,
     Triage,
 )
+from services.review.ports import AgreementRegister
 from services.review.suitability import in_words, measured
 from services.review.workflow import Action
 from services.shared.errors import Conflict, Forbidden, InvalidRequest
@@ -43,14 +44,16 @@ class Picture:
 class TriageRequests:
     """Decides whether a request may go on. Search decides again, by its own policy, when it is asked to search."""
 
-    def __init__(self, book: Casebook, watchlists: WatchlistFile) -> None:
+    def __init__(self, book: Casebook, watchlists: WatchlistFile, register: AgreementRegister) -> None:
         self._book = book
         self._watchlists = watchlists
+        self._register = register
 
     def accept(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
         """RECEIVED to ACCEPTED. Raises Forbidden (`reasons`) where purpose, case type or agreement do not allow it."""
         with self._book.step(caller, request_id, Action.ACCEPT, version) as step:
-            agreements = permitted(step.case.request, step.case.force, self._watchlists.current(), step.book)
+            today = self._book.clock.now().date()
+            agreements = permitted(step.case, self._watchlists.current(), self._register, today)
             triage = self._decided(caller, reason, is_accepted=True)
             return step.move(triage=replace(triage, agreements=agreements))
 
@@ -63,25 +66,29 @@ class TriageRequests:
         return Triage(is_accepted, prose("reason", reason), caller.person_id, self._book.clock.now())
 
 
-def permitted(request: CaseRequest, force: str, watchlists: Watchlists, book: Casebook) -> dict[str, tuple[str, ...]]:
-    """The agreements in force today that searching each watchlist rests on. Raises Forbidden with every reason."""
-    today = book.clock.now().date()
+def permitted(
+    case: Case, watchlists: Watchlists, register: AgreementRegister, today: date
+) -> dict[str, tuple[str, ...]]:
+    """The agreement of the case's force by which each watchlist may be searched; none where none is needed.
+
+    Raises Forbidden with every reason.
+    """
     denials: dict[str, str] = {}
     relied_on: dict[str, tuple[str, ...]] = {}
-    for watchlist_id in request.watchlists:
+    for watchlist_id in case.request.watchlists:
         watchlist = watchlists.get(watchlist_id)
-        if watchlist is None or request.purpose not in watchlist.purposes:
-            denials["purpose_not_permitted"] = f"{watchlist_id} may not be searched for {request.purpose}."
+        if watchlist is None or case.request.purpose not in watchlist.purposes:
+            denials["purpose_not_permitted"] = f"{watchlist_id} may not be searched for {case.request.purpose}."
             continue
-        if request.case_type.value not in {kind.value for kind in watchlist.case_types}:
-            denials["case_type_not_permitted"] = f"{watchlist_id} may not be searched for a {request.case_type.value}."
-        agreements = watchlists.agreements_in_force(watchlist_id, today)
-        owners = {agreement.owner for agreement in agreements}
-        if watchlist.shared_with == "signatories" and force not in owners:
+        kind = case.request.case_type.value
+        if kind not in {allowed.value for allowed in watchlist.case_types}:
+            denials["case_type_not_permitted"] = f"{watchlist_id} may not be searched for a {kind}."
+        if not watchlist.needs_agreement:
+            continue
+        own = register.find(watchlist_id, case.force, today)
+        if not own:
             denials["no_agreement_in_force"] = f"Your force has no agreement in force for {watchlist_id}."
-        elif watchlist.needs_agreement and not agreements:
-            denials["no_agreement_in_force"] = f"There is no agreement in force for {watchlist_id}."
-        relied_on[watchlist_id] = tuple(agreement.reference for agreement in agreements)
+        relied_on[watchlist_id] = (own,)
     if denials:
         raise Forbidden(
             " ".join(denials.values()),

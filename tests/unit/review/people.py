@@ -161,10 +161,11 @@ class Embed:
 
 
 class Search:
-    """Answers with subjects S1, S2, ... of northshire in custody, best first."""
+    """Answers with subjects S1, S2, ... of one owner in one watchlist, best first."""
 
     def __init__(self) -> None:
         self.count = 3
+        self.watchlist, self.owner = "custody", "northshire"
         self.asked: list[tuple[str, search_pb2.IdentifyRequest]] = []
 
     def identify(self, bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
@@ -179,8 +180,8 @@ class Search:
                     "rank": rank,
                     "subject_id": f"S{rank}",
                     "reference_id": f"00000000-0000-7000-9000-{rank:012d}",
-                    "watchlist": "custody",
-                    "owner": "northshire",
+                    "watchlist": self.watchlist,
+                    "owner": self.owner,
                     "score": 0.9 - rank / 10,
                 }
                 for rank in range(1, self.count + 1)
@@ -221,6 +222,16 @@ class Ingest:
         return png(seed=7)
 
 
+class Agreements:
+    """Every owner has one, until it is ended."""
+
+    def __init__(self) -> None:
+        self.ended: set[str] = set()
+
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        return "" if owner in self.ended else f"AGR-{watchlist_id}-{owner}"
+
+
 class Setter:
     """Keeps what was to be set."""
 
@@ -247,23 +258,27 @@ class Unit:
     embed: Embed
     search: Search
     setter: Setter
+    agreements: Agreements
 
     @classmethod
     def open(cls, folder: Path, min_view_s: float = 5.0) -> Unit:
         engine = create_engine(DatabaseSettings(url=f"sqlite:///{folder / 'review.sqlite'}"))
         migrate(engine, MIGRATIONS)
         store, clock, audit = SqlReviewStore(engine), StillClock(), AuditLog()
-        embed, search, setter = Embed(), Search(), Setter()
+        embed, search, setter, agreements = Embed(), Search(), Setter(), Agreements()
+        peers = Peers(
+            audit=audit, searcher=search, references=Ingest(), analyser=embed, renderer=embed, agreements=agreements
+        )
         desk = Desk.make(
             store=store,
             images=FolderImageStore(folder / "pictures"),
-            peers=Peers(audit=audit, searcher=search, references=Ingest(), analyser=embed, renderer=embed),
+            peers=peers,
             watchlists=WatchlistFile(),
             setter=setter,
             clock=clock,
             min_view_s=min_view_s,
         )
-        return cls(desk, store, clock, audit, embed, search, setter)
+        return cls(desk, store, clock, audit, embed, search, setter, agreements)
 
     def requested(self, **changes: Sequence[str]) -> Case:
         return self.desk.intake.submit(OFFICER, {**FORM, **changes}, [png()])

@@ -92,6 +92,25 @@ def test_triage_refuses_what_a_watchlist_is_not_for(unit: Unit) -> None:
     assert back.state is CaseState.RETURNED
 
 
+def test_an_agreement_that_ended_keeps_a_name_from_being_released(unit: Unit) -> None:
+    unit.search.watchlist, unit.search.owner = "op_liberal", "eastmoor"
+    case = unit.searched(watchlists=["op_liberal"])
+    unit.signed(ANNA, case, frozenset({"S2"}))
+    decided = unit.signed(BERT, case, frozenset({"S2"}))
+    unit.agreements.ended.add("eastmoor")
+    with pytest.raises(Conflict) as refused:
+        unit.desk.deciding.release(BERT, case.request_id, decided.version, date(2026, 12, 1))
+    assert refused.value.code == "agreement_ended"
+    unit.agreements.ended = {"northshire"}
+    with pytest.raises(Forbidden) as denied:
+        unit.desk.deciding.release(BERT, case.request_id, decided.version, date(2026, 12, 1))
+    assert denied.value.context["reasons"] == ["no_agreement_in_force"]
+    unit.agreements.ended = set()
+    released = unit.desk.deciding.release(BERT, case.request_id, decided.version, date(2026, 12, 1))
+    assert released.release is not None
+    assert [name.agreement for name in released.release.names] == ["AGR-op_liberal-eastmoor"]
+
+
 def test_an_unsuitable_probe_ends_the_case(unit: Unit) -> None:
     case = unit.requested()
     case = unit.desk.triage.accept(ANNA, case.request_id, case.version, "Lawful and needed.")
