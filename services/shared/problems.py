@@ -12,11 +12,16 @@ from services.shared.errors import LikenessError, Unauthenticated
 
 PROBLEM = "application/problem+json"
 
-# On every answer. Problems bring them themselves, because an unexpected error is answered outside the guard.
+# On every answer that does not bring its own. Problems bring them themselves, because an unexpected error is answered
+# outside the guard. An answer of the API opened in a browser may load, run, send and be framed by nothing.
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    # Two years; a browser heeds it over TLS only, so it changes nothing on the loopback interface.
+    "strict-transport-security": "max-age=63072000; includeSubDomains",
 }
 
 
