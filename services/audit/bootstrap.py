@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -11,15 +12,18 @@ from fastapi import FastAPI
 from services.audit.activity import ProveActivity
 from services.audit.adapters.folder_witness import FolderWitness
 from services.audit.adapters.sql_log_store import SqlLogStore
+from services.audit.adapters.topic_witness import TopicWitness
 from services.audit.grpc_server import SERVICE_NAME, AuditServicer
 from services.audit.http_api import create_http_api
 from services.audit.log import AuditLog
+from services.audit.ports import Witness
 from services.audit.reading import AuditReading
-from services.audit.settings import AuditSettings
+from services.audit.settings import AuditSettings, FurtherWitnesses
 from services.audit.witnessing import Witnessing
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import audit_pb2_grpc
-from services.shared.clock import SystemClock
+from services.shared.adapters.opening import open_event_log
+from services.shared.clock import Clock, SystemClock
 from services.shared.errors import AuditUnavailable
 from services.shared.http import limit_rates
 from services.shared.telemetry import Metrics
@@ -38,7 +42,7 @@ class AuditService:
     settings: AuditSettings
     store: SqlLogStore
     log: AuditLog
-    witnessing: Witnessing
+    witnessing: Sequence[Witnessing]
     grpc: GrpcServer
     app: FastAPI
     _stopping: threading.Event
@@ -51,7 +55,8 @@ class AuditService:
         except AuditUnavailable as error:
             structlog.get_logger().error("audit_store_unavailable", detail=error.detail, advice=error.advice)
         self.log.start()
-        self.witnessing.start()
+        for witnessing in self.witnessing:
+            witnessing.start()
         self._health = threading.Thread(target=self._watch, name="audit-health", daemon=True)
         self._health.start()
         self.grpc.start()
@@ -60,13 +65,23 @@ class AuditService:
         self._stopping.set()
         self.grpc.stop()
         self.log.stop()
-        self.witnessing.stop()
+        for witnessing in self.witnessing:
+            witnessing.stop()
         self.store.close()
 
     def _watch(self) -> None:
         """Keep gRPC health as true as readiness is."""
         while not self._stopping.wait(HEALTH_PERIOD_S):
             self.grpc.set_serving(not self.log.problems())
+
+
+def _further(settings: FurtherWitnesses, clock: Clock) -> Iterator[Witness]:
+    if settings.events is not None:
+        yield TopicWitness(open_event_log(settings.events))
+    if settings.bucket is not None:
+        from services.audit.adapters.bucket_witness import BucketWitness  # noqa: PLC0415 - an extra
+
+        yield BucketWitness(settings.bucket, clock)
 
 
 def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditService:
@@ -83,7 +98,10 @@ def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditServi
         settings=settings.checkpoints,
         append_timeout_s=settings.append_timeout_s,
     )
-    witnessing = Witnessing(store, witness, metrics, log.checkpoint_made, log.refuse)
+    witnessing = [
+        Witnessing(store, witness, metrics, log.listen(), log.refuse),
+        *(Witnessing(store, other, None, log.listen(), log.refuse) for other in _further(settings.witnesses, clock)),
+    ]
     servicer = AuditServicer(log, ProveActivity(log, store))
     grpc_server = GrpcServer(
         settings.grpc_host,

@@ -122,7 +122,8 @@ class AuditLog:
         self._busy_since_s: float | None = None
         self._unsigned_since_s: float | None = None
         self._used_at_s = 0.0
-        self.checkpoint_made = threading.Event()
+        # Set, one each for those who copy checkpoints, when there is a new one.
+        self._listeners: list[threading.Event] = []
 
     # --- life
 
@@ -147,6 +148,12 @@ class AuditLog:
         self._requests.put(_Stop())
         if self._thread.is_alive():
             self._thread.join(5.0)
+
+    def listen(self) -> threading.Event:
+        """An event of one's own that is set whenever a checkpoint was made."""
+        made = threading.Event()
+        self._listeners.append(made)
+        return made
 
     def problems(self) -> Mapping[str, str]:
         """What keeps the log from being written; empty when nothing does."""
@@ -419,7 +426,8 @@ class AuditLog:
             transaction.add_checkpoint(head)
         self._newest, self._unsigned_since_s = head, None
         self._publish_metrics()
-        self.checkpoint_made.set()
+        for made in self._listeners:
+            made.set()
         return head
 
     def _publish_metrics(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.shared.settings import DatabaseSettings, ServiceSettings
+from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings, ServiceSettings
 
 
 class CheckpointSettings(BaseModel):
@@ -21,6 +21,17 @@ class CheckpointSettings(BaseModel):
     witness_path: Path = Path("audit-witness")
 
 
+class FurtherWitnesses(BaseModel):
+    """Where checkpoints are copied beside the folder; each is optional and none holds another up.
+
+    `events`: the topic `likeness.audit-checkpoint-signed.v1`. `bucket`: an object-locked bucket, of which endpoint,
+    bucket, keys and `retention_days` count.
+    """
+
+    events: EventLogSettings | None = None
+    bucket: ImageStoreSettings | None = None
+
+
 class AuditSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="LIKENESS_AUDIT__", env_nested_delimiter="__", extra="forbid")
 
@@ -28,5 +39,6 @@ class AuditSettings(ServiceSettings):
     grpc_port: int = 50064
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///audit.sqlite")
     checkpoints: CheckpointSettings = CheckpointSettings()
+    witnesses: FurtherWitnesses = FurtherWitnesses()
     # Callers give up after 2 s (fail closed): they hear a clear refusal before that.
     append_timeout_s: float = Field(default=1.5, gt=0, le=1.8)

@@ -21,13 +21,14 @@ class Witnessing:
 
     Before it copies anything it compares the newest checkpoint at the witness with the store, so that a store that was
     exchanged while the witness was away does not get its history overwritten by a new one: then `refuse` is called.
+    Each witness has a thread of its own, so that none holds another up; `metrics` are those of the first.
     """
 
     def __init__(
         self,
         store: LogStore,
         witness: Witness,
-        metrics: Metrics,
+        metrics: Metrics | None,
         made: threading.Event,
         refuse: Callable[[LikenessError], None],
     ) -> None:
@@ -78,7 +79,9 @@ class Witnessing:
         for head in self._store.checkpoints(self._copied):
             self._witness.keep(head)
             self._copied = head.tree_size
-            self._metrics.audit_witness_timestamp_seconds.set(datetime.fromisoformat(head.created_at).timestamp())
+            if self._metrics is not None:
+                made_at = datetime.fromisoformat(head.created_at)
+                self._metrics.audit_witness_timestamp_seconds.set(made_at.timestamp())
 
     def _compare(self) -> int:
         own, witnessed = self._store.newest_checkpoint(), self._witness.newest()

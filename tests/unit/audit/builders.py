@@ -89,7 +89,7 @@ def local_log(
         settings=settings,
         append_timeout_s=timeout_s,
     )
-    witnessing = Witnessing(kept, witness, metrics, log.checkpoint_made, log.refuse)
+    witnessing = Witnessing(kept, witness, metrics, log.listen(), log.refuse)
     try:
         log.open()
         log.start()
