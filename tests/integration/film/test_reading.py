@@ -27,9 +27,9 @@ Inference = tuple[InferencePool, ModelProvenance]
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seventy seconds of four frames a second, key frames every four seconds."""
+    """Seventy seconds of two frames a second, key frames every four seconds."""
     path = tmp_path_factory.mktemp("films") / "film.mkv"
-    return make_film(path, (grey_picture(n % 40) for n in range(280)), fps=4, key_every=16)
+    return make_film(path, (grey_picture(n % 40) for n in range(140)), fps=2, key_every=8)
 
 
 def faces(analyse: AnalyseFilm, content: bytes, first_segment: int = 0) -> Iterator[films_pb2.FilmEvent]:
@@ -41,15 +41,15 @@ def test_a_film_is_described_and_read_segment_by_segment(inference: Inference, f
     first, *rest = list(faces(reader(inference), film.read_bytes()))
     found = first.description
     assert (found.container, found.codec, found.width, found.height) == ("matroska", "h264", 96, 64)
-    assert (found.frame_count, found.key_frame_count, found.segment_count) == (280, 18, len(rest))
+    assert (found.frame_count, found.key_frame_count, found.segment_count) == (140, 18, len(rest))
     assert found.model.model_id == inference[1].model_id
     assert [event.segment.number for event in rest] == list(range(len(rest)))
     frames = [frame for event in rest for frame in event.segment.frames]
     assert [frame.number for frame in frames] == sorted({frame.number for frame in frames})
     assert all(frame.faces[0].HasField("template") for frame in frames)
     # The stand-in sees a face in every frame, so every frame up to five a second was followed.
-    assert len(frames) == 280
-    assert frames[9].time_s == pytest.approx(9 / 4, abs=0.01)
+    assert len(frames) == 140
+    assert frames[9].time_s == pytest.approx(9 / 2, abs=0.01)
 
 
 def test_reading_goes_on_from_any_segment_with_the_same_faces(inference: Inference, film: Path) -> None:
