@@ -1,0 +1,175 @@
+"""The same request without a mouse: Tab, Enter, Space, arrows, typing, and the keys that each page lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.console.stage import Person
+from tests.console.test_run import people, platform, probe, record_training  # noqa: F401 - fixtures
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.stack
+
+MOST_TABS = 150
+
+
+class Hands:
+    """A person who has a keyboard only."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.page: Page = person.page
+
+    def go(self, path: str) -> None:
+        """An address can be typed as well."""
+        self.person.open(path)
+        self.person.look()
+
+    def to(self, selector: str) -> None:
+        """Tab until something has the focus, and see that the focus shows."""
+        for _ in range(MOST_TABS):
+            if self.page.evaluate("s => document.activeElement.matches(s)", selector):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"{selector} is not reached by Tab on {self.page.url}")
+
+    def write(self, selector: str, text: str) -> None:
+        self.to(selector)
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(text)
+
+    def press(self, selector: str) -> None:
+        """Enter on a link or a button, and what comes then."""
+        self.to(selector)
+        with self.page.expect_navigation():
+            self.page.keyboard.press("Enter")
+        self.page.wait_for_load_state()
+        self.person.look()
+
+    def key(self, key: str) -> None:
+        """A key of the page that leads on."""
+        with self.page.expect_navigation():
+            self.page.keyboard.press(key)
+        self.page.wait_for_load_state()
+        self.person.look()
+
+
+def _request(hands: Hands, picture: Path) -> str:
+    hands.go("/console/queue")
+    hands.key("n")
+    hands.to("#images")
+    with hands.page.expect_file_chooser() as chooser:
+        hands.page.keyboard.press("Enter")
+    chooser.value.set_files(picture)
+    for name, first_letters in (("source", "CCTV"), ("nature", "Photo")):
+        hands.to(f"#{name}")
+        hands.page.keyboard.type(first_letters)
+    hands.write("#face_chosen_by", "PC 2217, who watched the recording")
+    hands.write("#case_reference", "NS/2026/004712")
+    hands.write("#offence", "Theft of a motor vehicle")
+    for name, first_letters in (("purpose", "Prevention"), ("case_type", "Suspect")):
+        hands.to(f"#{name}")
+        hands.page.keyboard.type(first_letters)
+    hands.write("#necessity", "Nobody at the scene knows the person.")
+    hands.to("[name=watchlists][value=custody]")
+    hands.page.keyboard.press("Space")
+    hands.press("main form:not([action*=theme]) button.primary")
+    hands.page.wait_for_selector("text=The request was sent")
+    return hands.person.request_id()
+
+
+def _prepare(hands: Hands, request: str) -> None:
+    hands.go(request)
+    hands.write("#reason", "Necessary and proportionate.")
+    hands.press("button[value=accept]")
+    hands.key("n")
+    hands.press("form[action$=assess] button")
+    hands.write("#max_candidates", "2")
+    hands.press("form[action$=search] button")
+    hands.page.wait_for_selector("text=Searched.")
+
+
+def _judge(hands: Hands, request: str) -> None:
+    hands.go(request)
+    hands.press("form[action$=begin] button")
+    page = hands.page
+    for position in (1, 2):
+        page.wait_for_selector("[data-bench][data-ready=yes]")
+        if position == 1:
+            _measure(hands)
+        page.keyboard.press("f")
+        page.keyboard.press("ArrowRight")
+        assert page.locator("[name='feature.skin'][value=different]").is_checked()
+        page.keyboard.press("2")
+        assert page.locator("[name=finding][value=no_support]").is_checked()
+        page.wait_for_selector("[data-wait]:enabled")
+        page.keyboard.press("r")
+        page.keyboard.type("The ears differ in every part.")
+        hands.press("form.finding button.primary")
+        page.wait_for_selector("h2:has-text('Your judgement')")
+        if position == 1:
+            hands.key("u")
+            page.wait_for_selector("h2:has-text('Feature checklist')")
+            page.keyboard.press("2")
+            page.wait_for_selector("[data-wait]:enabled")
+            page.keyboard.press("r")
+            page.keyboard.type("The ears differ in every part, looked at again.")
+            hands.press("form.finding button.primary")
+            hands.key("j")
+    hands.press("a[href$='/sign']")
+    hands.to("[name=declared]")
+    page.keyboard.press("Space")
+    hands.press("form[action$=sign] button.primary")
+
+
+def _measure(hands: Hands) -> None:
+    """Every way of looking, and a length measured, by keys."""
+    page = hands.page
+    for key, mode in (("o", "overlay"), ("s", "split"), ("b", "blink"), ("v", "side")):
+        page.keyboard.press(key)
+        page.wait_for_selector(f"[data-plates][data-mode={mode}]")
+    for key in ("+", "-", "0", "y", "y", "e", "e"):
+        page.keyboard.press(key)
+    page.keyboard.press("m")
+    hands.to("[data-pane-probe]")
+    page.keyboard.press("Enter")
+    for _ in range(4):
+        page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-readings]:not([hidden]) td")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]")
+    hands.person.look()
+    page.keyboard.press("Escape")
+
+
+def test_a_request_from_beginning_to_end_without_a_mouse(
+    people: dict[str, Person],  # noqa: F811
+    platform: Platform,  # noqa: F811
+    probe: Path,  # noqa: F811
+) -> None:
+    for name in ("operator-1", "operator-2"):
+        record_training(people["supervisor-1"], name)
+    officer = Hands(people["officer-2217"])
+    first, second = Hands(people["operator-1"]), Hands(people["operator-2"])
+    request = f"/console/requests/{_request(officer, probe)}"
+    _prepare(first, request)
+    _judge(first, request)
+    _judge(second, request)
+    first.go(request)
+    first.press("form[action$=release] button.primary")
+    first.page.wait_for_selector("text=Released by")
+    officer.go(f"{request}/result")
+    with officer.page.expect_download() as download:
+        officer.page.keyboard.press("p")
+    assert download.value.path().read_bytes().startswith(b"%PDF")
+    officer.go(request)
+    officer.to("#kind")
+    officer.page.keyboard.type("No further")
+    officer.press("form[action$=outcome] button.primary")
+    officer.page.wait_for_selector(".notice:has-text('No further action')")
+    assert not [problem for person in people.values() for problem in person.problems]

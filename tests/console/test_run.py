@@ -1,0 +1,157 @@
+"""One request from its beginning to its end, by the people who do it, in a real Chromium with real faces.
+
+Two operators, a supervisor who decides what they differ in, and a requesting officer; every page is looked at by axe,
+and nothing may be said on the browser's console (a breach of the content policy would be).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+
+from tests.console.stage import Person, fill_request, judge_all
+from tests.support.casework import enrol
+from tests.support.faces import development_faces
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.stack
+
+SUBJECTS = 4
+CANDIDATES = 3
+SETTINGS: Mapping[str, str] = {"LIKENESS_REVIEW__MIN_VIEW_S": "0.2", "LIKENESS_EMBED__GATE__WORKERS": "1"}
+PEOPLE = {"operator-1": "operator", "operator-2": "operator", "supervisor-1": "supervisor", "officer-2217": "requester"}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    faces = development_faces()
+    with Platform(tmp_path_factory.mktemp("console"), settings=SETTINGS) as running:
+        for still, _ in faces.mated_pairs()[:SUBJECTS]:
+            enrol(running, still.path, still.identity)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def probe() -> Path:
+    return development_faces().mated_pairs()[0][1].path
+
+
+@pytest.fixture
+def people(browser: Browser, platform: Platform) -> Iterator[dict[str, Person]]:
+    entered = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
+    yield entered
+    for person in entered.values():
+        person.context.close()
+
+
+def record_training(supervisor: Person, person_id: str) -> None:
+    today = datetime.now(UTC).date()
+    supervisor.open("/console/unit")
+    supervisor.look()
+    page = supervisor.page
+    page.fill("#person_id", person_id)
+    page.fill("#course", "Facial comparison, level 2")
+    page.fill("#certificate", "FC-2026-17")
+    page.fill("#trained_on", (today - timedelta(days=30)).isoformat())
+    page.fill("#expires_on", (today + timedelta(days=300)).isoformat())
+    supervisor.press("Record the training")
+
+
+def test_from_request_to_document_and_outcome(people: dict[str, Person], platform: Platform, probe: Path) -> None:
+    officer, first, second = people["officer-2217"], people["operator-1"], people["operator-2"]
+    supervisor = people["supervisor-1"]
+    for name in ("operator-1", "operator-2"):
+        record_training(supervisor, name)
+    train_supervisor(platform)
+
+    officer.open("/console/queue")
+    officer.look()
+    officer.open("/console/requests/new")
+    officer.press("Send the request")  # empty: everything that is missing is named
+    assert officer.page.locator("#problems li").count() >= 8
+    fill_request(officer.page, [probe], "NS/2026/004711")
+    officer.press("Send the request")
+    officer.page.wait_for_selector("text=The request was sent")
+    request = f"/console/requests/{officer.request_id()}"
+
+    first.open("/console/queue")
+    first.press("Triage")
+    first.page.fill("#reason", "Necessary and proportionate.")
+    first.press("Accept", "Assess")
+    assert first.page.locator("input[name=face]").count() >= 1
+    first.press("Record the assessment")
+    first.page.fill("input[name='gamma.gamma']", "0.8")
+    first.page.locator("form[action$=enhance] [name=reason]").fill("The face lies in shadow.")
+    first.press("Make the working copy")
+    first.page.fill("#max_candidates", str(CANDIDATES))
+    first.page.locator("form[action$=search] button").click()
+    first.page.wait_for_selector("text=Searched.")
+    first.look()
+    assert first.page.locator("section:has(#lists) tbody tr").count() == 2, "original and working copy"
+    first.open(request)
+    first.press("Begin the first review")
+    positions = comparison_size(first)
+    judge_all(first, ["possible_match"] + ["no_support"] * (positions - 1))
+
+    second.open(request)
+    assert "possible match" not in second.page.inner_text("main").lower(), "the second reviewer is blind"
+    second.press("Begin the second review")
+    judge_all(second, ["no_support"] * positions)
+
+    supervisor.open("/console/queue")
+    supervisor.press("Decide")
+    for finding in supervisor.page.locator("input[value=possible_match]").all():
+        finding.check()
+    for reason in supervisor.page.locator("textarea").all():
+        reason.fill("The ears and the line of the mouth carry it.")
+    supervisor.press("Decide and sign")
+
+    first.open(request)
+    first.press("Release to the requesting officer")
+    first.page.wait_for_selector("text=Released by")
+
+    officer.open(f"{request}/result")
+    officer.look()
+    text = officer.page.inner_text("main")
+    assert "1 potential name" in text
+    assert "FOR INTELLIGENCE PURPOSES ONLY" in text
+    with officer.page.expect_download() as download:
+        officer.page.click("text=Result as PDF")
+    assert download.value.path().read_bytes().startswith(b"%PDF")
+    officer.open(request)
+    officer.page.select_option("#kind", "eliminated")
+    officer.press("Report the outcome")
+    officer.page.wait_for_selector(".notice:has-text('Eliminated from the enquiry')")
+    supervisor.open("/console/unit")
+    supervisor.look()
+    assert "operator-2" in supervisor.page.inner_text("section:has(#operators)")
+    assert not [problem for person in people.values() for problem in person.problems]
+
+
+def comparison_size(person: Person) -> int:
+    return person.page.locator(".strip li").count()
+
+
+def train_supervisor(platform: Platform) -> None:
+    """Nobody records their own training: the supervisor's comes from another one, by the API."""
+    token = platform.token("supervisor", person_id="supervisor-2")
+    today = datetime.now(UTC).date()
+    body = {
+        "course": "Facial comparison, level 3",
+        "certificate": "FC-2026-3",
+        "trained_on": (today - timedelta(days=30)).isoformat(),
+        "expires_on": (today + timedelta(days=300)).isoformat(),
+    }
+    answer = httpx.put(
+        platform.url("review", "/v1/supervision/trainings/supervisor-1"),
+        json=body,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+        trust_env=False,
+    )
+    assert answer.status_code in {200, 201}, answer.text
