@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.console.stage import Person
 from tests.stack.servers.base import program
+from tests.support.casework import enrol
+from tests.support.faces import development_faces
+from tests.support.platform import Platform
+
+SUBJECTS = 4
+SETTINGS: Mapping[str, str] = {"LIKENESS_REVIEW__MIN_VIEW_S": "0.2", "LIKENESS_EMBED__GATE__WORKERS": "1"}
+PEOPLE = {"operator-1": "operator", "operator-2": "operator", "supervisor-1": "supervisor", "officer-2217": "requester"}
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +27,25 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    faces = development_faces()
+    with Platform(tmp_path_factory.mktemp("console"), settings=SETTINGS) as running:
+        for still, _ in faces.mated_pairs()[:SUBJECTS]:
+            enrol(running, still.path, still.identity)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def probe() -> Path:
+    return development_faces().mated_pairs()[0][1].path
+
+
+@pytest.fixture
+def people(browser: Browser, platform: Platform) -> Iterator[dict[str, Person]]:
+    entered = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
+    yield entered
+    for person in entered.values():
+        person.context.close()

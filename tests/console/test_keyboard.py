@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.console.stage import Person
-from tests.console.test_run import people, platform, probe, record_training  # noqa: F401 - fixtures
-from tests.support.platform import Platform
+from tests.console.test_run import record_training
 
 pytestmark = pytest.mark.stack
 
@@ -147,11 +146,7 @@ def _measure(hands: Hands) -> None:
     page.keyboard.press("Escape")
 
 
-def test_a_request_from_beginning_to_end_without_a_mouse(
-    people: dict[str, Person],  # noqa: F811
-    platform: Platform,  # noqa: F811
-    probe: Path,  # noqa: F811
-) -> None:
+def test_a_request_from_beginning_to_end_without_a_mouse(people: dict[str, Person], probe: Path) -> None:
     for name in ("operator-1", "operator-2"):
         record_training(people["supervisor-1"], name)
     officer = Hands(people["officer-2217"])

@@ -6,47 +6,18 @@ and nothing may be said on the browser's console (a breach of the content policy
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
 
 from tests.console.stage import Person, fill_request, judge_all
-from tests.support.casework import enrol
-from tests.support.faces import development_faces
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.stack
 
-SUBJECTS = 4
 CANDIDATES = 3
-SETTINGS: Mapping[str, str] = {"LIKENESS_REVIEW__MIN_VIEW_S": "0.2", "LIKENESS_EMBED__GATE__WORKERS": "1"}
-PEOPLE = {"operator-1": "operator", "operator-2": "operator", "supervisor-1": "supervisor", "officer-2217": "requester"}
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    faces = development_faces()
-    with Platform(tmp_path_factory.mktemp("console"), settings=SETTINGS) as running:
-        for still, _ in faces.mated_pairs()[:SUBJECTS]:
-            enrol(running, still.path, still.identity)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def probe() -> Path:
-    return development_faces().mated_pairs()[0][1].path
-
-
-@pytest.fixture
-def people(browser: Browser, platform: Platform) -> Iterator[dict[str, Person]]:
-    entered = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
-    yield entered
-    for person in entered.values():
-        person.context.close()
 
 
 def record_training(supervisor: Person, person_id: str) -> None:
@@ -125,7 +96,9 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     assert download.value.path().read_bytes().startswith(b"%PDF")
     officer.open(request)
     officer.page.select_option("#kind", "eliminated")
-    officer.press("Report the outcome")
+    officer.page.locator("form[action$=outcome] button").click()
+    officer.page.wait_for_load_state()
+    officer.look()
     officer.page.wait_for_selector(".notice:has-text('Eliminated from the enquiry')")
     supervisor.open("/console/unit")
     supervisor.look()

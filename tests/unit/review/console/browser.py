@@ -72,7 +72,9 @@ class Browser:
         self.csrf = ""
 
     def sign_in(self, credential: str = "good") -> httpx.Response:
-        answer = self.client.post("/console/sign-in", data={"token": credential}, headers={"Origin": ORIGIN})
+        answer: httpx.Response = self.client.post(
+            "/console/sign-in", data={"token": credential}, headers={"Origin": ORIGIN}
+        )
         if answer.status_code == 303:
             found = re.search(r'name="csrf" value="([^"]+)"', self.get("/console/guide").text)
             assert found is not None
@@ -80,8 +82,10 @@ class Browser:
         return answer
 
     def get(self, path: str) -> httpx.Response:
-        return self.client.get(path, headers={"Accept": "text/html"})
+        answer: httpx.Response = self.client.get(path, headers={"Accept": "text/html"})
+        return answer
 
     def post(self, path: str, form: dict[str, Any] | None = None, **files: Any) -> httpx.Response:
         data = {"csrf": self.csrf, **(form or {})}
-        return self.client.post(path, data=data, headers={"Origin": ORIGIN}, files=files or None)
+        answer: httpx.Response = self.client.post(path, data=data, headers={"Origin": ORIGIN}, files=files or None)
+        return answer

@@ -28,7 +28,7 @@ def browser() -> Browser:
     return browser
 
 
-def _judge(browser: Browser, position: int = 1, **fields: Any) -> Any:
+def _judge(browser: Browser, position: int, **fields: str) -> Any:
     form = {"version": "5", "candidate_id": f"candidate-{position}", "finding": "no_support", **fields}
     return browser.post(f"{BASE}/compare/{position}", form)
 
@@ -41,7 +41,7 @@ def _candidate_part(text: str) -> str:
 def test_score_rank_and_biography_are_hidden_until_judged(browser: Browser) -> None:
     before = _candidate_part(browser.get(f"{BASE}/compare/1").text)
     assert not [word for word in HIDDEN if word.lower() in before]
-    assert _judge(browser).status_code == 303
+    assert _judge(browser, 1).status_code == 303
     after = _candidate_part(browser.get(f"{BASE}/compare/1").text)
     assert "ns-100201" in after
     assert "rank 1" in after
@@ -49,7 +49,9 @@ def test_score_rank_and_biography_are_hidden_until_judged(browser: Browser) -> N
 
 
 def test_a_judgement_carries_finding_features_and_remarks(browser: Browser) -> None:
-    _judge(browser, finding="possible_match", remarks="Same ear.", **{"feature.ears": "similar", "remark.ears": "lobe"})
+    _judge(
+        browser, 1, finding="possible_match", remarks="Same ear.", **{"feature.ears": "similar", "remark.ears": "lobe"}
+    )
     made = browser.desk.judged["candidate-1"]
     assert made.finding is Finding.POSSIBLE_MATCH
     assert made.remarks == "Same ear."
@@ -61,7 +63,7 @@ def test_a_judgement_carries_finding_features_and_remarks(browser: Browser) -> N
 
 def test_what_was_filled_in_is_kept_when_it_was_too_early(browser: Browser) -> None:
     browser.desk.wait_s = 4.0
-    answer = _judge(browser, remarks="My reasons so far", **{"feature.nose": "different"})
+    answer = _judge(browser, 1, remarks="My reasons so far", **{"feature.nose": "different"})
     assert answer.status_code == 409
     assert "My reasons so far" in answer.text
     assert re.search(r'name="feature\.nose" value="different"[^>]* checked', answer.text)
