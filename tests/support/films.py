@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 Picture = npt.NDArray[np.uint8]
 STEP = 5  # grey levels from frame to frame: more than coding changes
@@ -38,10 +42,11 @@ def make_film(
     """Write a film; the container follows from the name. `stamps`: frame -> timestamp in units of 1/(10 fps) s."""
     unit = Fraction(1, fps * 10)
     with av.open(str(path), "w") as container:
-        stream = None
+        stream: VideoStream | None = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = container.add_stream(codec, rate=fps, options=options or _options(codec, key_every))
+                added = container.add_stream(codec, rate=fps, options=options or _options(codec, key_every))
+                stream = cast("VideoStream", added)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
                 stream.gop_size = key_every

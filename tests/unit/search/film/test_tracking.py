@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_a_turned_head_is_followed_by_its_place() -> None:
     track = walk("a", 0, 2)
     side = PEOPLE["a"] * 0.2 + PEOPLE["h"] * 0.3 + PEOPLE["g"] * 0.93
     turned = seen("a", 2.0, 40.0)
-    odd = Sighting(**{**_fields(turned), "vector": (side / np.linalg.norm(side)).astype(np.float32)})
+    odd = replace(turned, vector=(side / np.linalg.norm(side)).astype(np.float32))
     tracks = find_tracks([*track, odd, *walk("a", 2.2, 1, 44)]).tracks
     assert [len(found.sightings) for found in tracks] == [16]
 
@@ -105,11 +106,9 @@ def test_dark_faces_that_look_alike_are_not_made_one() -> None:
     for name, start_s in (("f", 0.0), ("g", 20.0)):
         for sighting in walk("e", start_s, 2, quality=12):
             vector = dark[name] + 0.6 * (sighting.vector - PEOPLE["e"])
-            made.append(
-                Sighting(**{**_fields(sighting), "vector": (vector / np.linalg.norm(vector)).astype(np.float32)})
-            )
+            made.append(replace(sighting, vector=(vector / np.linalg.norm(vector)).astype(np.float32)))
     assert len(find_tracks(made).tracks) == 2
-    fair = [Sighting(**{**_fields(sighting), "quality": 80.0}) for sighting in made]
+    fair = [replace(sighting, quality=80.0) for sighting in made]
     assert len(find_tracks(fair).tracks) == 1
 
 
@@ -135,7 +134,7 @@ def test_what_cannot_be_searched_and_what_is_too_much_is_counted() -> None:
     crowd = []
     for n, vector in enumerate(strangers):
         sighting = seen("a", n * 5.0, quality=50)
-        crowd.append(Sighting(**{**_fields(sighting), "vector": (vector / np.linalg.norm(vector)).astype(np.float32)}))
+        crowd.append(replace(sighting, vector=(vector / np.linalg.norm(vector)).astype(np.float32)))
     tracking = find_tracks(crowd)
     assert len(tracking.tracks) == MAX_TRACKS
     assert tracking.left_out == 40
@@ -157,7 +156,3 @@ def test_boxes_overlap_as_they_should() -> None:
     assert intersection_over_union(Box(0, 0, 10, 10), Box(5, 0, 10, 10)) == pytest.approx(1 / 3)
     assert intersection_over_union(Box(0, 0, 10, 10), Box(10, 0, 10, 10)) == 0
     assert MERGE > 0
-
-
-def _fields(sighting: Sighting) -> dict[str, object]:
-    return {name: getattr(sighting, name) for name in Sighting.__slots__}
