@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.enrolment import Acceptance, EnrolmentOutcome, EnrolmentState, EnrolmentView
+from services.shared.capture_advice import capture_advice
 from services.shared.clock import rfc3339
 from services.shared.errors import LikenessError
 from services.shared.problems import problem_body
@@ -64,6 +65,7 @@ class EnrolmentQuality(BaseModel):
 
     unified: float
     components: dict[str, float]
+    advice: list[str] = Field(default=[], description="What would make a better picture; empty where nothing would.")
 
 
 class Enrolment(BaseModel):
@@ -94,7 +96,9 @@ class Enrolment(BaseModel):
         has_reference = view.state in (EnrolmentState.ENROLLED, EnrolmentState.WITHDRAWN)
         quality = None
         if view.unified_quality is not None:
-            quality = EnrolmentQuality(unified=view.unified_quality, components=dict(view.quality_components))
+            components = dict(view.quality_components)
+            advice = list(capture_advice(components))
+            quality = EnrolmentQuality(unified=view.unified_quality, components=components, advice=advice)
         return cls(
             enrolment_id=view.enrolment_id,
             state=view.state,

@@ -7,6 +7,7 @@ import numpy as np
 from services.ingest.enrolment import Decision, Verdict
 from services.ingest.settings import QualityPolicy
 from services.shared.biometric import Box, DetectedFace, ImageAnalysis, ImageInfo
+from services.shared.capture_advice import capture_advice
 
 _UNIT_TOLERANCE = 1e-3  # float32 rounding of a unit vector is a thousand times smaller
 
@@ -63,11 +64,14 @@ def _is_usable(face: DetectedFace, dimension: int) -> bool:
 
 
 def _shortfall(face: DetectedFace, policy: QualityPolicy) -> str:
+    """What is not good enough, and for custody staff what would be; empty where all is."""
     if face.inter_eye_px < policy.min_inter_eye_px:
-        return f"{face.inter_eye_px:.0f} px between the eyes, {policy.min_inter_eye_px:.0f} are needed."
-    if face.quality.unified < policy.min_unified_quality:
-        return f"Quality {face.quality.unified:.0f} of 100, {policy.min_unified_quality:.0f} is needed."
-    return ""
+        wrong = f"{face.inter_eye_px:.0f} px between the eyes, {policy.min_inter_eye_px:.0f} are needed."
+    elif face.quality.unified < policy.min_unified_quality:
+        wrong = f"Quality {face.quality.unified:.0f} of 100, {policy.min_unified_quality:.0f} is needed."
+    else:
+        return ""
+    return " ".join([wrong, *capture_advice(face.quality.components)])
 
 
 def _refuse(reason: str, detail: str, decided_at_ms: int) -> Decision:

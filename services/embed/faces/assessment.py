@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
 from pydantic import BaseModel
 
 from services.shared.biometric import Assessment, MeasuredRate, Quality
+from services.shared.capture_advice import capture_advice
 
-_GOOD_ENOUGH = 60.0  # of a component; nothing is advised above it
-# What is only a hint speaks later, so that it is seldom wrong.
-_HINTS = {"visibility": 15.0, "eyes_open": 15.0, "mouth_closed": 15.0, "expression": 15.0, "background": 15.0}
-_MOST_ADVICE = 3
-
-# In the order in which a photographer should mend things.
-_ADVICE: Mapping[str, str] = {
-    "inter_eye_distance": "Come closer or use a picture with more pixels of the face.",
-    "yaw": "The face is turned to a side: have it look straight into the camera.",
-    "pitch": "The head is tilted up or down: have it look straight into the camera.",
-    "visibility": "Eyes or mouth seem to be covered: take off dark glasses, mask, scarf, and hands from the face.",
-    "illumination": "The face is too dark, too bright or lit from one side: light it evenly from the front.",
-    "sharpness": "The face is not sharp: focus on the eyes and hold still.",
-    "compression": "Compression has eaten detail: send the original file, not a copy from a messenger.",
-    "contrast": "The face is flat: avoid haze, glare and backlight.",
-    "eyes_open": "The eyes seem to be shut or hidden.",
-    "mouth_closed": "The mouth seems to be open.",
-    "expression": "Have the face at rest, without a smile.",
-    "background": "Use an even, light background.",
-}
 # What an operator with a probe can still do something about: choose another frame, ask for the original.
 _FOR_PROBES = ("inter_eye_distance", "yaw", "pitch", "visibility", "illumination", "sharpness", "compression")
 
@@ -72,11 +52,4 @@ def assess(quality: Quality) -> Assessment:
         threshold_fpir=table.threshold_fpir,
         basis=table.basis,
     )
-    return Assessment(band.grade, rate, advice(quality.components, _FOR_PROBES))
-
-
-def advice(components: Mapping[str, float], about: tuple[str, ...] = tuple(_ADVICE)) -> tuple[str, ...]:
-    """The worst components in words, at most three; none where everything is good enough."""
-    poor = [name for name in about if components.get(name, 100.0) < _HINTS.get(name, _GOOD_ENOUGH)]
-    worst = sorted(poor, key=lambda name: components[name])[:_MOST_ADVICE]
-    return tuple(_ADVICE[name] for name in _ADVICE if name in worst)
+    return Assessment(band.grade, rate, capture_advice(quality.components, _FOR_PROBES))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from services.embed.faces import components
-from services.embed.faces.assessment import advice, assess, bands
+from services.embed.faces.assessment import assess, bands
 from services.embed.faces.quality import VITAL, WEIGHTS, measure_quality
 from services.embed.faces.recogniser import REFERENCE_POINTS
 from services.embed.ports import Pixels
 from services.shared.biometric import Quality
+from services.shared.capture_advice import capture_advice
 
 SKIN = (140, 165, 205)
 
@@ -108,9 +109,9 @@ def test_grades_fall_with_quality_and_say_what_they_stand_on() -> None:
 @pytest.mark.parametrize("name", sorted({*WEIGHTS, *VITAL} - {"detection", "roll"}))
 def test_a_poor_component_is_advised_on(name: str) -> None:
     full = dict.fromkeys({*WEIGHTS, *VITAL}, 95.0)
-    assert advice(full) == ()
-    assert len(advice({**full, name: 5.0})) == 1
+    assert capture_advice(full) == ()
+    assert len(capture_advice({**full, name: 5.0})) == 1
 
 
 def test_no_more_advice_than_a_person_can_follow() -> None:
-    assert len(advice(dict.fromkeys(WEIGHTS, 1.0))) == 3
+    assert len(capture_advice(dict.fromkeys(WEIGHTS, 1.0))) == 3

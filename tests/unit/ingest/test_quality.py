@@ -124,3 +124,12 @@ def test_an_unusable_template_is_quarantined(vector: Vector | None) -> None:
 def test_the_dimension_is_the_models() -> None:
     other = replace(analysis(face()), model=replace(MODEL, dimension=8))
     assert decide(other, POLICY, 0).reason == "unusable_template"
+
+
+def test_a_refusal_says_in_words_what_would_be_good_enough() -> None:
+    poor = replace(face(quality=10), quality=Quality(10, {"yaw": 20.0, "illumination": 30.0, "sharpness": 90.0}))
+    detail = decide(analysis(poor), POLICY, 0).detail
+    assert detail.startswith("Quality 10 of 100, 30 is needed.")
+    assert "look straight into the camera" in detail
+    assert "light it evenly" in detail
+    assert "not sharp" not in detail
