@@ -193,6 +193,7 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "search": {
             "DATABASE__URL": data.database_url("search"),
             "PROBES__PATH": str(data.root / "probes"),
+            "FILMS__SPOOL_PATH": str(data.root / "spool"),
             # One person tries out what a unit does in a month; a machine of two cores searches about as fast.
             "RATE_LIMITS__PERSON_PER_MINUTE": "1800",
             "SEARCH_RATE_LIMITS__PERSON_PER_MINUTE": "1800",

@@ -30,6 +30,7 @@ from services.shared.telemetry import Metrics
 
 _FRAME_TIMEOUT_S = 60.0  # of detection and templates, with the searches that go before
 _TRIES = 3
+_SHORT_AT_ONCE = 4  # films that are only opened
 # A segment's message holds at most so many faces: those of best quality. A football crowd has no face to search anyway.
 _MAX_SEGMENT_FACES = 8_000
 
@@ -55,16 +56,21 @@ class AnalyseFilm:
         self._model = model
         self._metrics = metrics
         self._places = BoundedSemaphore(settings.max_running)
+        self._short_places = BoundedSemaphore(_SHORT_AT_ONCE)
+        if settings.spool_path is not None:
+            settings.spool_path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place for one film. Raises Overloaded at once when there is none."""
-        if not self._places.acquire(blocking=False):
+    def admitted(self, *, is_short: bool = False) -> Iterator[None]:
+        """A place for one film; opening one to see what it is takes one of its own. Raises Overloaded at once when
+        there is none."""
+        places = self._short_places if is_short else self._places
+        if not places.acquire(blocking=False):
             raise Overloaded("Enough films are being read.", advice="Try again when one is done.")
         try:
             yield
         finally:
-            self._places.release()
+            places.release()
 
     @contextmanager
     def spooled(self, content: Iterable[bytes], sha256: str, size: int) -> Iterator[Spooled]:

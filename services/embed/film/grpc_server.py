@@ -27,7 +27,11 @@ class FilmsServicer(films_pb2_grpc.FilmsServicer):
             raise InvalidRequest("The order is missing.", advice="Send it before the content.")
         order = first.order
         content = (request.content for request in request_iterator)
-        with self._analyse.admitted(), self._analyse.spooled(content, order.sha256, order.size_bytes) as film:
+        is_short = order.task == films_pb2.FilmOrder.DESCRIBE
+        with (
+            self._analyse.admitted(is_short=is_short),
+            self._analyse.spooled(content, order.sha256, order.size_bytes) as film,
+        ):
             if order.task == films_pb2.FilmOrder.DESCRIBE:
                 yield from self._analyse.describe(film)
             elif order.task == films_pb2.FilmOrder.FACES:

@@ -133,7 +133,8 @@ class FilmRunner:
         structlog.get_logger().warning(
             "film_work_failed", film_id=film.film_id, code=error.code, detail=error.detail, failures=failures
         )
-        if failures >= self._settings.max_failures:
+        # Who is away comes back, sooner or later; what is wrong in itself does not get better.
+        if failures >= self._settings.max_failures and not error.retriable:
             self._end(film, FilmStatus.FAILED, error)
         return failures
 

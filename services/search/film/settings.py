@@ -21,5 +21,5 @@ class FilmsSettings(BaseModel):
     describe_bytes: int = Field(default=64 * 1024**2, ge=0)
     # A film that nobody tends for so long is taken up by whoever is there.
     claim_s: float = Field(default=10.0, ge=1, le=120)
-    # Failures in a row, without a segment in between, after which a film is given up.
-    max_failures: int = Field(default=60, ge=1)
+    # Failures in a row, without a segment in between, that end a film; a peer that is away is waited for.
+    max_failures: int = Field(default=5, ge=1)

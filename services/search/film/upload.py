@@ -44,8 +44,9 @@ class FilmSpool:
 @asynccontextmanager
 async def received(request: Request, settings: FilmsSettings) -> AsyncIterator[tuple[Upload, Path]]:
     """The form and where its film lies while the block runs. Raises InvalidRequest, PayloadTooLarge."""
-    with tempfile.NamedTemporaryFile(dir=settings.spool_path, prefix="likeness-film-") as file:
+    # Without a name of its own, so that nothing is left behind by a service that is killed.
+    with tempfile.TemporaryFile(dir=settings.spool_path) as file:
         spool = FilmSpool(file)
         upload = await read_multipart(request, frozenset({FILM_FIELD}), max_file_bytes=settings.max_bytes, spool=spool)
         await run_sync(spool.flush)
-        yield upload, Path(file.name)
+        yield upload, Path(f"/proc/self/fd/{file.fileno()}")

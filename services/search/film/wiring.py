@@ -63,6 +63,8 @@ def wire_films(
     verifier: TokenVerifier,
     slots: Slots,
 ) -> FilmParts:
+    if settings.spool_path is not None:
+        settings.spool_path.mkdir(parents=True, exist_ok=True)
     store, trail, client = SqlFilmStore(engine), FilmTrail(recorder), FilmsClient(embed)
     access = FilmAccess(store, trail)
     submit = SubmitFilm(
