@@ -39,7 +39,14 @@ from services.ingest.synthetic import FillSynthetic
 from services.ingest.withdrawal import WithdrawReference
 from services.ingest.worker import EnrolmentWorker
 from services.rpc.auditing import AuditRecorder, BatchAuditRecorder, rate_reporter
-from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, GalleryClient, open_peer
+from services.rpc.clients import (
+    AgreementClient,
+    AuditClient,
+    EmbedClient,
+    GalleryClient,
+    GalleryUpkeepClient,
+    open_peer,
+)
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc, reference_pb2_grpc
 from services.shared.adapters.image_keys import ImageKeys
@@ -139,6 +146,7 @@ class _Peers:
     channels: Sequence[grpc.Channel]
     embed: EmbedClient
     gallery: GalleryClient
+    upkeep: GalleryUpkeepClient
     audit: EnrolmentAudit
     audit_client: AuditClient
     agreements: AgreementClient
@@ -149,7 +157,8 @@ class _Peers:
         client = AuditClient(audit)
         recorded = EnrolmentAudit(BatchAuditRecorder(client, "ingest", clock))
         agreements = AgreementClient(search)
-        return cls((embed, search, audit), EmbedClient(embed), GalleryClient(search), recorded, client, agreements)
+        gallery, upkeep = GalleryClient(search), GalleryUpkeepClient(search)
+        return cls((embed, search, audit), EmbedClient(embed), gallery, upkeep, recorded, client, agreements)
 
 
 @dataclass(frozen=True)
@@ -271,6 +280,9 @@ def _life(parts: _Parts) -> Life:
             engine=parts.stores.engine,
             committer=parts.stores.committer,
             ledger=parts.stores.ledger,
+            references=parts.stores.references,
+            model=parts.model,
+            upkeep=parts.peers.upkeep,
             gallery=parts.peers.gallery,
             images=parts.images,
             keys=parts.keys,

@@ -14,6 +14,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_clock import SqlClockMarks
 from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_erasures import SqlErasures
+from services.ingest.adapters.sql_renewal import SqlRenewal
 from services.ingest.adapters.sql_reviews import SqlReviews
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.custody_api import CustodyApi
@@ -23,14 +24,17 @@ from services.ingest.life.clock_guard import ClockGuard
 from services.ingest.life.dead_letters import DeadLetters
 from services.ingest.life.erasing import EraseSubject, ErasureStores
 from services.ingest.life.proof import AuditedErasure
+from services.ingest.life.reconciliation import Reconcile
 from services.ingest.life.retention import Retention, RetentionFile
 from services.ingest.life_api import LifeApi
 from services.ingest.loops import Loop
-from services.ingest.ports import EnrolmentLedger, GalleryWriter
+from services.ingest.models import CurrentModel
+from services.ingest.ports import EnrolmentLedger, GalleryWriter, ReferenceReader
 from services.ingest.retention_api import RetentionApi
 from services.ingest.settings import IngestSettings
+from services.ingest.upkeep_api import UpkeepApi
 from services.rpc.auditing import AuditRecorder
-from services.rpc.clients import AuditClient
+from services.rpc.clients import AuditClient, GalleryUpkeepClient
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.consume import dead_letter_topic
@@ -40,6 +44,7 @@ from services.shared.tokens import TokenVerifier
 
 _ERASURE_REST_S = 1.0
 _CLOCK_REST_S = 10.0
+_RECONCILE_REST_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,9 @@ class LifeParts:
     engine: sa.Engine
     committer: GroupCommitter
     ledger: EnrolmentLedger
+    references: ReferenceReader
+    model: CurrentModel
+    upkeep: GalleryUpkeepClient
     gallery: GalleryWriter
     images: ImageStore
     keys: ImageKeys | None
@@ -88,8 +96,21 @@ def build_life(parts: LifeParts) -> Life:
         topics=[*topics, *(dead_letter_topic(topic) for topic in topics)],
         about=about,
     )
-    proof = AuditedErasure(AuditRecorder(parts.audit_client, "ingest", parts.clock), parts.audit_client)
+    recorder = AuditRecorder(parts.audit_client, "ingest", parts.clock)
+    proof = AuditedErasure(recorder, parts.audit_client)
     erasing = EraseSubject(stores, proof, signer, guard, parts.clock)
+    reconcile = Reconcile(
+        references=parts.references,
+        ledger=SqlRenewal(parts.committer),
+        gallery=parts.gallery,
+        upkeep=parts.upkeep,
+        images=parts.images,
+        erasing=erasing,
+        model=parts.model,
+        recorder=recorder,
+        clock=parts.clock,
+        images_per_s=settings.reconcile_images_per_s,
+    )
     verifier = TokenVerifier(parts.settings.tokens)
     api = LifeApi(
         erasing=erasing,
@@ -104,6 +125,7 @@ def build_life(parts: LifeParts) -> Life:
         loops=[
             Loop("clock", partial(_observe, guard)),
             Loop("erasures", _ErasureStep(erasing).step),
+            *_reconciling(reconcile, settings.reconcile_every_h, parts.clock),
         ],
         erasing=erasing,
         register=register,
@@ -112,8 +134,25 @@ def build_life(parts: LifeParts) -> Life:
             api.router(),
             CustodyApi(custody, DeadLetters(parts.log, topics, custody), parts.audit, verifier).router(),
             _retention_api(parts, erasing, guard, verifier).router(),
+            UpkeepApi(reconcile, parts.audit, verifier).router(),
         ],
     )
+
+
+def _reconciling(reconcile: Reconcile, every_h: float, clock: Clock) -> list[Loop]:
+    """The first comparison comes after the first interval: a start has enough to do."""
+    if not every_h:
+        return []
+    due_s = clock.monotonic_s() + every_h * 3600
+
+    def step() -> float:
+        nonlocal due_s
+        if clock.monotonic_s() >= due_s:
+            reconcile.run(is_deep=False)
+            due_s = clock.monotonic_s() + every_h * 3600
+        return _RECONCILE_REST_S
+
+    return [Loop("reconciliation", step)]
 
 
 def _retention_api(parts: LifeParts, erasing: EraseSubject, guard: ClockGuard, verifier: TokenVerifier) -> RetentionApi:

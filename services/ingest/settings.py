@@ -106,6 +106,10 @@ class LifeSettings(BaseModel):
     quarantine_days: int = Field(default=0, ge=0, le=366)
     # Review clocks by watchlist, disposal and age at capture; the packaged file when not set.
     retention_path: Path | None = None
+    # How often ledger, gallery and images are compared by themselves, in hours; 0 for never.
+    reconcile_every_h: float = Field(default=24.0, ge=0)
+    # Images that a comparison looks at in a second.
+    reconcile_images_per_s: int = Field(default=500, ge=1)
 
 
 class IngestSettings(ServiceSettings):

@@ -234,6 +234,23 @@ class AgreementClient:
             return self._stub.FindAgreement(request, timeout=2.0).reference
 
 
+class GalleryUpkeepClient:
+    """Compares and rebuilds the gallery that search owns."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = search_pb2_grpc.GalleryStub(channel)
+
+    def list_references(self) -> Iterator[search_pb2.GalleryListing]:
+        """Raises GalleryIncomplete (still loading), DependencyUnavailable."""
+        with translated("search"):
+            yield from self._stub.ListGallery(search_pb2.ListGalleryRequest(), timeout=LEDGER_DEADLINE_S)
+
+    def rebuild(self) -> search_pb2.GalleryDescription:
+        """Raises Conflict (`rebuild_not_possible`), GalleryIncomplete, DependencyUnavailable."""
+        with translated("search"):
+            return self._stub.RebuildGallery(search_pb2.RebuildGalleryRequest(), timeout=600.0)
+
+
 class LedgerClient:
     """Reads the enrolment ledger that ingest owns."""
 

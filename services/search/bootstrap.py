@@ -94,7 +94,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     recorder = AuditRecorder(audit, "search", clock)
     trail = SearchTrail(recorder)
     gallery_store = _gallery_store(settings.gallery)
-    gallery = GalleryKeeper(gallery_store, embed, ledger, metrics)
+    gallery = GalleryKeeper(gallery_store, embed, ledger, metrics, fresh=lambda: _gallery_store(settings.gallery))
     counts = LedgerCounts(ledger)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
     verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
@@ -181,7 +181,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         closers=[
             lambda: executor.shutdown(wait=True),
             closing.flush,
-            gallery_store.close,
+            gallery.close,
             engine.dispose,
             *(channel.close for channel in channels.values()),
         ],

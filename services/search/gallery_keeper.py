@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from threading import Lock
 from time import monotonic
 from typing import Protocol
 
@@ -15,9 +16,18 @@ import structlog
 from services.rpc.v1 import ingest_pb2
 from services.search.columns import records_of
 from services.search.gallery_contents import GalleryContents, TellsStanding
-from services.search.ports import GalleryAnswer, GalleryHit, GalleryStore, PutOutcome, SearchScope
+from services.search.gallery_drift import Lacking
+from services.search.ports import (
+    GalleryAnswer,
+    GalleryHit,
+    GalleryStore,
+    HeldReferences,
+    ListsReferences,
+    PutOutcome,
+    SearchScope,
+)
 from services.shared.biometric import ModelProvenance, Vector
-from services.shared.errors import GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
+from services.shared.errors import Conflict, GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
 from services.shared.gallery_snapshot import GallerySnapshot
 from services.shared.telemetry import Metrics
 
@@ -53,8 +63,22 @@ class GalleryKeeper:
     harmless. Before the store is open they are refused as retriable, and the ledger's stream brings them later.
     """
 
-    def __init__(self, store: GalleryStore, models: ModelSource, ledger: LedgerSource, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: GalleryStore,
+        models: ModelSource,
+        ledger: LedgerSource,
+        metrics: Metrics,
+        fresh: Callable[[], GalleryStore] | None = None,
+    ) -> None:
+        """`fresh` makes an empty store of the same kind, for a rebuild beside the one in use."""
         self._store = store
+        self._fresh = fresh
+        self._rebuilding = Lock()
+        # While a new store is filled, changes go to both; the one that it replaced ends with the next, so that no
+        # search loses it halfway.
+        self._next: GalleryStore | None = None
+        self._retired: GalleryStore | None = None
         self._models = models
         self._ledger = ledger
         self._metrics = metrics
@@ -132,6 +156,8 @@ class GalleryKeeper:
         with self._contents.changing():
             try:
                 outcome = self._store.put(records, vectors)
+                if self._next is not None:
+                    self._next.put(records, vectors)
             except ValueError as error:
                 raise InvalidRequest(
                     f"The templates are not sound: {error}", advice="Send finite unit vectors."
@@ -150,9 +176,73 @@ class GalleryKeeper:
             )
         with self._contents.changing():
             withdrawn = self._store.withdraw(reference_ids, versions)
+            if self._next is not None:
+                self._next.withdraw(reference_ids, versions)
             if isinstance(self._store, TellsStanding):
                 self._contents.note_withdrawn(reference_ids, self._store.standing(reference_ids))
             return withdrawn
+
+    def references(self) -> Iterator[HeldReferences]:
+        """All that the gallery holds. Raises GalleryIncomplete while it loads, Conflict, DependencyUnavailable."""
+        self.require_ready()
+        if not isinstance(self._store, ListsReferences):
+            raise Conflict(f"The store {self._store.name} cannot list what it holds.", advice="Use another store.")
+        return self._store.references()
+
+    def rebuild(self) -> None:
+        """Fill a new store from the ledger while searches go on over the one in use, then put it in its place.
+
+        Raises Conflict when one is under way or the store keeps its references itself, GalleryIncomplete,
+        DependencyUnavailable: then everything is as before.
+        """
+        model = self.require_ready()
+        if self._fresh is None or not self._store.needs_rebuild:
+            raise Conflict(
+                f"The store {self._store.name} keeps its references itself.",
+                advice="Reconcile it with the ledger; that puts right what differs.",
+                code="rebuild_not_possible",
+            )
+        if not self._rebuilding.acquire(blocking=False):
+            raise Conflict("The gallery is being rebuilt already.", advice="Wait for that.", code="rebuild_under_way")
+        try:
+            self._rebuild(model, self._fresh())
+        finally:
+            self._next = None
+            self._rebuilding.release()
+
+    def _rebuild(self, model: ModelProvenance, fresh: GalleryStore) -> None:
+        started_s = monotonic()
+        old, lacked = self._store, Lacking(self._store)
+        try:
+            fresh.open(model.model_id, model.dimension)
+            with self._contents.changing():
+                self._next = fresh
+            for batch in self._ledger.read_references(model.model_id):
+                records, vectors = records_of(batch)
+                fresh.put(records, vectors)
+                lacked.note(records)
+        except BaseException:
+            self._next = None
+            fresh.close()
+            raise
+        with self._contents.changing():
+            lacked.tell(self._contents, fresh)
+            self._store = fresh
+            self._next = None
+        if self._retired is not None:
+            self._retired.close()
+        self._retired = old
+        structlog.get_logger().info(
+            "gallery_rebuilt",
+            references=dict(self.counts_by_watchlist()),
+            seconds=round(monotonic() - started_s, 3),
+        )
+
+    def close(self) -> None:
+        """Close the store in use and the one that it replaced."""
+        for store in (self._store, self._retired):
+            if store is not None:
+                store.close()
 
     @property
     def generation(self) -> int:

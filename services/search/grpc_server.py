@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+
 import grpc
+import numpy as np
 
 from services.rpc.v1 import ingest_pb2, search_pb2, search_pb2_grpc
 from services.search.gallery_keeper import GalleryKeeper
@@ -27,6 +31,24 @@ class GalleryServicer(search_pb2_grpc.GalleryServicer):
     ) -> search_pb2.WithdrawReferencesResponse:
         withdrawn = self._gallery.withdraw(list(request.reference_ids), list(request.versions))
         return search_pb2.WithdrawReferencesResponse(withdrawn=withdrawn)
+
+    def ListGallery(  # noqa: N802 - the name is the wire's
+        self, request: search_pb2.ListGalleryRequest, context: grpc.ServicerContext
+    ) -> Iterator[search_pb2.GalleryListing]:
+        for held in self._gallery.references():
+            rows = np.ascontiguousarray(held.vectors, "<f4")
+            yield search_pb2.GalleryListing(
+                watchlist_id=held.watchlist_id,
+                reference_ids=held.reference_ids,
+                versions=held.versions,
+                digests=b"".join(hashlib.sha256(row).digest()[:16] for row in rows),
+            )
+
+    def RebuildGallery(  # noqa: N802 - the name is the wire's
+        self, request: search_pb2.RebuildGalleryRequest, context: grpc.ServicerContext
+    ) -> search_pb2.GalleryDescription:
+        self._gallery.rebuild()
+        return self.DescribeGallery(search_pb2.DescribeGalleryRequest(), context)
 
     def DescribeGallery(  # noqa: N802 - the name is the wire's
         self, request: search_pb2.DescribeGalleryRequest, context: grpc.ServicerContext

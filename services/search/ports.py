@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,25 @@ class GalleryStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReferences:
+    """References of one watchlist as a store holds them. `vectors`: (len(reference_ids), dimension)."""
+
+    watchlist_id: str
+    reference_ids: Sequence[str]
+    versions: Sequence[int]
+    vectors: npt.NDArray[np.float32]
+
+
+@runtime_checkable
+class ListsReferences(Protocol):
+    """A gallery store that can say all that it holds, for reconciliation."""
+
+    def references(self) -> Iterator[HeldReferences]:
+        """In batches, in any order. What changes meanwhile may be in it or not. Raises DependencyUnavailable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

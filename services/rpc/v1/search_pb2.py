@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.v1 import ingest_pb2 as services_dot_rpc_dot_v1_dot_ingest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/search.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\"7\n\x15PutReferencesResponse\x12\x0b\n\x03put\x18\x01 \x01(\r\x12\x11\n\tunchanged\x18\x02 \x01(\r\"D\n\x19WithdrawReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\x12\x10\n\x08versions\x18\x02 \x03(\x04\"/\n\x1aWithdrawReferencesResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\r\"\x18\n\x16\x44\x65scribeGalleryRequest\"\xdf\x01\n\x12GalleryDescription\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12[\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32:.likeness.v1.GalleryDescription.SearchableByWatchlistEntry\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xec\x01\n\x0fIdentifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\nwatchlists\x18\x06 \x03(\t\x12\x0c\n\x04mode\x18\x07 \x01(\t\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\x12\x11\n\x04\x66\x61\x63\x65\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x11\n\tcase_type\x18\x0b \x01(\tB\x07\n\x05_face\"\'\n\x10IdentifyResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\x32\x9b\x02\n\x07Gallery\x12P\n\rPutReferences\x12\x1b.likeness.v1.ReferenceBatch\x1a\".likeness.v1.PutReferencesResponse\x12\x65\n\x12WithdrawReferences\x12&.likeness.v1.WithdrawReferencesRequest\x1a\'.likeness.v1.WithdrawReferencesResponse\x12W\n\x0f\x44\x65scribeGallery\x12#.likeness.v1.DescribeGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription2Y\n\x0eIdentification\x12G\n\x08Identify\x12\x1c.likeness.v1.IdentifyRequest\x1a\x1d.likeness.v1.IdentifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/search.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\"\x14\n\x12ListGalleryRequest\"`\n\x0eGalleryListing\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\x04\x12\x0f\n\x07\x64igests\x18\x04 \x01(\x0c\"\x17\n\x15RebuildGalleryRequest\"7\n\x15PutReferencesResponse\x12\x0b\n\x03put\x18\x01 \x01(\r\x12\x11\n\tunchanged\x18\x02 \x01(\r\"D\n\x19WithdrawReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\x12\x10\n\x08versions\x18\x02 \x03(\x04\"/\n\x1aWithdrawReferencesResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\r\"\x18\n\x16\x44\x65scribeGalleryRequest\"\xdf\x01\n\x12GalleryDescription\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12[\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32:.likeness.v1.GalleryDescription.SearchableByWatchlistEntry\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xec\x01\n\x0fIdentifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\nwatchlists\x18\x06 \x03(\t\x12\x0c\n\x04mode\x18\x07 \x01(\t\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\x12\x11\n\x04\x66\x61\x63\x65\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x11\n\tcase_type\x18\x0b \x01(\tB\x07\n\x05_face\"\'\n\x10IdentifyResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\x32\xc1\x03\n\x07Gallery\x12P\n\rPutReferences\x12\x1b.likeness.v1.ReferenceBatch\x1a\".likeness.v1.PutReferencesResponse\x12\x65\n\x12WithdrawReferences\x12&.likeness.v1.WithdrawReferencesRequest\x1a\'.likeness.v1.WithdrawReferencesResponse\x12W\n\x0f\x44\x65scribeGallery\x12#.likeness.v1.DescribeGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription\x12M\n\x0bListGallery\x12\x1f.likeness.v1.ListGalleryRequest\x1a\x1b.likeness.v1.GalleryListing0\x01\x12U\n\x0eRebuildGallery\x12\".likeness.v1.RebuildGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription2Y\n\x0eIdentification\x12G\n\x08Identify\x12\x1c.likeness.v1.IdentifyRequest\x1a\x1d.likeness.v1.IdentifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,24 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._loaded_options = None
   _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_options = b'8\001'
-  _globals['_PUTREFERENCESRESPONSE']._serialized_start=75
-  _globals['_PUTREFERENCESRESPONSE']._serialized_end=130
-  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_start=132
-  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_end=200
-  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_start=202
-  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_end=249
-  _globals['_DESCRIBEGALLERYREQUEST']._serialized_start=251
-  _globals['_DESCRIBEGALLERYREQUEST']._serialized_end=275
-  _globals['_GALLERYDESCRIPTION']._serialized_start=278
-  _globals['_GALLERYDESCRIPTION']._serialized_end=501
-  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=441
-  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=501
-  _globals['_IDENTIFYREQUEST']._serialized_start=504
-  _globals['_IDENTIFYREQUEST']._serialized_end=740
-  _globals['_IDENTIFYRESPONSE']._serialized_start=742
-  _globals['_IDENTIFYRESPONSE']._serialized_end=781
-  _globals['_GALLERY']._serialized_start=784
-  _globals['_GALLERY']._serialized_end=1067
-  _globals['_IDENTIFICATION']._serialized_start=1069
-  _globals['_IDENTIFICATION']._serialized_end=1158
+  _globals['_LISTGALLERYREQUEST']._serialized_start=75
+  _globals['_LISTGALLERYREQUEST']._serialized_end=95
+  _globals['_GALLERYLISTING']._serialized_start=97
+  _globals['_GALLERYLISTING']._serialized_end=193
+  _globals['_REBUILDGALLERYREQUEST']._serialized_start=195
+  _globals['_REBUILDGALLERYREQUEST']._serialized_end=218
+  _globals['_PUTREFERENCESRESPONSE']._serialized_start=220
+  _globals['_PUTREFERENCESRESPONSE']._serialized_end=275
+  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_start=277
+  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_end=345
+  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_start=347
+  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_end=394
+  _globals['_DESCRIBEGALLERYREQUEST']._serialized_start=396
+  _globals['_DESCRIBEGALLERYREQUEST']._serialized_end=420
+  _globals['_GALLERYDESCRIPTION']._serialized_start=423
+  _globals['_GALLERYDESCRIPTION']._serialized_end=646
+  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=586
+  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=646
+  _globals['_IDENTIFYREQUEST']._serialized_start=649
+  _globals['_IDENTIFYREQUEST']._serialized_end=885
+  _globals['_IDENTIFYRESPONSE']._serialized_start=887
+  _globals['_IDENTIFYRESPONSE']._serialized_end=926
+  _globals['_GALLERY']._serialized_start=929
+  _globals['_GALLERY']._serialized_end=1378
+  _globals['_IDENTIFICATION']._serialized_start=1380
+  _globals['_IDENTIFICATION']._serialized_end=1469
 # @@protoc_insertion_point(module_scope)

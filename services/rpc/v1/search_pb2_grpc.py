@@ -51,6 +51,16 @@ class GalleryStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.DescribeGalleryRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
                 _registered_method=True)
+        self.ListGallery = channel.unary_stream(
+                '/likeness.v1.Gallery/ListGallery',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.ListGalleryRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryListing.FromString,
+                _registered_method=True)
+        self.RebuildGallery = channel.unary_unary(
+                '/likeness.v1.Gallery/RebuildGallery',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
+                _registered_method=True)
 
 
 class GalleryServicer:
@@ -79,6 +89,23 @@ class GalleryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGallery(self, request, context):
+        """What the gallery holds, in batches of one watchlist each, as ids, versions and digests: never a template. For
+        reconciliation with the ledger.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebuildGallery(self, request, context):
+        """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
+        when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
+        `rebuild_under_way` while another runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +122,16 @@ def add_GalleryServicer_to_server(servicer, server):
             'DescribeGallery': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeGallery,
                     request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.DescribeGalleryRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.SerializeToString,
+            ),
+            'ListGallery': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListGallery,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.ListGalleryRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryListing.SerializeToString,
+            ),
+            'RebuildGallery': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildGallery,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.SerializeToString,
             ),
     }
@@ -179,6 +216,60 @@ class Gallery:
             target,
             '/likeness.v1.Gallery/DescribeGallery',
             services_dot_rpc_dot_v1_dot_search__pb2.DescribeGalleryRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/likeness.v1.Gallery/ListGallery',
+            services_dot_rpc_dot_v1_dot_search__pb2.ListGalleryRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.GalleryListing.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Gallery/RebuildGallery',
+            services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
             options,
             channel_credentials,

@@ -42,6 +42,15 @@ class GalleryStub:
     WithdrawReferences: _grpc.UnaryUnaryMultiCallable[_search_pb2.WithdrawReferencesRequest, _search_pb2.WithdrawReferencesResponse]
     """Withdraws references; unknown ids are remembered, so that a late insert does not bring them back."""
     DescribeGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.DescribeGalleryRequest, _search_pb2.GalleryDescription]
+    ListGallery: _grpc.UnaryStreamMultiCallable[_search_pb2.ListGalleryRequest, _search_pb2.GalleryListing]
+    """What the gallery holds, in batches of one watchlist each, as ids, versions and digests: never a template. For
+    reconciliation with the ledger.
+    """
+    RebuildGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.RebuildGalleryRequest, _search_pb2.GalleryDescription]
+    """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
+    when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
+    `rebuild_under_way` while another runs.
+    """
 
 @_typing.type_check_only
 class GalleryAsyncStub(GalleryStub):
@@ -56,6 +65,15 @@ class GalleryAsyncStub(GalleryStub):
     WithdrawReferences: _aio.UnaryUnaryMultiCallable[_search_pb2.WithdrawReferencesRequest, _search_pb2.WithdrawReferencesResponse]  # type: ignore[assignment]
     """Withdraws references; unknown ids are remembered, so that a late insert does not bring them back."""
     DescribeGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.DescribeGalleryRequest, _search_pb2.GalleryDescription]  # type: ignore[assignment]
+    ListGallery: _aio.UnaryStreamMultiCallable[_search_pb2.ListGalleryRequest, _search_pb2.GalleryListing]  # type: ignore[assignment]
+    """What the gallery holds, in batches of one watchlist each, as ids, versions and digests: never a template. For
+    reconciliation with the ledger.
+    """
+    RebuildGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.RebuildGalleryRequest, _search_pb2.GalleryDescription]  # type: ignore[assignment]
+    """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
+    when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
+    `rebuild_under_way` while another runs.
+    """
 
 class GalleryServicer(metaclass=_abc_1.ABCMeta):
     """The gallery: written by ingest, searched only through the search use cases. Templates never leave through it."""
@@ -85,6 +103,27 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.DescribeGalleryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.GalleryDescription, _abc.Awaitable[_search_pb2.GalleryDescription]]: ...
+
+    @_abc_1.abstractmethod
+    def ListGallery(
+        self,
+        request: _search_pb2.ListGalleryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.GalleryListing], _abc.AsyncIterator[_search_pb2.GalleryListing]]:
+        """What the gallery holds, in batches of one watchlist each, as ids, versions and digests: never a template. For
+        reconciliation with the ledger.
+        """
+
+    @_abc_1.abstractmethod
+    def RebuildGallery(
+        self,
+        request: _search_pb2.RebuildGalleryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.GalleryDescription, _abc.Awaitable[_search_pb2.GalleryDescription]]:
+        """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
+        when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
+        `rebuild_under_way` while another runs.
+        """
 
 def add_GalleryServicer_to_server(servicer: GalleryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from services.search.gallery.codes import Codes, encode
 from services.search.gallery.columns import Columns, text_column
 from services.search.gallery.directory import WITHDRAWN, Directory
 from services.search.gallery.scan import ExactScan
-from services.search.ports import GalleryAnswer, PutOutcome, ReferenceRecord, SearchScope
+from services.search.ports import GalleryAnswer, HeldReferences, PutOutcome, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
 from services.shared.errors import ConfigurationError, GalleryIncomplete, ModelMismatch
 
@@ -120,6 +120,17 @@ class ExactGalleryStore:
         views = [published[key] for key in _permitted(scopes) if key in published]
         hits = scan.best(views, np.ascontiguousarray(probe, np.float32), limit)
         return GalleryAnswer(hits=hits, compared=sum(view.count for view in views))
+
+    def references(self) -> Iterator[HeldReferences]:
+        for view in self._published.values():
+            for chunk in view.chunks:
+                columns = chunk.columns
+                yield HeldReferences(
+                    view.watchlist_id,
+                    [name.decode() for name in columns.reference_ids.tolist()],
+                    columns.versions.tolist(),
+                    columns.vectors,
+                )
 
     def counts(self) -> Mapping[BlockKey, int]:
         return {key: view.count for key, view in self._published.items()}

@@ -19,6 +19,7 @@ import structlog
 from services.search.adapters import milvus_answers as answers
 from services.search.adapters import milvus_schema as schema
 from services.search.adapters.milvus_calls import MilvusCalls
+from services.search.adapters.milvus_listing import MilvusListing
 from services.search.ports import GalleryAnswer, GalleryHit, PutOutcome, ReferenceRecord, SearchScope
 from services.search.settings import GallerySettings
 from services.shared.biometric import Vector
@@ -40,7 +41,7 @@ _LOGICAL_BITS = 18  # of Milvus's hybrid timestamps, below the milliseconds
 Count = Mapping[tuple[str, str], int]
 
 
-class MilvusGalleryStore:
+class MilvusGalleryStore(MilvusListing):
     """GalleryStore on Milvus.
 
     **Visible to the next search.** A write returns after Milvus serves it: having written, `put` and `withdraw` take

@@ -195,6 +195,20 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
     ) -> search_pb2.GalleryDescription:
         return search_pb2.GalleryDescription(state="ready", model_id="fake-model-1")
 
+    def ListGallery(  # noqa: N802 - the stub's name
+        self, request: search_pb2.ListGalleryRequest, context: grpc.ServicerContext
+    ) -> Iterator[search_pb2.GalleryListing]:
+        for name, (version, watchlist_id, _) in dict(self.references).items():
+            digest = hashlib.sha256(self.vectors[name]).digest()[:16]
+            yield search_pb2.GalleryListing(
+                watchlist_id=watchlist_id, reference_ids=[name], versions=[version], digests=digest
+            )
+
+    def RebuildGallery(  # noqa: N802 - the stub's name
+        self, request: search_pb2.RebuildGalleryRequest, context: grpc.ServicerContext
+    ) -> search_pb2.GalleryDescription:
+        raise NotImplementedError
+
 
 class FakeAudit(audit_pb2_grpc.AuditServicer):
     """Keeps entries in order; the same id with other words is a conflict, as in the real log."""

@@ -1,0 +1,61 @@
+"""Drift between ledger, gallery and images is found by id and content; what can be put right is."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from tests.integration.ingest.fakes import FakePeers, unit_vector
+from tests.integration.ingest.service import IngestProcess
+
+
+def test_a_gallery_that_drifted_is_found_out_and_put_right(ingest: IngestProcess, peers: FakePeers) -> None:
+    custodian = ingest.custodian()
+    images = [f"reconciled {number}".encode() for number in range(6)]
+    accepted = [custodian.enrol(image, subject_id=f"RC-{n}").json()["enrolment_id"] for n, image in enumerate(images)]
+    names = [custodian.settled(each)["reference_id"] for each in accepted]
+    gallery = peers.gallery
+
+    def reconcile(**body: Any) -> dict[str, Any]:
+        answer = custodian.http.post("/v1/gallery/reconciliation", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    assert reconcile()["is_clean"]
+    good = dict(gallery.vectors)
+    lost, changed, moved = names[0], names[1], names[2]
+    del gallery.references[lost]
+    gallery.vectors[changed] = unit_vector(b"somebody else").tobytes()
+    version, _, subject = gallery.references[moved]
+    gallery.references[moved] = (version, "sex_offenders", subject)
+    gallery.references["surplus"] = (1, "custody", "nobody the ledger knows")
+    gallery.vectors["surplus"] = unit_vector(b"nobody").tobytes()
+
+    found = reconcile()
+    assert (found["missing_in_gallery"]["ids"], found["surplus_in_gallery"]["ids"]) == ([lost], ["surplus"])
+    assert set(found["other_in_gallery"]["ids"]) == {changed, moved}
+    assert {name: gallery.vectors[name] for name in names} == {name: good[name] for name in names}
+    assert gallery.references[moved][1] == "custody"
+    assert "surplus" not in gallery.references
+    again = reconcile()
+    assert again["is_clean"]
+    assert again == custodian.http.get("/v1/gallery/reconciliation").json()
+
+
+def test_images_that_are_lost_or_damaged_are_named(ingest: IngestProcess, peers: FakePeers) -> None:
+    custodian = ingest.custodian()
+    digests = []
+    for number in range(2):
+        image = f"image to be harmed {number}".encode()
+        custodian.settled(custodian.enrol(image, subject_id=f"HARM-{number}").json()["enrolment_id"])
+        digests.append(hashlib.sha256(image).hexdigest())
+    files = [next((ingest.root / "images").rglob(digest)) for digest in digests]
+    files[0].unlink()
+    files[1].chmod(0o640)
+    files[1].write_bytes(b"other bytes")
+    body = custodian.http.post("/v1/gallery/reconciliation", json={"is_deep": True}).json()
+    assert body["missing_images"]["ids"] == [digests[0]]
+    assert body["damaged_images"]["ids"] == [digests[1]]
+    assert not body["is_clean"]
+    assert ingest.custodian(role="operator").http.post("/v1/gallery/reconciliation", json={}).status_code == 403
