@@ -34,7 +34,7 @@ class HttpGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._larger.get(scope["path"], self._max_body_bytes)
+        limit = self._larger.get(scope.get("path", ""), self._max_body_bytes)
         exchange = _Exchange(scope, receive, send, limit)
         await self._app(scope, exchange.receive, exchange.send)
 
