@@ -11,6 +11,7 @@ from services.audit.entries import StoredEntry
 from services.audit.log import Inclusion
 from services.audit.ports import EntryFilter
 from services.audit.reading import MAX_PAGE, AuditReading
+from services.audit.sampling import MAX_SAMPLE
 from services.audit.verification import Checkpoint
 from services.shared.canonical import MAX_SAFE_INTEGER
 from services.shared.clock import rfc3339
@@ -54,6 +55,22 @@ class ProvenEntryView(EntryView):
     canonical: str
     proof: ProofView
     checkpoint: dict[str, Any] = Field(description="The checkpoint's body and its Ed25519 signature in hex.")
+
+
+class SampledView(EntryView):
+    """An entry of a sampled search."""
+
+    canonical: str
+    proof: ProofView
+
+
+class SampleView(BaseModel):
+    """`population` is how many entries of searches the sample was drawn from, under the checkpoint."""
+
+    seed: str
+    population: int
+    checkpoint: dict[str, Any]
+    searches: list[list[SampledView]]
 
 
 class ConsistencyView(BaseModel):
@@ -108,6 +125,24 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
             canonical=proven.entry.canonical.decode(),
             proof=_proof_view(proven.proof),
             checkpoint=_checkpoint_view(proven.checkpoint),
+        )
+
+    @router.get("/sample")
+    def sample(
+        reader: caller,
+        seed: Annotated[
+            str, Query(min_length=8, max_length=200, pattern=r"^[\x20-\x7e]+$", description="Yours: dice.")
+        ],
+        count: Annotated[int, Query(ge=1, le=MAX_SAMPLE)] = 10,
+        reason: _Reason = "",
+    ) -> SampleView:
+        """Random searches with their entries and proofs, for inspectors: the seed decides, not the platform."""
+        drawn = reading.sample(reader, seed, count, reason)
+        return SampleView(
+            seed=drawn.seed,
+            population=drawn.population,
+            checkpoint=_checkpoint_view(drawn.checkpoint),
+            searches=[[_sampled_view(entry, proof) for entry, proof in entries] for entries in drawn.searches],
         )
 
     @router.get("/checkpoint")
@@ -165,6 +200,10 @@ class _Wanted(BaseModel):
 
 def _entry_view(entry: StoredEntry) -> EntryView:
     return EntryView(sequence=entry.sequence, leaf_hash=entry.leaf_hash.hex(), entry=entry.facts())
+
+
+def _sampled_view(entry: StoredEntry, proof: Inclusion) -> SampledView:
+    return SampledView(**_entry_view(entry).model_dump(), canonical=entry.canonical.decode(), proof=_proof_view(proof))
 
 
 def _proof_view(proof: Inclusion) -> ProofView:

@@ -104,6 +104,14 @@ class LogStore(Protocol):
         """The newest entries with a sequence below `before`, newest first."""
         ...
 
+    def count_of(self, activity: str, before: int) -> int:
+        """How many entries of an activity have a sequence below `before`."""
+        ...
+
+    def nth_of(self, activity: str, number: int) -> StoredEntry | None:
+        """The entry of an activity with that place among its own, from 0, in the order of the log."""
+        ...
+
     def node_hashes(self, nodes: Iterable[Node]) -> Hashes:
         """The hashes of complete subtrees. Raises IntegrityError when one is missing."""
         ...

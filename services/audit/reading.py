@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from services.audit.entries import Statement, StoredEntry
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
+from services.audit.sampling import Sample, draw
 from services.audit.verification import Checkpoint, entry_line, header_line
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import Forbidden, NotFound
@@ -15,6 +16,9 @@ from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
 AUDITOR = "auditor"
+# Looks at random searches and at what proves them; pages through nothing and exports nothing.
+INSPECTOR = "inspector"
+_BOTH = frozenset({AUDITOR, INSPECTOR})
 MAX_PAGE = 1000
 
 
@@ -72,17 +76,25 @@ class AuditReading:
         self._end(reader, consultation, {})
         return ProvenEntry(found, proof, checkpoint)
 
+    def sample(self, reader: Principal, seed: str, count: int, reason: str) -> Sample:
+        """Random searches, drawn by the reader's seed (services/audit/sampling.py)."""
+        told = {"seed": seed, "count": str(count), **_texts(reason=reason)}
+        consultation = self._begin(reader, "audit_sample", (f"audit_log:{self._log.log_id}",), told, roles=_BOTH)
+        sample = draw(self._log, self._store, seed, count)
+        self._end(reader, consultation, {"searches": str(len(sample.searches))})
+        return sample
+
     def checkpoint(self, reader: Principal, *, fresh: bool) -> Checkpoint:
         """A signed tree head says nothing about anybody, so asking for it is not recorded."""
-        self._require_auditor(reader, "audit_checkpoint")
+        self._require(reader, "audit_checkpoint", _BOTH)
         return self._log.checkpoint(fresh=fresh)
 
     def consistency(self, reader: Principal, first_size: int, second_size: int) -> Sequence[bytes]:
-        self._require_auditor(reader, "audit_consistency")
+        self._require(reader, "audit_consistency", _BOTH)
         return self._log.prove_consistency(first_size, second_size)
 
     def published_keys(self, reader: Principal) -> Sequence[PublishedKey]:
-        self._require_auditor(reader, "audit_keys")
+        self._require(reader, "audit_keys", _BOTH)
         return self._store.published_keys()
 
     def export(self, reader: Principal, reason: str) -> Iterator[bytes]:
@@ -103,9 +115,15 @@ class AuditReading:
             self._end(reader, consultation, {"entries": str(checkpoint.tree_size)}, phase=phase)
 
     def _begin(
-        self, reader: Principal, activity: str, objects: tuple[str, ...], details: Mapping[str, str]
+        self,
+        reader: Principal,
+        activity: str,
+        objects: tuple[str, ...],
+        details: Mapping[str, str],
+        *,
+        roles: frozenset[str] = frozenset({AUDITOR}),
     ) -> Statement:
-        self._require_auditor(reader, activity)
+        self._require(reader, activity, roles)
         intent = self._statement(reader, activity, details, objects=objects)
         self._log.append(intent)
         return intent
@@ -114,10 +132,11 @@ class AuditReading:
         outcome = self._statement(reader, intent.activity, details, objects=intent.objects, phase=phase)
         self._log.append(replace(outcome, activity_id=intent.activity_id))
 
-    def _require_auditor(self, reader: Principal, activity: str) -> None:
-        if AUDITOR not in reader.roles:
+    def _require(self, reader: Principal, activity: str, roles: frozenset[str]) -> None:
+        if not reader.roles & roles:
             self._log.append(self._statement(reader, activity, {"problem": "forbidden"}, phase="REFUSED"))
-            raise Forbidden("Only auditors read the audit log.", advice=f"Ask for a token with the role `{AUDITOR}`.")
+            named = " or ".join(f"`{role}`" for role in sorted(roles))
+            raise Forbidden("Only auditors read the audit log.", advice=f"Ask for a token with the role {named}.")
 
     def _statement(
         self,

@@ -26,7 +26,7 @@ from services.shared.revocations import Revocations, open_revocations
 ISSUER = "likeness-local"
 AUDIENCE = "likeness"
 DEVELOPMENT_FORCE = "northshire"
-ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator", "requester")
+ROLES = ("operator", "custodian", "auditor", "supervisor", "administrator", "requester", "inspector")
 # A release needs two operators; a person of a role beside `local-<role>`, with a token file of their own.
 SECOND_PEOPLE = {"operator-2": "operator"}
 # A shift: long enough that nobody has to fetch a token while working, short enough that a lost one dies the same day.

@@ -180,6 +180,17 @@ class SqlLogStore:
         with self._reading() as connection:
             return [_stored(row) for row in connection.execute(query)]
 
+    def count_of(self, activity: str, before: int) -> int:
+        query = sa.select(sa.func.count()).where(_entry.c.activity == activity, _entry.c.sequence < before)
+        with self._reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def nth_of(self, activity: str, number: int) -> StoredEntry | None:
+        query = _STORED.where(_entry.c.activity == activity).order_by(_entry.c.sequence).offset(number).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _stored(row)
+
     def node_hashes(self, nodes: Iterable[Node]) -> Hashes:
         with self._reading() as connection:
             return _node_hashes(connection, nodes)

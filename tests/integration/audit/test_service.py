@@ -141,6 +141,31 @@ def test_only_auditors_read_and_refusals_are_recorded(audit: AuditProcess, path:
     assert newest["details"] == {"problem": "forbidden"}
 
 
+def test_an_inspector_sees_random_searches_and_nothing_else(audit: AuditProcess) -> None:
+    sample = audit.get("/v1/audit/sample", "inspector", seed="3 dice: 2 5 6", count=5, reason="inspection").json()
+    assert len(sample["searches"]) == 5
+    head = parse_checkpoint(json.dumps(sample["checkpoint"]))
+    ids = set()
+    for entries in sample["searches"]:
+        assert entries[0]["entry"]["phase"] == "INTENT"
+        ids.add(entries[0]["entry"]["activity_id"])
+        for entry in entries:
+            path = [bytes.fromhex(part) for part in entry["proof"]["path"]]
+            check_inclusion(
+                leaf_hash(entry["canonical"].encode()), entry["sequence"], head.tree_size, path, head.root_hash
+            )
+    assert len(ids) == 5
+    again = audit.get("/v1/audit/sample", "auditor", seed="another seed", count=5).json()
+    assert {entries[0]["entry"]["activity_id"] for entries in again["searches"]} != ids
+    for route in ("entries", "entries/0", "export"):
+        assert audit.get(f"/v1/audit/{route}", "inspector").status_code == 403
+    for route in ("keys", "checkpoint"):
+        assert audit.get(f"/v1/audit/{route}", "inspector").status_code == 200
+    assert audit.get("/v1/audit/sample", "operator", seed="3 dice: 2 5 6").status_code == 403
+    newest = audit.get("/v1/audit/entries", "auditor", activity="audit_sample", limit=3).json()["entries"]
+    assert newest[0]["entry"]["phase"] == "REFUSED"
+
+
 def test_wrong_requests_are_answered_with_advice(audit: AuditProcess) -> None:
     for path in ("entries?limit=0", "entries?recorded_from=yesterday", "entries?case=1&limit=5000", "entries/-1"):
         answer = audit.get(f"/v1/audit/{path}", "auditor")
