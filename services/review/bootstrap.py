@@ -13,6 +13,7 @@ from services.review.casework.desk import Desk, Peers
 from services.review.casework_api import create_casework_router
 from services.review.console.app import create_console
 from services.review.documents.typesetting import Typesetter
+from services.review.error_rates import ErrorRates
 from services.review.grpc_server import SERVICE_NAME, ReviewServicer
 from services.review.http_api import API_DESCRIPTION, create_request_router
 from services.review.settings import ReviewSettings
@@ -84,6 +85,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         setter=Typesetter(),
         clock=clock,
         min_view_s=settings.min_view_s,
+        rates=ErrorRates.read(settings.evaluation_path) if settings.evaluation_path else ErrorRates.none(),
     )
     console = create_console(desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console)
     servicer = ReviewServicer(WORKFLOW)

@@ -21,3 +21,5 @@ class ReviewSettings(ServiceSettings):
     min_view_s: float = Field(default=5.0, ge=0, le=600)
     # The operator's console: sessions, and where custodians' and auditors' pages read.
     console: ConsoleSettings = ConsoleSettings()
+    # `evaluation.json` of `likeness evaluate`, made with the model in service: the error rates on released results.
+    evaluation_path: Path | None = None

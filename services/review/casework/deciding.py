@@ -14,6 +14,7 @@ from services.review.casework.statements import statements
 from services.review.casework.steps import Casebook, Step
 from services.review.casework.trail import About
 from services.review.casework.training import TrainingCheck
+from services.review.error_rates import ErrorRates
 from services.review.model import (
     Arbitration,
     CandidateForJudgement,
@@ -52,12 +53,18 @@ class Deciding:
     """What follows two signed judgements."""
 
     def __init__(
-        self, book: Casebook, training: TrainingCheck, watchlists: WatchlistFile, register: AgreementRegister
+        self,
+        book: Casebook,
+        training: TrainingCheck,
+        watchlists: WatchlistFile,
+        register: AgreementRegister,
+        rates: ErrorRates,
     ) -> None:
         self._book = book
         self._training = training
         self._watchlists = watchlists
         self._register = register
+        self._rates = rates
 
     def disagreement(self, caller: Caller, request_id: str) -> Disagreement:
         """Raises Conflict (`illegal_transition`) unless the case is disputed, NotFound, Forbidden."""
@@ -150,7 +157,7 @@ class Deciding:
             statements=(),
             audit=step.act.intent,
         )
-        said = statements(replace(case, release=release), examinations, agreements)
+        said = statements(replace(case, release=release), examinations, agreements, self._rates)
         return step.move(release=replace(release, statements=said))
 
     def record_outcome(self, caller: Caller, request_id: str, version: int, kind: OutcomeKind, remarks: str) -> Case:

@@ -16,6 +16,7 @@ from services.review.casework.steps import Casebook
 from services.review.casework.supervision import Supervision
 from services.review.casework.trail import CaseTrail
 from services.review.casework.training import TrainingCheck
+from services.review.error_rates import ErrorRates
 from services.review.ports import (
     AgreementRegister,
     AuditTrail,
@@ -70,6 +71,7 @@ class Desk:
         setter: DocumentSetter,
         clock: Clock,
         min_view_s: float,
+        rates: ErrorRates,
     ) -> Desk:
         trail = CaseTrail(peers.audit, store, clock)
         book = Casebook(store, trail, clock)
@@ -80,7 +82,7 @@ class Desk:
             probes=Probes(book, images),
             searching=RunSearch(book, images, peers.searcher, peers.analyser),
             examining=Examining(book, training, peers.references, min_view_s),
-            deciding=Deciding(book, training, watchlists, peers.agreements),
+            deciding=Deciding(book, training, watchlists, peers.agreements, rates),
             looking=Looking(book),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
             documents=Documents(book, images, peers.references, peers.renderer, setter),

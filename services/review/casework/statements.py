@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from services.review.enhancement import described
+from services.review.error_rates import ErrorRates
 from services.review.model import Case, Examination, SearchVariant, Signature
 from services.review.suitability import quality_band
 from services.shared.clock import rfc3339
@@ -22,7 +23,10 @@ DISCLOSURE = (
 
 
 def statements(
-    case: Case, examinations: Sequence[Examination], agreements: Mapping[str, Sequence[str]]
+    case: Case,
+    examinations: Sequence[Examination],
+    agreements: Mapping[str, Sequence[str]],
+    rates: ErrorRates,
 ) -> tuple[str, ...]:
     """The statements of one release, in the order in which they are printed."""
     return (
@@ -31,7 +35,7 @@ def statements(
         _judged(case, examinations),
         *_searchable(case),
         LOOK_ALIKES,
-        *_quality(case),
+        *_quality(case, rates),
         *_enhancement(case),
         *_watchlists(case, agreements),
         DISCLOSURE,
@@ -79,7 +83,7 @@ def _searchable(case: Case) -> list[str]:
     ]
 
 
-def _quality(case: Case) -> list[str]:
+def _quality(case: Case, rates: ErrorRates) -> list[str]:
     said = []
     for probe in case.probes:
         if probe.assessment is None or probe.face is None:
@@ -89,23 +93,25 @@ def _quality(case: Case) -> list[str]:
             f"Probe quality: {quality_band(face)}; eyes {face.inter_eye_px:.0f} px apart, unified quality "
             f"{face.unified_quality:.0f} of 100, graded {probe.assessment.grade.value.replace('_', ' ')}."
         )
-    return [*said, *_error_rates(case)]
+        said.append(_error_rates(face.unified_quality, case, rates))
+    return list(dict.fromkeys(said))
 
 
-def _error_rates(case: Case) -> list[str]:
-    """What evaluation has measured at the threshold's version, where the answer carries it."""
-    for record in case.searches:
-        for point in record.answer.get("threshold", {}).get("by_watchlist", []):
-            evidence = point.get("evidence") or {}
-            if "fpir" in evidence and "fnir" in evidence:
-                return [
-                    f"Error rates measured for {point['watchlist']}: FPIR {evidence['fpir']}, FNIR {evidence['fnir']}, "
-                    f"N = {evidence.get('enrolled', 'not stated')} ({point['version']})."
-                ]
-    return [
-        "Error rates at this quality have not been measured on this gallery: the list had a fixed length and no "
-        "threshold was applied."
-    ]
+def _error_rates(unified_quality: float, case: Case, rates: ErrorRates) -> str:
+    models = {str(record.answer["model"]["model_id"]) for record in case.searches}
+    found = [known for model in sorted(models) if (known := rates.at(unified_quality, model)) is not None]
+    if not found:
+        return "Error rates at this quality have not been measured for this model on this gallery."
+    measured = found[0]
+    others = (
+        f"; somebody who is not the person was at or over the evaluation's threshold in {measured.false_candidates}"
+        if measured.false_candidates is not None
+        else ""
+    )
+    return (
+        f"Measured on {measured.measured_on[:10]} with {measured.enrolled} enrolled, {measured.searches} searches at "
+        f"unified quality {measured.band}: the person was first in the list in {measured.first}{others}."
+    )
 
 
 def _enhancement(case: Case) -> list[str]:

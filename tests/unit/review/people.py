@@ -19,6 +19,7 @@ from services.review.bootstrap import MIGRATIONS
 from services.review.casework.caller import Caller
 from services.review.casework.comparison import Comparison
 from services.review.casework.desk import Desk, Peers
+from services.review.error_rates import ErrorRates
 from services.review.model import Case, FacialFeature, FeatureRemark, Finding, Observation, Suitability
 from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, reference_pb2, search_pb2
 from services.shared.adapters.folder_image_store import FolderImageStore
@@ -261,7 +262,7 @@ class Unit:
     agreements: Agreements
 
     @classmethod
-    def open(cls, folder: Path, min_view_s: float = 5.0) -> Unit:
+    def open(cls, folder: Path, min_view_s: float = 5.0, rates: ErrorRates | None = None) -> Unit:
         engine = create_engine(DatabaseSettings(url=f"sqlite:///{folder / 'review.sqlite'}"))
         migrate(engine, MIGRATIONS)
         store, clock, audit = SqlReviewStore(engine), StillClock(), AuditLog()
@@ -277,6 +278,7 @@ class Unit:
             setter=setter,
             clock=clock,
             min_view_s=min_view_s,
+            rates=rates or ErrorRates.none(),
         )
         return cls(desk, store, clock, audit, embed, search, setter, agreements)
 
