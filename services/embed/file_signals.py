@@ -13,9 +13,11 @@ _GENERATED = re.compile(
     rb"trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia|stable-diffusion|Stable Diffusion|Midjourney"
     rb"|DALL[-\xb7]E|ComfyUI|\x00parameters\x00|tEXtparameters\x00|iTXtparameters\x00|NovelAI|Adobe Firefly"
 )
+# Applications for faces, and the digital source types of composites and drawings. General editors say nothing: 234 of
+# the 1,263 development stills, official portraits most of them, went through Adobe Photoshop.
 _EDITED = re.compile(
-    rb"Adobe Photoshop|Photoshop 3\.0\x00|FaceApp|Facetune|Snapseed|GIMP [12]|Pixlr|Meitu|BeautyPlus|Remini|Picsart"
-    rb"|YouCam|digitalArt|softwareImage"
+    rb"FaceApp|Facetune|Meitu|BeautyPlus|BeautyCam|Remini|YouCam|AirBrush|digitalsourcetype/compositeCapture"
+    rb"|digitalsourcetype/compositeSynthetic|digitalsourcetype/digitalArt|digitalsourcetype/virtualRecording"
 )
 # Marks stand before the pixels or after them, not in between.
 _HEAD_BYTES, _TAIL_BYTES = 512 * 1024, 128 * 1024

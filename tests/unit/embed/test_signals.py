@@ -69,5 +69,5 @@ def test_what_a_file_says_of_itself() -> None:
     assert file_signals(
         b"\xff\xd8\xff\xe1 ... http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
     ) == ("file_says_generated",)
-    assert file_signals(b"\xff\xd8" + b"Exif Adobe Photoshop 25.1") == ("file_says_edited",)
+    assert file_signals(b"\xff\xd8" + b"Exif Adobe Photoshop 25.1") == (), "nearly every press photograph says so"
     assert file_signals(b"\xff\xd8" + bytes(2_000_000) + b"FaceApp") == ("file_says_edited",)
