@@ -91,7 +91,7 @@ def measured(platform: Platform, film: Path, sheets: Path | None) -> dict[str, A
 
 def hour_of_camera(path: Path, sources: list[Path]) -> Path:
     """An hour, whose coded minutes are made once and written again and again with later timestamps."""
-    blank = _coded(_scene(60 * FPS))
+    blank = _coded(_scene(4 * GOP)) * (60 * FPS // (4 * GOP) + 1)
     passes = [_coded(_passing(source)) for source in sources]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options=_OPTIONS)
@@ -134,9 +134,9 @@ def _scene(frames: int) -> Iterator[np.ndarray]:
     ground = np.tile(np.linspace(30, 120, HEIGHT)[:, None, None], (1, WIDTH, 3))
     for left in range(100, WIDTH, 300):
         ground[200:500, left : left + 120] = 60
-    noise = [random.normal(0, 4, (HEIGHT, WIDTH, 1)) for _ in range(8)]
+    noisy = [(ground + random.normal(0, 4, (HEIGHT, WIDTH, 1))).clip(0, 255).astype(np.uint8) for _ in range(8)]
     for number in range(frames):
-        yield (ground + noise[number % 8]).clip(0, 255).astype(np.uint8)
+        yield noisy[number % 8]
 
 
 def _passing(source: Path) -> Iterator[np.ndarray]:

@@ -25,7 +25,7 @@ from services.embed.workers.arena import Arena
 from services.embed.workers.inference_pool import InferencePool
 from services.rpc.v1 import films_pb2
 from services.shared.biometric import ModelProvenance
-from services.shared.errors import IntegrityError, Overloaded
+from services.shared.errors import FilmRefused, IntegrityError, Overloaded
 from services.shared.telemetry import Metrics
 
 _FRAME_TIMEOUT_S = 60.0  # of detection and templates, with the searches that go before
@@ -141,12 +141,18 @@ class _Reading:
         self.description: Description
 
     def open(self) -> None:
-        """Have the worker find out what the film is. Raises FilmRefused, also when the film ends its worker."""
+        """Have the worker find out what the film is. Raises FilmRefused, also when the film ends its worker: a worker
+        that was killed says nothing sure about the film, so there is one more try."""
         try:
             self.description = self._worker.open()
         except FilmWorkerDied as error:
-            self._metrics.embed_worker_restarts_total.labels("film").inc()
-            raise refusal(error.code) from error
+            if error.is_sure:
+                raise self._died(error) from error
+            self._replace(-1, error)
+            try:
+                self.description = self._worker.open()
+            except FilmWorkerDied as again:
+                raise self._died(again) from again
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)  # frames under way lie in the worker's arenas
@@ -154,8 +160,18 @@ class _Reading:
         os.close(self._descriptor)
 
     def segment(self, number: int, is_wanted: Callable[[], bool]) -> films_pb2.FilmEvent:
-        """First look, then what lies around the faces."""
-        worker, problem = self._worker, ""
+        """First look, then what lies around the faces. What ends the worker twice is given as far as it was read."""
+        seen, died = self._segment(number, is_wanted)
+        if died is not None and not died.is_sure:
+            seen, died = self._segment(number, is_wanted)
+        bounds = self.description.segments[number]
+        problem = "" if died is None else died.code
+        return segment_event(number, bounds, seen, self._model_id, problem, max_faces=_MAX_SEGMENT_FACES)
+
+    def _segment(
+        self, number: int, is_wanted: Callable[[], bool]
+    ) -> tuple[list[tuple[ReadFrame, Answer]], FilmWorkerDied | None]:
+        worker = self._worker
         seen: list[tuple[ReadFrame, Answer]] = []
         try:
             worker.look(number)
@@ -166,10 +182,10 @@ class _Reading:
                 worker.follow(number, looked, with_face)
                 self._show_all(worker, seen, is_wanted)
         except FilmWorkerDied as error:
-            problem = error.code
-            self._restart(worker, number, error)
-        bounds = self.description.segments[number]
-        return segment_event(number, bounds, seen, self._model_id, problem, max_faces=_MAX_SEGMENT_FACES)
+            self._replace(number, error)
+            self.open()
+            return seen, error
+        return seen, None
 
     def stills(
         self, wishes: Sequence[films_pb2.StillWish], is_wanted: Callable[[], bool]
@@ -187,7 +203,8 @@ class _Reading:
                 message = frame_message(frame, answer, self._model_id)
                 yield still_event(frame, message, arena, with_picture=frame.pts in with_picture)
         except FilmWorkerDied as error:
-            self._restart(worker, -1, error)
+            # The stills that are missing are left out; every track has others.
+            self._replace(-1, error)
 
     def _show_all(
         self, worker: FilmWorker, seen: list[tuple[ReadFrame, Answer]], is_wanted: Callable[[], bool]
@@ -218,12 +235,15 @@ class _Reading:
                 structlog.get_logger().info("film_frame_waits", attempt=attempt)
         raise Overloaded("The frame was not analysed in time.", advice="Try again when the platform is less busy.")
 
-    def _restart(self, worker: FilmWorker, segment: int, error: FilmWorkerDied) -> None:
+    def _replace(self, segment: int, error: FilmWorkerDied) -> None:
         structlog.get_logger().warning("film_worker_died", segment=segment, reason=error.code)
         self._metrics.embed_worker_restarts_total.labels("film").inc()
-        worker.stop()
+        self._worker.stop()
         self._worker = FilmWorker(self._settings, self._descriptor, self._film.size)
-        self.open()
+
+    def _died(self, error: FilmWorkerDied) -> FilmRefused:
+        self._metrics.embed_worker_restarts_total.labels("film").inc()
+        return refusal(error.code)
 
 
 def _collect(

@@ -58,11 +58,12 @@ def refusal(code: str, text: str = "") -> FilmRefused:
 
 
 class FilmWorkerDied(Exception):
-    """The process is gone. `code` is the refusal that it stands for."""
+    """The process is gone. `code` is the refusal that it stands for; `is_sure` says that it is the film's doing."""
 
     def __init__(self, status: int, *, was_too_slow: bool = False) -> None:
         super().__init__(f"exit status {status}")
-        self.code = "film_decode_too_slow" if was_too_slow or status in _TOO_SLOW else "film_decoder_crashed"
+        self.is_sure = was_too_slow or status in _TOO_SLOW
+        self.code = "film_decode_too_slow" if self.is_sure else "film_decoder_crashed"
 
 
 @dataclass(frozen=True, slots=True)
