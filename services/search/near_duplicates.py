@@ -44,7 +44,7 @@ class NearDuplicateSettings(BaseModel):
     per_person: int = Field(default=60, ge=1)
     person_window_s: float = Field(default=86400.0, gt=0)
     # Of any faces: probes that are just too unlike each other to be counted above measure a stored face too.
-    probes_per_person: int = Field(default=300, ge=1)
+    probes_per_person: int = Field(default=150, ge=1)
 
 
 @dataclass(slots=True)
