@@ -127,7 +127,7 @@ def test_a_trickling_body_is_given_up(address: tuple[str, int], monkeypatch: pyt
 
 @pytest.mark.parametrize("path", ["/healthz", "/no-such-page", "/broken", "/raw"])
 def test_every_answer_carries_the_headers(address: tuple[str, int], path: str) -> None:
-    answer = httpx.get(f"http://{address[0]}:{address[1]}{path}")
+    answer = httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=60)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
     if path != "/healthz":
