@@ -21,6 +21,7 @@ _SELECTIONS = {
     embed_pb2.AnalyseRequest.LARGEST: Selection.LARGEST,
     embed_pb2.AnalyseRequest.ALL: Selection.ALL,
     embed_pb2.AnalyseRequest.NONE: Selection.NONE,
+    embed_pb2.AnalyseRequest.ALL_WITH_CHIPS: Selection.ALL_WITH_CHIPS,
 }
 
 

@@ -22,6 +22,7 @@ class Selection(Enum):
     LARGEST = "largest"
     ALL = "all"
     NONE = "none"
+    ALL_WITH_CHIPS = "all_with_chips"
 
 
 class ModelSession(Protocol):

@@ -132,12 +132,13 @@ class FaceAnalyser:
         return self._mirror == "always"
 
     def _faces(self, found: _Found, vectors: dict[int, Tensor]) -> tuple[DetectedFace, ...]:
-        is_to_be_picked = found.job.selection is Selection.SOLE and len(found.detections) > 1
+        selection = found.job.selection
+        is_to_be_picked = selection is Selection.SOLE and len(found.detections) > 1
         described = (
             described_face(found.job.picture, face, crop, vectors.get(index), self._model_id)
             for index, (face, crop) in enumerate(zip(found.detections, found.crops, strict=True))
         )
-        if not is_to_be_picked:
+        if not is_to_be_picked and selection is not Selection.ALL_WITH_CHIPS:
             return tuple(described)
         return tuple(replace(face, chip=chip_of(found.job.picture, face.box)) for face in described)
 
@@ -176,7 +177,7 @@ def chip_of(picture: Picture, box: Box) -> bytes:
 
 def chosen_faces(selection: Selection, face_index: int, faces: Sequence[Detection]) -> list[int]:
     """Which faces get a template. An index that is not there chooses none."""
-    if selection is Selection.ALL:
+    if selection in {Selection.ALL, Selection.ALL_WITH_CHIPS}:
         return list(range(len(faces)))
     if selection is Selection.SOLE:
         return [0] if len(faces) == 1 else []

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.v1 import common_pb2 as services_dot_rpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bservices/rpc/v1/embed.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\"\xcd\x01\n\x0e\x41nalyseRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x38\n\tselection\x18\x02 \x01(\x0e\x32%.likeness.v1.AnalyseRequest.Selection\x12\x12\n\nface_index\x18\x03 \x01(\r\"^\n\tSelection\x12\x19\n\x15SELECTION_UNSPECIFIED\x10\x00\x12\x08\n\x04SOLE\x10\x01\x12\x0c\n\x08\x42Y_INDEX\x10\x02\x12\x0b\n\x07LARGEST\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x12\x08\n\x04NONE\x10\x05\"\xb3\x01\n\x0f\x41nalyseResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x16.likeness.v1.ImageInfo\x12 \n\x05\x66\x61\x63\x65s\x18\x02 \x03(\x0b\x32\x11.likeness.v1.Face\x12+\n\x05model\x18\x03 \x01(\x0b\x32\x1c.likeness.v1.ModelProvenance\x12*\n\x07timings\x18\x04 \x01(\x0b\x32\x19.likeness.v1.StageTimings\"\x95\x01\n\tImageInfo\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x18\n\x10\x65xif_orientation\x18\x04 \x01(\r\x12\x13\n\x0b\x66rame_count\x18\x05 \x01(\r\x12\x14\n\x0c\x64\x65\x63ode_scale\x18\x06 \x01(\r\x12\x14\n\x0c\x66ile_signals\x18\x07 \x03(\t\"\xb5\x02\n\x04\x46\x61\x63\x65\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.likeness.v1.Box\x12%\n\tlandmarks\x18\x02 \x03(\x0b\x32\x12.likeness.v1.Point\x12\x17\n\x0f\x64\x65tection_score\x18\x03 \x01(\x02\x12\x14\n\x0cinter_eye_px\x18\x04 \x01(\x02\x12%\n\x07quality\x18\x05 \x01(\x0b\x32\x14.likeness.v1.Quality\x12+\n\x08template\x18\x06 \x01(\x0b\x32\x19.likeness.v1.FaceTemplate\x12+\n\nassessment\x18\x07 \x01(\x0b\x32\x17.likeness.v1.Assessment\x12)\n\x07signals\x18\x08 \x03(\x0b\x32\x18.likeness.v1.ProbeSignal\x12\x0c\n\x04\x63hip\x18\t \x01(\x0c\"\x8f\x01\n\nAssessment\x12\r\n\x05grade\x18\x01 \x01(\t\x12\x0e\n\x06misses\x18\x02 \x01(\r\x12\x10\n\x08searches\x18\x03 \x01(\r\x12\x0b\n\x03low\x18\x04 \x01(\x02\x12\x0c\n\x04high\x18\x05 \x01(\x02\x12\x16\n\x0ethreshold_fpir\x18\x06 \x01(\x02\x12\r\n\x05\x62\x61sis\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x08 \x03(\t\"P\n\x0bProbeSignal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x11\n\tthreshold\x18\x03 \x01(\x02\x12\x11\n\tis_raised\x18\x04 \x01(\x08\"Y\n\x0cStageTimings\x12\x0f\n\x07gate_ms\x18\x01 \x01(\x02\x12\x11\n\tdetect_ms\x18\x02 \x01(\x02\x12\x13\n\x0btemplate_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\"\x16\n\x14\x44\x65scribeModelRequest2\x9f\x01\n\x05\x45mbed\x12\x44\n\x07\x41nalyse\x12\x1b.likeness.v1.AnalyseRequest\x1a\x1c.likeness.v1.AnalyseResponse\x12P\n\rDescribeModel\x12!.likeness.v1.DescribeModelRequest\x1a\x1c.likeness.v1.ModelProvenanceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bservices/rpc/v1/embed.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\"\xe1\x01\n\x0e\x41nalyseRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x38\n\tselection\x18\x02 \x01(\x0e\x32%.likeness.v1.AnalyseRequest.Selection\x12\x12\n\nface_index\x18\x03 \x01(\r\"r\n\tSelection\x12\x19\n\x15SELECTION_UNSPECIFIED\x10\x00\x12\x08\n\x04SOLE\x10\x01\x12\x0c\n\x08\x42Y_INDEX\x10\x02\x12\x0b\n\x07LARGEST\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x12\x08\n\x04NONE\x10\x05\x12\x12\n\x0e\x41LL_WITH_CHIPS\x10\x06\"\xb3\x01\n\x0f\x41nalyseResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x16.likeness.v1.ImageInfo\x12 \n\x05\x66\x61\x63\x65s\x18\x02 \x03(\x0b\x32\x11.likeness.v1.Face\x12+\n\x05model\x18\x03 \x01(\x0b\x32\x1c.likeness.v1.ModelProvenance\x12*\n\x07timings\x18\x04 \x01(\x0b\x32\x19.likeness.v1.StageTimings\"\x95\x01\n\tImageInfo\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x18\n\x10\x65xif_orientation\x18\x04 \x01(\r\x12\x13\n\x0b\x66rame_count\x18\x05 \x01(\r\x12\x14\n\x0c\x64\x65\x63ode_scale\x18\x06 \x01(\r\x12\x14\n\x0c\x66ile_signals\x18\x07 \x03(\t\"\xb5\x02\n\x04\x46\x61\x63\x65\x12\x1d\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x10.likeness.v1.Box\x12%\n\tlandmarks\x18\x02 \x03(\x0b\x32\x12.likeness.v1.Point\x12\x17\n\x0f\x64\x65tection_score\x18\x03 \x01(\x02\x12\x14\n\x0cinter_eye_px\x18\x04 \x01(\x02\x12%\n\x07quality\x18\x05 \x01(\x0b\x32\x14.likeness.v1.Quality\x12+\n\x08template\x18\x06 \x01(\x0b\x32\x19.likeness.v1.FaceTemplate\x12+\n\nassessment\x18\x07 \x01(\x0b\x32\x17.likeness.v1.Assessment\x12)\n\x07signals\x18\x08 \x03(\x0b\x32\x18.likeness.v1.ProbeSignal\x12\x0c\n\x04\x63hip\x18\t \x01(\x0c\"\x8f\x01\n\nAssessment\x12\r\n\x05grade\x18\x01 \x01(\t\x12\x0e\n\x06misses\x18\x02 \x01(\r\x12\x10\n\x08searches\x18\x03 \x01(\r\x12\x0b\n\x03low\x18\x04 \x01(\x02\x12\x0c\n\x04high\x18\x05 \x01(\x02\x12\x16\n\x0ethreshold_fpir\x18\x06 \x01(\x02\x12\r\n\x05\x62\x61sis\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x08 \x03(\t\"P\n\x0bProbeSignal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x11\n\tthreshold\x18\x03 \x01(\x02\x12\x11\n\tis_raised\x18\x04 \x01(\x08\"Y\n\x0cStageTimings\x12\x0f\n\x07gate_ms\x18\x01 \x01(\x02\x12\x11\n\tdetect_ms\x18\x02 \x01(\x02\x12\x13\n\x0btemplate_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\"\x16\n\x14\x44\x65scribeModelRequest2\x9f\x01\n\x05\x45mbed\x12\x44\n\x07\x41nalyse\x12\x1b.likeness.v1.AnalyseRequest\x1a\x1c.likeness.v1.AnalyseResponse\x12P\n\rDescribeModel\x12!.likeness.v1.DescribeModelRequest\x1a\x1c.likeness.v1.ModelProvenanceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.v1.embed_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ANALYSEREQUEST']._serialized_start=75
-  _globals['_ANALYSEREQUEST']._serialized_end=280
+  _globals['_ANALYSEREQUEST']._serialized_end=300
   _globals['_ANALYSEREQUEST_SELECTION']._serialized_start=186
-  _globals['_ANALYSEREQUEST_SELECTION']._serialized_end=280
-  _globals['_ANALYSERESPONSE']._serialized_start=283
-  _globals['_ANALYSERESPONSE']._serialized_end=462
-  _globals['_IMAGEINFO']._serialized_start=465
-  _globals['_IMAGEINFO']._serialized_end=614
-  _globals['_FACE']._serialized_start=617
-  _globals['_FACE']._serialized_end=926
-  _globals['_ASSESSMENT']._serialized_start=929
-  _globals['_ASSESSMENT']._serialized_end=1072
-  _globals['_PROBESIGNAL']._serialized_start=1074
-  _globals['_PROBESIGNAL']._serialized_end=1154
-  _globals['_STAGETIMINGS']._serialized_start=1156
-  _globals['_STAGETIMINGS']._serialized_end=1245
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1247
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1269
-  _globals['_EMBED']._serialized_start=1272
-  _globals['_EMBED']._serialized_end=1431
+  _globals['_ANALYSEREQUEST_SELECTION']._serialized_end=300
+  _globals['_ANALYSERESPONSE']._serialized_start=303
+  _globals['_ANALYSERESPONSE']._serialized_end=482
+  _globals['_IMAGEINFO']._serialized_start=485
+  _globals['_IMAGEINFO']._serialized_end=634
+  _globals['_FACE']._serialized_start=637
+  _globals['_FACE']._serialized_end=946
+  _globals['_ASSESSMENT']._serialized_start=949
+  _globals['_ASSESSMENT']._serialized_end=1092
+  _globals['_PROBESIGNAL']._serialized_start=1094
+  _globals['_PROBESIGNAL']._serialized_end=1174
+  _globals['_STAGETIMINGS']._serialized_start=1176
+  _globals['_STAGETIMINGS']._serialized_end=1265
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1267
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1289
+  _globals['_EMBED']._serialized_start=1292
+  _globals['_EMBED']._serialized_end=1451
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,8 @@ class AnalyseRequest(_message.Message):
         """Every face."""
         NONE: AnalyseRequest._Selection.ValueType  # 5
         """No template: detection only."""
+        ALL_WITH_CHIPS: AnalyseRequest._Selection.ValueType  # 6
+        """Every face, each with a chip, for sorting many pictures by who is on them."""
 
     class Selection(_Selection, metaclass=_SelectionEnumTypeWrapper):
         """Which faces get a template; all faces are always reported."""
@@ -56,6 +58,8 @@ class AnalyseRequest(_message.Message):
     """Every face."""
     NONE: AnalyseRequest.Selection.ValueType  # 5
     """No template: detection only."""
+    ALL_WITH_CHIPS: AnalyseRequest.Selection.ValueType  # 6
+    """Every face, each with a chip, for sorting many pictures by who is on them."""
 
     IMAGE_FIELD_NUMBER: _builtins.int
     SELECTION_FIELD_NUMBER: _builtins.int
@@ -177,7 +181,7 @@ class Face(_message.Message):
     """Distance between the eye centres in pixels of the original."""
     chip: _builtins.bytes
     """A JPEG of the face, re-encoded from pixels. Present where the selection was SOLE and there are several faces, so
-    that the caller can pick.
+    that the caller can pick, and with ALL_WITH_CHIPS.
     """
     @_builtins.property
     def box(self) -> _common_pb2.Box: ...
