@@ -25,8 +25,8 @@ from services.shared.biometric import Box
 
 Vectors = npt.NDArray[np.float32]
 
-# Cosines of templates. Two sightings of one person in one film are nearly always over SAME, and two people of the
-# development faces under it in 999 of 1,000 pairs; under OTHER they are hardly ever one.
+# Cosines of templates. Of 26,733 pairs of different people among the development faces none reaches SAME, of 134 pairs
+# of one person in different pictures all but one do; under OTHER there is none of one person.
 SAME = 0.42
 OTHER = 0.1
 NEAR_S = 0.75  # within which a face may be followed by its place
