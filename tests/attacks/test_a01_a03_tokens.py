@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -82,7 +82,7 @@ def clients(platform: Platform) -> Iterator[dict[str, httpx.Client]]:
         client.close()
 
 
-def assert_refused(clients: dict[str, httpx.Client], headers: dict[str, str] | dict[str, bytes]) -> None:
+def assert_refused(clients: dict[str, httpx.Client], headers: Mapping[str, Any]) -> None:
     for service, path in ROUTES.items():
         answer = clients[service].get(path, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), (service, answer.text)

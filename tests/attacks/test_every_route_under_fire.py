@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -75,10 +75,11 @@ def test_no_request_is_answered_with_a_server_error(
     session = requests.Session()
     session.trust_env = False
     routes = {(route.service, *route.place): route for route in table()}
-    operations = []
+    operations: list[tuple[str, Any]] = []
     for service in SERVICES:
         schema = schemathesis.openapi.from_dict(clients[service].get("/openapi.json").json())
-        operations += [(service, each.ok()) for each in schema.get_all_operations()]
+        found: Iterable[Any] = schema.get_all_operations()
+        operations += [(service, each.ok()) for each in found]
     assert len(operations) == len(routes)
     tally, started_s = Tally(), time.monotonic()
     share_s = TIME_LIMIT_S / len(operations)

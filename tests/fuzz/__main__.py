@@ -66,7 +66,7 @@ def run(target: str, seconds: int, corpus: Path) -> Figures:
 
 def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
     """Never returns: the fuzzer ends the process."""
-    import atheris  # noqa: PLC0415 - only the process that fuzzes has its hooks
+    import atheris  # type: ignore[import-untyped]  # noqa: PLC0415 - only the process that fuzzes has its hooks
 
     with atheris.instrument_imports(include=list(target.modules)):
         attempt = target.prepare()

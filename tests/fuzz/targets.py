@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Attempt = Callable[[bytes], None]
 
@@ -100,7 +101,12 @@ def _events() -> list[bytes]:
 
     from services.rpc.v1 import events_pb2  # noqa: PLC0415
 
-    common = {"event_id": "e-1", "owner": "northshire", "subject_id": "S-1", "occurred_at": "2026-03-01T10:00:00Z"}
+    common: dict[str, Any] = {
+        "event_id": "e-1",
+        "owner": "northshire",
+        "subject_id": "S-1",
+        "occurred_at": "2026-03-01T10:00:00Z",
+    }
     messages = [
         events_pb2.CustodyImageReceived(**common, watchlist_id="custody", captured_on="2026-03-01", image=b"\xff\xd8"),
         events_pb2.CustodyDisposalChanged(**common, disposal="charged"),

@@ -15,7 +15,7 @@ from services.shared.multipart import MAX_PARTS, MAX_TEXT_BYTES, Upload, read_mu
 IMAGE = os.urandom(200_001)
 
 
-def read(body: bytes, content_type: str, *, chunk: int = 65536, breaks_off: bool = False, **limits: int) -> Upload:
+def read(body: bytes, content_type: str, *, chunk: int = 65536, breaks_off: bool = False, **limits: Any) -> Upload:
     def messages() -> Iterator[dict[str, Any]]:
         for start in range(0, len(body), chunk):
             yield {"type": "http.request", "body": body[start : start + chunk], "more_body": True}
