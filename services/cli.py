@@ -52,6 +52,9 @@ PARTS = {
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."
     ),
     "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
+    "assurance": Part(
+        "services.local.assurance.cli", "assurance_app", "Model card, DPIA and equality assessment, bound to what runs."
+    ),
     "transparency": Part(
         "services.audit.statistics.cli", "transparency_app", "Publish figures from the audit log, and check them."
     ),
@@ -62,6 +65,8 @@ PARTS = {
     "agreements": Part(
         "services.search.agreements.cli", "agreements_app", "Sign, register and withdraw owners' agreements."
     ),
+    "gallery": Part("services.ingest.gallery_cli", "gallery_app", "Erase, review, reconcile, rebuild, compare."),
+    "dlq": Part("services.ingest.gallery_cli", "dlq_app", "List and replay dead letters of the custody feed."),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }
 

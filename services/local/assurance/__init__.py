@@ -1,0 +1,1 @@
+"""`likeness assurance`: documents that are bound to the running configuration. See docs/assurance/README.md."""
