@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -241,6 +245,48 @@ def test_a_ledger_restored_from_a_backup_is_erased_again(platform: Platform, cus
 
     wait_until(is_erased_again, 60, "the restored ledger to be erased again")
     assert "RESTORED-1" not in found_subjects(platform, image)
+
+
+def run(platform: Platform, *arguments: str, expect: int = 0) -> str:
+    """A command as an operator of the platform gives it."""
+    token = platform.data.root / "custodian.token"
+    token.write_text(platform.token("custodian"))
+    options = ["--token", str(token), "--url", platform.url("ingest")]
+    command = [str(Path(sys.executable).with_name("likeness")), *arguments, *options]
+    environment = {**os.environ, "COLUMNS": "250"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_command_line_does_the_same(platform: Platform, custodian: httpx.Client, tmp_path: Path) -> None:
+    image = picture(61)
+    enrol(custodian, image, "CLI-1")
+    kept = enrol(custodian, picture(62), "CLI-2")
+    assert "Nothing differed" in run(platform, "gallery", "reconcile", "--deep")
+    assert " references in exact in-process" in run(platform, "gallery", "rebuild")
+    assert "CLI-1" in found_subjects(platform, image)
+    certificate = tmp_path / "certificate.json"
+    order = ["--reason", "asked", "--authority", "request 9"]
+    run(platform, "gallery", "erase", "CLI-1", *order, "--certificate", str(certificate))
+    key = tmp_path / "key.pem"
+    key.write_bytes(custodian.get("/v1/erasures/certificate-key").content)
+    command = ["gallery", "verify-certificate", str(certificate), "--public-key", str(key)]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("likeness")), *command], capture_output=True, timeout=60, check=True
+    )
+    assert b"Valid" in done.stdout
+    assert "CLI-1" in run(platform, "gallery", "erasures")
+    assert "Kept until" in run(platform, "gallery", "review", kept, "--decision", "retain", "--reason", "needed")
+    counted = tmp_path / "counted.csv"
+    digests = [hashlib.sha256(picture(seed)).hexdigest() for seed in (62, 61, 63)]
+    counted.write_text("subject_id,image_sha256\n" + "".join(f"any,{digest}\n" for digest in digests))
+    told = run(platform, "gallery", "compare", str(counted), "--report", str(tmp_path / "report.csv"), expect=1)
+    assert "never_received" in told
+    assert "erased" in told
+    assert len((tmp_path / "report.csv").read_text().splitlines()) == 4
+    assert "due" in run(platform, "gallery", "reviews")
+    assert "place" in run(platform, "dlq", "list")
 
 
 def test_only_a_custodian_of_the_force_erases(platform: Platform, custodian: httpx.Client) -> None:
