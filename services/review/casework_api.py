@@ -155,14 +155,25 @@ def _add_judging(router: APIRouter, desk: Desk, who_type: Any) -> None:
 
     @router.post("/{request_id}/unsolved", summary="Keep the probe in the unsolved file")
     def keep(who: who_type, request_id: str, body: UnsolvedBody) -> dict[str, Any]:
-        case = desk.deciding.keep_unsolved(
+        case = desk.retention.keep_unsolved(
             who, request_id, body.version, authority=body.authority, reason=body.reason, expires_on=body.expires_on
         )
         return _moved(case)
 
     @router.post("/{request_id}/closing", summary="End an entry of the unsolved file")
     def close(who: who_type, request_id: str, body: Reasoned) -> dict[str, Any]:
-        return _moved(desk.deciding.close(who, request_id, body.version, body.reason))
+        return _moved(desk.retention.close(who, request_id, body.version, body.reason))
+
+    @router.post("/{request_id}/search-again", summary="Search an unsolved probe again")
+    def search_again(who: who_type, request_id: str, body: Reasoned) -> dict[str, Any]:
+        """Who was judged before is not judged again; for somebody new a case is opened that continues this one."""
+        done = desk.retention.search_again(who, request_id, body.version, body.reason)
+        opened = done.continuation.request_id if done.continuation is not None else None
+        return {**_moved(done.case), "continuation": opened}
+
+    @router.post("/{request_id}/erasure", summary="Erase the pictures of a case whose time is over")
+    def erase(who: who_type, request_id: str, body: Reasoned) -> dict[str, Any]:
+        return _moved(desk.retention.erase(who, request_id, body.version, body.reason))
 
 
 def _add_pictures(router: APIRouter, desk: Desk, who_type: Any) -> None:

@@ -428,6 +428,17 @@ class UnsolvedEntry:
     kept_by: str
     kept_at: datetime
     expires_on: date
+    # When it was last searched again against what was enrolled since; None: not yet.
+    searched_again_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """That the pictures of a case were erased. What was said and judged stays."""
+
+    reason: str
+    erased_by: str
+    erased_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +476,22 @@ class Case:
     outcome: Outcome | None = None
     unsolved: UnsolvedEntry | None = None
     known_answer: KnownAnswer | None = None
+    erasure: Erasure | None = None
+    # The unsolved case that this one was opened from, because a new search of it found somebody new.
+    continues: str | None = None
+
+    def pictures(self) -> frozenset[str]:
+        """SHA-256 of everything that the case holds in the image store; nothing once it was erased."""
+        if self.erasure is not None:
+            return frozenset()
+        held = {sha256 for probe in self.probes for sha256 in (probe.original.sha256, probe.working_sha256)}
+        return frozenset(held | {made.sha256 for probe in self.probes for made in probe.enhancements})
+
+    def retention_ends(self) -> date | None:
+        """The day from which its pictures may be erased; None while nothing says so."""
+        if self.unsolved is not None:
+            return self.unsolved.expires_on
+        return self.release.retain_until if self.release is not None else None
 
     def probe(self, probe_id: str) -> ProbeImage | None:
         return next((probe for probe in self.probes if probe.probe_id == probe_id), None)

@@ -76,6 +76,10 @@ class ReviewStore(Protocol):
         """Every examination of a force, oldest first: what supervisors' figures are made from."""
         ...
 
+    def is_held_elsewhere(self, sha256: str, request_id: str) -> bool:
+        """Whether another case, of any force, holds a picture of this digest too."""
+        ...
+
     def next_number(self, force: str, year: int) -> int:
         """The next number of a force's cases in a year, from 1, never given twice."""
         ...

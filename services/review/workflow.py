@@ -45,6 +45,8 @@ class Action(StrEnum):
     RECORD_OUTCOME = "record_outcome"
     KEEP_UNSOLVED = "keep_unsolved"
     CLOSE = "close"
+    SEARCH_AGAIN = "search_again"
+    ERASE = "erase"
 
 
 _S = CaseState
@@ -77,6 +79,14 @@ TRANSITIONS: Mapping[tuple[CaseState, Action], CaseState] = {
     (_S.UNSOLVED, Action.RECORD_OUTCOME): _S.CLOSED,
     (_S.UNSOLVED, Action.CLOSE): _S.CLOSED,
     (_S.CLOSED, Action.RECORD_OUTCOME): _S.CLOSED,
+    (_S.UNSOLVED, Action.SEARCH_AGAIN): _S.UNSOLVED,
+    # Once their time is over, pictures are erased; what was said and judged stays.
+    (_S.RETURNED, Action.ERASE): _S.RETURNED,
+    (_S.UNSUITABLE, Action.ERASE): _S.UNSUITABLE,
+    (_S.WITHDRAWN, Action.ERASE): _S.WITHDRAWN,
+    (_S.RELEASED, Action.ERASE): _S.CLOSED,
+    (_S.UNSOLVED, Action.ERASE): _S.CLOSED,
+    (_S.CLOSED, Action.ERASE): _S.CLOSED,
 }
 
 # Which role does what; that the person is not the requester, is trained, is another one, is checked where it is done.

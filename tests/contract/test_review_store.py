@@ -25,6 +25,7 @@ from services.review.model import (
     CaseRequest,
     CaseState,
     CaseType,
+    Erasure,
     Examination,
     FacialFeature,
     FeatureRemark,
@@ -32,6 +33,8 @@ from services.review.model import (
     ImageNature,
     KnownAnswer,
     Observation,
+    ProbeFile,
+    ProbeImage,
     ProbeSource,
     SearchRecord,
     SearchVariant,
@@ -49,6 +52,7 @@ REQUEST = CaseRequest(
     "NS/1", "burglary", "prevention_and_detection", "Needed.", CaseType.SUSPECT, Urgency.URGENT, ProbeSource.CCTV,
     ImageNature.VIDEO_FRAME, "PC 1", ("custody",),
 )  # fmt: skip
+PROBE = ProbeImage("p-1", ProbeFile("a" * 64, 9, "PNG", 4, 4, 1), "b" * 64, 1.0, 4, 4, ())
 RECORD = SearchRecord(
     "s-1", "p-1", SearchVariant.ORIGINAL, None, "a" * 64, "why", "anna", NOW, 1, "b" * 64, {"searchable": 3, "x": [1.5]}
 )
@@ -167,6 +171,15 @@ class TestReviewStore:
         assert list(store.list(CaseFilter("northshire", frozenset({CaseState.ACCEPTED})))) == [soon]
         assert list(store.list(CaseFilter("northshire", requested_by="officer"))) == [late]
         assert list(store.list(CaseFilter("northshire", limit=1))) == [soon]
+
+    def test_a_picture_is_held_by_every_case_that_has_it_until_erased(self, store: SqlReviewStore) -> None:
+        first, second = a_case("2026-00001", probes=(PROBE,)), a_case("2026-00002", probes=(PROBE,), force="eastmoor")
+        for case in (first, second):
+            store.add(case)
+        assert store.is_held_elsewhere("a" * 64, first.request_id)
+        assert not store.is_held_elsewhere("c" * 64, first.request_id)
+        store.save(replace(second, erasure=Erasure("over", "anna", NOW)))
+        assert not store.is_held_elsewhere("a" * 64, first.request_id)
 
     def test_a_number_is_given_once(self, store: SqlReviewStore) -> None:
         with ThreadPoolExecutor(8) as threads:

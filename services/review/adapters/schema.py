@@ -39,6 +39,15 @@ examinations = sa.Table(
     sa.Index("review_examinations_force", "force", "started_at"),
 )
 
+pictures = sa.Table(
+    "review_pictures",
+    metadata,
+    # What a case holds in the image store, where the same picture of two cases is stored once.
+    sa.Column("request_id", sa.String(36), sa.ForeignKey("review_cases.request_id"), primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Index("review_pictures_sha256", "sha256"),
+)
+
 trainings = sa.Table(
     "review_trainings",
     metadata,

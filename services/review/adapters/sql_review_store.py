@@ -12,7 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from services.review.adapters.schema import cases, examinations, idempotency_keys, numbers, open_acts, trainings
+from services.review.adapters.schema import (
+    cases,
+    examinations,
+    idempotency_keys,
+    numbers,
+    open_acts,
+    pictures,
+    trainings,
+)
 from services.review.model import Case, Examination, Training
 from services.review.ports import CaseFilter, OpenAct
 from services.shared.errors import Conflict, DependencyUnavailable
@@ -35,6 +43,7 @@ class SqlReviewStore:
         try:
             with self._writing, self._transaction() as connection:
                 connection.execute(sa.insert(cases), _case_row(case))
+                _hold_pictures(connection, case)
                 if idempotency_key is not None:
                     connection.execute(
                         sa.insert(idempotency_keys),
@@ -95,6 +104,11 @@ class SqlReviewStore:
         with self._transaction() as connection:
             found = connection.scalars(query.order_by(examinations.c.started_at)).all()
         return [_EXAMINATION.validate_json(document) for document in found]
+
+    def is_held_elsewhere(self, sha256: str, request_id: str) -> bool:
+        query = sa.select(sa.literal(1)).where(pictures.c.sha256 == sha256, pictures.c.request_id != request_id)
+        with self._transaction() as connection:
+            return connection.scalar(query.limit(1)) is not None
 
     def next_number(self, force: str, year: int) -> int:
         of_year = sa.and_(numbers.c.force == force, numbers.c.year == year)
@@ -209,6 +223,17 @@ def _put_case(connection: sa.Connection, saved: Case) -> None:
     )
     if done.rowcount != 1:
         raise _Taken("version")
+    _hold_pictures(connection, saved)
+
+
+def _hold_pictures(connection: sa.Connection, case: Case) -> None:
+    mine = pictures.c.request_id == case.request_id
+    held, wanted = set(connection.scalars(sa.select(pictures.c.sha256).where(mine))), case.pictures()
+    if gone := held - wanted:
+        connection.execute(sa.delete(pictures).where(mine, pictures.c.sha256.in_(sorted(gone))))
+    if new := wanted - held:
+        rows = [{"request_id": case.request_id, "sha256": sha256} for sha256 in sorted(new)]
+        connection.execute(sa.insert(pictures), rows)
 
 
 def _put_examination(connection: sa.Connection, examination: Examination) -> None:

@@ -1,14 +1,15 @@
-"""Disagreement, release, outcome, retention."""
+"""Disagreement, release, outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 
 from services.review.casework.caller import Caller
 from services.review.casework.forms import prose
 from services.review.casework.probes import permitted
+from services.review.casework.retention import check_day
 from services.review.casework.signing import arbitration_sha256
 from services.review.casework.statements import statements
 from services.review.casework.steps import Casebook, Step
@@ -27,7 +28,6 @@ from services.review.model import (
     PotentialName,
     Release,
     Signature,
-    UnsolvedEntry,
 )
 from services.review.ports import AgreementRegister
 from services.review.workflow import JUDGEMENTS_REQUIRED, SUPERVISOR, Action, agree, disputed, settled
@@ -36,7 +36,6 @@ from services.shared.errors import Conflict, Forbidden, InvalidRequest
 from services.shared.watchlists import WatchlistFile, Watchlists
 
 SEE_DISAGREEMENT = "see_disagreement"
-LONGEST_RETENTION = timedelta(days=6 * 366)  # longer than any review period; a typing error is shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +136,7 @@ class Deciding:
     def _released(self, caller: Caller, step: Step, retain_until: date) -> Case:
         case, watchlists = step.case, self._watchlists.current()
         now = self._book.clock.now()
-        if not now.date() < retain_until <= now.date() + LONGEST_RETENTION:
-            raise InvalidRequest(
-                "The retention date is a day to come, within six years.",
-                advice="Give the day on which the probe is reviewed.",
-                context={"fields": [{"field": "retain_until", "problem": "A day to come, within six years."}]},
-            )
+        check_day(retain_until, now, "retain_until")
         examinations = _signed(self._book.store.examinations(case.request_id))
         require_two_judgements(case, examinations)
         names = potential_names(case, watchlists, self._register, now.date())
@@ -165,31 +159,6 @@ class Deciding:
         with self._book.step(caller, request_id, Action.RECORD_OUTCOME, version, details={"kind": kind.value}) as step:
             outcome = Outcome(kind, remarks.strip()[:2000], caller.person_id, self._book.clock.now())
             return step.move(outcome=outcome)
-
-    def keep_unsolved(
-        self, caller: Caller, request_id: str, version: int, *, authority: str, reason: str, expires_on: date
-    ) -> Case:
-        """Keep a probe for which nobody was named, with an authority and an expiry."""
-        with self._book.step(caller, request_id, Action.KEEP_UNSOLVED, version) as step:
-            now = self._book.clock.now()
-            if step.case.release is None or step.case.release.names:
-                raise Conflict(
-                    "A potential name was released.", advice="Only what is unsolved is kept.", code="not_unsolved"
-                )
-            if not now.date() < expires_on <= now.date() + LONGEST_RETENTION:
-                raise InvalidRequest("The expiry is a day to come, within six years.", advice="Give another day.")
-            entry = UnsolvedEntry(
-                prose("authority", authority), prose("reason", reason), caller.person_id, now, expires_on
-            )
-            step.act.details |= {"expires_on": expires_on.isoformat()}
-            return step.move(unsolved=entry)
-
-    def close(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
-        """End an entry of the unsolved file."""
-        with self._book.step(
-            caller, request_id, Action.CLOSE, version, details={"why": prose("reason", reason)}
-        ) as step:
-            return step.move()
 
 
 def require_two_judgements(case: Case, examinations: tuple[Examination, Examination]) -> None:

@@ -11,6 +11,7 @@ from services.review.casework.intake import Intake, Pictures
 from services.review.casework.looking import Looking
 from services.review.casework.pictures import SeePictures
 from services.review.casework.probes import Probes, TriageRequests
+from services.review.casework.retention import Retention
 from services.review.casework.searching import RunSearch
 from services.review.casework.steps import Casebook
 from services.review.casework.supervision import Supervision
@@ -54,6 +55,7 @@ class Desk:
     searching: RunSearch
     examining: Examining
     deciding: Deciding
+    retention: Retention
     looking: Looking
     pictures: SeePictures
     documents: Documents
@@ -76,13 +78,15 @@ class Desk:
         trail = CaseTrail(peers.audit, store, clock)
         book = Casebook(store, trail, clock)
         training = TrainingCheck(store, clock)
+        searching = RunSearch(book, images, peers.searcher, peers.analyser)
         return cls(
             intake=Intake(book, Pictures(peers.analyser, peers.renderer, images), watchlists),
             triage=TriageRequests(book, watchlists, peers.agreements),
             probes=Probes(book, images),
-            searching=RunSearch(book, images, peers.searcher, peers.analyser),
+            searching=searching,
             examining=Examining(book, training, peers.references, min_view_s),
             deciding=Deciding(book, training, watchlists, peers.agreements, rates),
+            retention=Retention(book, images, searching),
             looking=Looking(book),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
             documents=Documents(book, images, peers.references, peers.renderer, setter),

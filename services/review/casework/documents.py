@@ -79,7 +79,7 @@ class Documents:
         searched = {record.probe_id for record in case.searches}
         found = {}
         for probe in case.probes:
-            if probe.probe_id not in searched:
+            if probe.probe_id not in searched or case.erasure is not None:
                 continue
             found[f"probe-{probe.probe_id}"] = self._shown(self._images.get(probe.working_sha256), _PRINTED_SIDE)
             for made in _searched_copies(case, probe):

@@ -42,6 +42,8 @@ class CaseRow:
     is_overdue: bool
     version: int
     possible: tuple[Action, ...]
+    # Its pictures are to be reviewed: erased, or kept with an authority.
+    is_retention_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,9 @@ class Looking:
             is_overdue=now > case.due_at and case.state not in {*_OVER, *_RELEASED},
             version=case.version,
             possible=self.possible(caller, case, examinations),
+            is_retention_due=case.erasure is None
+            and (ends := case.retention_ends()) is not None
+            and ends <= now.date(),
         )
 
 
@@ -209,6 +214,8 @@ def history(case: Case, examinations: Sequence[Examination]) -> tuple[HistoryIte
         items.append(HistoryItem(case.outcome.reported_at, "outcome reported", case.outcome.reported_by))
     if case.unsolved is not None:
         items.append(HistoryItem(case.unsolved.kept_at, "kept in the unsolved file", case.unsolved.kept_by))
+    if case.erasure is not None:
+        items.append(HistoryItem(case.erasure.erased_at, "pictures erased", case.erasure.erased_by))
     return tuple(sorted(items, key=lambda item: item.at))
 
 

@@ -13,6 +13,7 @@ import orjson
 from services.review.casework.caller import Caller
 from services.review.casework.forms import prose
 from services.review.casework.steps import Casebook
+from services.review.casework.trail import Act
 from services.review.model import (
     Appearance,
     CandidateForJudgement,
@@ -42,6 +43,18 @@ class _Probe:
     face: int
     variant: SearchVariant
     enhancement_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One picture of a case to be searched, by whom and why."""
+
+    caller: Caller
+    case: Case
+    probe: ProbeImage
+    picture: _Probe
+    reason: str
+    max_candidates: int
 
 
 class RunSearch:
@@ -77,16 +90,36 @@ class RunSearch:
             probe = _ready(step.case, probe_id)
             records, candidates = step.case.searches, step.case.candidates
             for picture in self._pictures(probe, enhancement_id):
-                answer = self._search(caller, step.case, picture, max_candidates, step.act.activity_id)
-                record = self._record(caller, probe, picture, told, answer)
+                asked = _Asked(caller, step.case, probe, picture, told, max_candidates)
+                record, listed = self._searched(asked, step.act)
                 records = (*records, record)
-                # What a disclosure of that search finds this case and its judgements by.
-                step.act.objects.extend([f"search:{record.search_id}", f"probe:{picture.sha256}"])
-                step.act.details |= _recipe(probe, picture)
-                candidates = merged(candidates, answer.document["candidates"], record)
+                candidates = merged(candidates, listed, record)
             step.act.details["searches"] = ",".join(record.search_id for record in records)
             step.act.details["candidates"] = str(len(candidates))
             return step.move(searches=records, candidates=candidates)
+
+    def once_more(
+        self, caller: Caller, case: Case, reason: str, act: Act
+    ) -> tuple[tuple[SearchRecord, ...], tuple[CandidateForJudgement, ...]]:
+        """Every original that was searched, searched again on its own: the records, and one candidate a subject."""
+        searched = {record.probe_id for record in case.searches}
+        records: tuple[SearchRecord, ...] = ()
+        candidates: tuple[CandidateForJudgement, ...] = ()
+        for probe in (one for one in case.probes if one.probe_id in searched):
+            [picture] = self._pictures(probe, None)
+            asked = _Asked(caller, case, probe, picture, reason, DEFAULT_CANDIDATES)
+            record, listed = self._searched(asked, act)
+            records = (*records, record)
+            candidates = merged(candidates, listed, record)
+        return records, candidates
+
+    def _searched(self, asked: _Asked, act: Act) -> tuple[SearchRecord, Sequence[Mapping[str, Any]]]:
+        answer = self._search(asked, act.activity_id)
+        record = self._record(asked, answer)
+        # What a disclosure of that search finds this case and its judgements by.
+        act.objects.extend([f"search:{record.search_id}", f"probe:{asked.picture.sha256}"])
+        act.details |= _recipe(asked.probe, asked.picture)
+        return record, answer.document["candidates"]
 
     def _pictures(self, probe: ProbeImage, enhancement_id: str | None) -> Sequence[_Probe]:
         face = probe.face or 0
@@ -110,10 +143,10 @@ class RunSearch:
         largest = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
         return _Probe(content, made.sha256, largest, SearchVariant.ENHANCED, made.enhancement_id)
 
-    def _search(self, caller: Caller, case: Case, picture: _Probe, max_candidates: int, activity_id: str) -> _Answer:
-        request = case.request
+    def _search(self, asked: _Asked, activity_id: str) -> _Answer:
+        request, picture = asked.case.request, asked.picture
         answer = self._searcher.identify(
-            caller.bearer,
+            asked.caller.bearer,
             search_pb2.IdentifyRequest(
                 image=picture.content,
                 case_reference=request.case_reference,
@@ -123,24 +156,25 @@ class RunSearch:
                 case_type=request.case_type.value,
                 watchlists=request.watchlists,
                 mode=MODE,
-                max_candidates=max_candidates,
+                max_candidates=asked.max_candidates,
                 face=picture.face,
-                idempotency_key=f"{activity_id}:{picture.variant.value}",
+                idempotency_key=f"{activity_id}:{asked.probe.probe_id}:{picture.variant.value}",
             ),
         )
         return _Answer.read(answer)
 
-    def _record(self, caller: Caller, probe: ProbeImage, picture: _Probe, reason: str, answer: _Answer) -> SearchRecord:
+    def _record(self, asked: _Asked, answer: _Answer) -> SearchRecord:
+        picture = asked.picture
         document = dict(answer.document)
         candidates = document.pop("candidates")
         return SearchRecord(
             search_id=document["search_id"],
-            probe_id=probe.probe_id,
+            probe_id=asked.probe.probe_id,
             variant=picture.variant,
             enhancement_id=picture.enhancement_id,
             image_sha256=picture.sha256,
-            reason=reason,
-            searched_by=caller.person_id,
+            reason=asked.reason,
+            searched_by=asked.caller.person_id,
             searched_at=self._book.clock.now(),
             candidate_count=len(candidates),
             answer_sha256=answer.sha256,

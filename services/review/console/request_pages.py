@@ -240,7 +240,7 @@ def _add_steps(router: APIRouter, console: Console) -> None:
     @router.post(base + "/unsolved")
     def keep(visit: _Visit, request_id: str) -> Response:
         form = visit.form
-        desk.deciding.keep_unsolved(
+        desk.retention.keep_unsolved(
             caller_of(visit),
             request_id,
             form.whole("version"),
@@ -252,7 +252,7 @@ def _add_steps(router: APIRouter, console: Console) -> None:
 
     @router.post(base + "/close")
     def close(visit: _Visit, request_id: str) -> Response:
-        desk.deciding.close(caller_of(visit), request_id, visit.form.whole("version"), visit.form.text("reason"))
+        desk.retention.close(caller_of(visit), request_id, visit.form.whole("version"), visit.form.text("reason"))
         return see_other(f"/console/requests/{request_id}", "closed")
 
 

@@ -62,11 +62,11 @@ def test_no_potential_name_is_released_too_and_says_that_absence_proves_nothing(
     assert "The absence of a name does not mean that the person is not on the database." in " ".join(
         case.release.statements
     )
-    kept = unit.desk.deciding.keep_unsolved(
+    kept = unit.desk.retention.keep_unsolved(
         BERT, case.request_id, case.version, authority="DCI Holt", reason="Series.", expires_on=date(2027, 1, 1)
     )
     assert kept.state is CaseState.UNSOLVED
-    assert unit.desk.deciding.close(BERT, kept.request_id, kept.version, "Solved otherwise.").state is CaseState.CLOSED
+    assert unit.desk.retention.close(BERT, kept.request_id, kept.version, "Solved otherwise.").state is CaseState.CLOSED
 
 
 def test_an_incomplete_request_names_everything_that_is_missing(unit: Unit) -> None:

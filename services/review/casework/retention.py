@@ -1,0 +1,141 @@
+"""What becomes of a probe afterwards: kept unsolved and searched again, or erased."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from services.review.casework.caller import Caller
+from services.review.casework.forms import prose
+from services.review.casework.searching import RunSearch
+from services.review.casework.steps import Casebook
+from services.review.model import CandidateForJudgement, Case, CaseState, Erasure, SearchRecord, UnsolvedEntry
+from services.review.workflow import TURNAROUND, Action
+from services.rpc.v1 import audit_pb2
+from services.shared.errors import Conflict, InvalidRequest
+from services.shared.ids import new_id
+from services.shared.ports.image_store import ImageStore
+
+LONGEST_RETENTION = timedelta(days=6 * 366)  # longer than any review period; a typing error is shorter
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedAgain:
+    """The unsolved case, and the case that was opened because somebody new came back; None when nobody did."""
+
+    case: Case
+    continuation: Case | None
+
+
+class Retention:
+    """The unsolved file, and erasure. A person does both; nothing is erased because a clock says so."""
+
+    def __init__(self, book: Casebook, images: ImageStore, search: RunSearch) -> None:
+        self._book = book
+        self._images = images
+        self._search = search
+
+    def keep_unsolved(
+        self, caller: Caller, request_id: str, version: int, *, authority: str, reason: str, expires_on: date
+    ) -> Case:
+        """Keep a probe for which nobody was named, with an authority and an expiry."""
+        with self._book.step(caller, request_id, Action.KEEP_UNSOLVED, version) as step:
+            now = self._book.clock.now()
+            if step.case.release is None or step.case.release.names:
+                raise Conflict(
+                    "A potential name was released.", advice="Only what is unsolved is kept.", code="not_unsolved"
+                )
+            check_day(expires_on, now, "expires_on")
+            entry = UnsolvedEntry(
+                prose("authority", authority), prose("reason", reason), caller.person_id, now, expires_on
+            )
+            step.act.details |= {"expires_on": expires_on.isoformat()}
+            return step.move(unsolved=entry)
+
+    def close(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
+        """End an entry of the unsolved file."""
+        told = {"why": prose("reason", reason)}
+        with self._book.step(caller, request_id, Action.CLOSE, version, details=told) as step:
+            return step.move()
+
+    def search_again(self, caller: Caller, request_id: str, version: int, reason: str) -> SearchedAgain:
+        """Search an unsolved probe against what was enrolled since, by an operator's own right.
+
+        Who was judged before is not judged again. Where somebody new comes back, a case is opened that continues this
+        one, for the same requester, who alone is told by it; it takes the same way through two reviews.
+        """
+        with self._book.step(
+            caller, request_id, Action.SEARCH_AGAIN, version, operation=audit_pb2.CONSULTATION
+        ) as step:
+            case, now = step.case, self._book.clock.now()
+            if case.unsolved is None or case.unsolved.expires_on <= now.date():
+                raise Conflict(
+                    "The authority to keep this probe has expired.", advice="Erase it.", code="retention_over"
+                )
+            records, candidates = self._search.once_more(caller, case, prose("reason", reason), step.act)
+            known = {(one.owner, one.subject_id, one.watchlist) for one in case.candidates}
+            new = tuple(one for one in candidates if (one.owner, one.subject_id, one.watchlist) not in known)
+            step.act.details["new_candidates"] = str(len(new))
+            continuation = self._continued(case, records, new, now) if new else None
+            if continuation is not None:
+                step.act.objects.append(f"request:{continuation.request_id}")
+            moved = step.move(unsolved=replace(case.unsolved, searched_again_at=now))
+            return SearchedAgain(moved, continuation)
+
+    def erase(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
+        """Erase the pictures of a case whose time is over. A picture that another case holds stays for that one.
+
+        Raises Conflict (`retention_not_due`).
+        """
+        with self._book.step(caller, request_id, Action.ERASE, version, operation=audit_pb2.ERASURE) as step:
+            case, now = step.case, self._book.clock.now()
+            ends = case.retention_ends()
+            if ends is not None and now.date() < ends:
+                raise Conflict(
+                    f"The pictures are retained until {ends}.",
+                    advice="They are relevant material until then.",
+                    code="retention_not_due",
+                )
+            if case.erasure is not None:
+                raise Conflict("The pictures are erased already.", advice="Nothing is left to do.", code="erased")
+            pictures = sorted(case.pictures())
+            erased = step.move(erasure=Erasure(prose("reason", reason), caller.person_id, now))
+            for sha256 in pictures:
+                if not self._book.store.is_held_elsewhere(sha256, request_id):
+                    self._images.remove(sha256)
+                    step.act.objects.append(f"picture:{sha256}")
+            return erased
+
+    def _continued(
+        self, case: Case, records: tuple[SearchRecord, ...], new: tuple[CandidateForJudgement, ...], now: datetime
+    ) -> Case:
+        number = self._book.store.next_number(case.force, now.year)
+        opened = Case(
+            request_id=new_id(),
+            number=f"{now.year}-{number:05d}",
+            force=case.force,
+            state=CaseState.SEARCHED,
+            version=1,
+            request=case.request,
+            requested_by=case.requested_by,
+            requested_at=now,
+            due_at=now + TURNAROUND[case.request.urgency],
+            updated_at=now,
+            probes=case.probes,
+            triage=case.triage,
+            searches=records,
+            candidates=new,
+            continues=case.request_id,
+        )
+        self._book.store.add(opened)
+        return opened
+
+
+def check_day(day: date, now: datetime, field: str) -> None:
+    """Raises InvalidRequest unless the day is to come and within six years."""
+    if not now.date() < day <= now.date() + LONGEST_RETENTION:
+        raise InvalidRequest(
+            "The date is a day to come, within six years.",
+            advice="Give the day on which the probe is reviewed.",
+            context={"fields": [{"field": field, "problem": "A day to come, within six years."}]},
+        )
