@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -114,7 +114,7 @@ def test_the_time_does_not_tell(search: SearchThread) -> None:
     """Rank-sum test over searches, denials and absent searches: what it could tell by is under ten milliseconds."""
     presence = Presence(search)
     operator = outsider(search)
-    questions = {
+    questions: dict[str, Callable[[], object]] = {
         "searched": lambda: operator.search(b"face:zed"),
         "denied": lambda: operator.search(b"face:zed", watchlists=["sex_offenders"]),
         "absent": lambda: operator.see(new_id()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ def test_fifty_asked_for_are_fifty_at_most(search: SearchThread, mode: str) -> N
 
 @pytest.mark.parametrize("field", ["page", "offset", "cursor", "after", "limit", "top_k", "min_score", "exclude"])
 def test_there_is_no_next_page(search: SearchThread, field: str) -> None:
-    refused = problem(search.operator().search(b"face:ann", **{field: "2"}), 422, "invalid_request")
+    asked: dict[str, Any] = {field: "2"}
+    refused = problem(search.operator().search(b"face:ann", **asked), 422, "invalid_request")
     assert [entry["field"] for entry in refused["fields"]] == [field]
 
 

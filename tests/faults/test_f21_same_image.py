@@ -1,0 +1,63 @@
+"""F21: one image enrolled by 20 clients at once; one person on two watchlists. Every service real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from tests.support.casework import post_enrolment, post_search, wait_settled
+from tests.support.platform import Platform
+from tests.support.portraits import portraits
+
+pytestmark = pytest.mark.long
+
+CLIENTS = 20
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with Platform(tmp_path_factory.mktemp("platform")) as running:
+        yield running
+
+
+def test_one_record_each_watchlist_and_each_is_shown_to_whom_it_may_be(platform: Platform) -> None:
+    image = portraits()[1]
+    barrier = Barrier(CLIENTS)
+
+    def enrol(number: int) -> str:
+        watchlist = "custody" if number % 2 else "sex_offenders"
+        with platform.client("ingest", "custodian") as client:
+            barrier.wait(60)
+            answer = post_enrolment(client, image, "F21-ANN", watchlist)
+        assert answer.status_code in {200, 202}, answer.text
+        return f"{watchlist} {answer.json()['enrolment_id']}"
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        told = set(pool.map(enrol, range(CLIENTS)))
+    assert sorted(line.split()[0] for line in told) == ["custody", "sex_offenders"]
+    with platform.client("ingest", "custodian") as client:
+        ids = {line.split()[0]: line.split()[1] for line in told}
+        assert set(wait_settled(client, ids.values()).values()) == {"enrolled"}
+        records = {name: client.get(f"/v1/enrolments/{enrolment_id}").json() for name, enrolment_id in ids.items()}
+    assert {name: record["watchlist"] for name, record in records.items()} == {name: name for name in ids}
+    assert records["custody"]["lawful_basis"] != records["sex_offenders"]["lawful_basis"]
+
+    both = ("custody", "sex_offenders")
+    assert seen(platform, image, both, ("custody",)) == {"custody"}
+    assert seen(platform, image, both, ("sex_offenders",)) == {"sex_offenders"}
+    assert len(seen(platform, image, both, both)) == 1  # one candidate a subject
+    with platform.client("search", "operator", watchlists=["custody"]) as client:
+        assert post_search(client, image, both).status_code == 403
+        answer = post_search(client, image, ("custody",))
+        assert "sex_offenders" not in answer.text
+
+
+def seen(platform: Platform, image: bytes, permitted: tuple[str, ...], asked: tuple[str, ...]) -> set[str]:
+    """The watchlists of the candidates that are this person."""
+    with platform.client("search", "operator", watchlists=list(permitted)) as client:
+        answer = post_search(client, image, asked)
+    assert answer.status_code == 200, answer.text
+    return {c["watchlist"] for c in answer.json()["candidates"] if c["subject_id"] == "F21-ANN"}
