@@ -33,6 +33,8 @@ class PictureJob:
     picture: Picture
     selection: Selection
     face_index: int = 0
+    # Of pictures in which nothing is found at first, see FaceFinder.
+    is_thorough: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class FaceAnalyser:
 
     def _find(self, job: PictureJob) -> _Found:
         started = perf_counter()
-        detections = self._finder.find(job.picture)
+        detections = self._finder.find(job.picture, is_thorough=job.is_thorough)
         chosen = chosen_faces(job.selection, job.face_index, detections)
         settled = [(job.picture, self._finder.settled(job.picture, detections[index])) for index in chosen]
         refined = self._refiner.refine_all(settled)

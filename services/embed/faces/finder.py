@@ -36,12 +36,14 @@ class FaceFinder:
         self._max_faces = max_faces
         self._turned = TurnedFaces(detector)
 
-    def find(self, picture: Picture) -> list[Detection]:
+    def find(self, picture: Picture, *, is_thorough: bool = True) -> list[Detection]:
+        """Without `is_thorough`, a picture in which nothing is found at first is looked at once more, finely, and that
+        is all: for frames of films, most of which show nobody, and of which the next one comes in a moment."""
         long_side = max(picture.width, picture.height)
         first = min(1.0, FIRST_LONG_SIDE / long_side)
         found = self._pass(picture, first)
         if not found:
-            found = self._search_harder(picture, first)
+            found = self._search_harder(picture, first) if is_thorough else self._fine(picture, first)
         elif first < 1.0 and min(face.box[2] for face in found) * first < SMALL_FACE_PX:
             found = self._merge(found, self._pass(picture, min(1.0, FINE_LONG_SIDE / long_side)))
         best = sorted(found, key=lambda face: -face.score)[: self._max_faces]
@@ -62,6 +64,10 @@ class FaceFinder:
         elif long_side < ENLARGE_BELOW:
             found = self._pass(picture, 2.0)
         return found or self._search_turned(picture, first) or self._search_dark(picture, first)
+
+    def _fine(self, picture: Picture, first: float) -> list[Detection]:
+        fine = min(1.0, FINE_LONG_SIDE / max(picture.width, picture.height))
+        return self._pass(picture, fine) if first < 1.0 else []
 
     def _search_turned(self, picture: Picture, scale: float) -> list[Detection]:
         """Faces of a picture that lies on its side or stands on its head, from the view that shows the surest one."""

@@ -199,7 +199,7 @@ class _Reading:
                 if frame is None:
                     return
                 arena = worker.arenas[0]
-                answer = self._show(frame, arena)
+                answer = self._show(frame, arena, is_thorough=True)
                 message = frame_message(frame, answer, self._model_id)
                 yield still_event(frame, message, arena, with_picture=frame.pts in with_picture)
         except FilmWorkerDied as error:
@@ -225,12 +225,13 @@ class _Reading:
             while under_way:
                 _collect(under_way, free, seen)
 
-    def _show(self, frame: ReadFrame, arena: Arena) -> Answer:
-        """Faces and templates by the very path of a still."""
+    def _show(self, frame: ReadFrame, arena: Arena, *, is_thorough: bool = False) -> Answer:
+        """Faces and templates by the very path of a still; what is cut out as thoroughly as one."""
         lease = DecodedLease(frame.image, arena, 0.0)
         for attempt in range(1, _TRIES + 1):
             try:
-                return self._inference.analyse(lease, Selection.ALL, 0, monotonic() + _FRAME_TIMEOUT_S)
+                deadline_s = monotonic() + _FRAME_TIMEOUT_S
+                return self._inference.analyse(lease, Selection.ALL, 0, deadline_s, is_thorough=is_thorough)
             except Overloaded:
                 structlog.get_logger().info("film_frame_waits", attempt=attempt)
         raise Overloaded("The frame was not analysed in time.", advice="Try again when the platform is less busy.")

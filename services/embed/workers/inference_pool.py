@@ -128,9 +128,18 @@ class InferencePool:
         with self._changed:
             return sum(len(worker.outstanding) for worker in self._workers)
 
-    def analyse(self, lease: DecodedLease, selection: Selection, face_index: int, deadline_s: float) -> Answer:
+    def analyse(
+        self,
+        lease: DecodedLease,
+        selection: Selection,
+        face_index: int,
+        deadline_s: float,
+        *,
+        is_thorough: bool = True,
+    ) -> Answer:
         """Faces of a decoded image. `deadline_s` is on the monotonic clock. Raises Overloaded, PlatformError."""
-        job = _Job(self._order_for(lease, selection, face_index), lease.arena.descriptor)
+        order = {**self._order_for(lease, selection, face_index), "is_thorough": is_thorough}
+        job = _Job(order, lease.arena.descriptor)
         with self._changed:
             if self._is_closed:
                 raise _stopping()

@@ -95,7 +95,8 @@ class _Service:
         view = self._arenas[int(order["arena"])].pixel_view()
         pixels = np.frombuffer(view, np.uint8, height * width * 3).reshape(height, width, 3)
         picture = Picture(pixels, int(order["orientation"]))
-        return PictureJob(picture, Selection(order["selection"]), int(order["face_index"]))
+        selection = Selection(order["selection"])
+        return PictureJob(picture, selection, int(order["face_index"]), is_thorough=bool(order["is_thorough"]))
 
 
 def answer_of(result: PictureResult) -> dict[str, Any]:
