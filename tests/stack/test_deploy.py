@@ -88,7 +88,7 @@ class TestCompose:
             assert "healthcheck" in service or service.get("restart") == "no", name
 
     def test_services_run_with_nothing_they_do_not_need(self, composed: Document) -> None:
-        for name in (*SERVICES, "audit-schema"):
+        for name in (*SERVICES, "audit-schema", "certificates"):
             service = composed["services"][name]
             assert service["read_only"] is True, name
             assert service["user"] == "10001:10001", name
@@ -113,6 +113,17 @@ class TestCompose:
         ]
         assert len(variables) > 40
         assert [name for name in variables if not is_setting(name)] == []
+
+    def test_every_service_has_its_own_certificate_and_waits_for_it(self, composed: Document) -> None:
+        for name in SERVICES:
+            service = composed["services"][name]
+            mounts = {each["target"]: each.get("source") for each in service["volumes"]}
+            assert mounts["/config/tls"] == f"tls-{name}", name
+            assert [target for target in mounts if "authority" in target] == []
+            files = {f"LIKENESS_{name.upper()}__TLS__{part}" for part in ("CA_PATH", "CERT_PATH", "KEY_PATH")}
+            assert files <= service["environment"].keys(), name
+            assert service["depends_on"]["certificates"]["condition"] == "service_healthy"
+        assert composed["services"]["certificates"]["network_mode"] == "none"
 
     def test_no_dependency_goes_in_a_circle(self, composed: Document) -> None:
         waits = {name: set(service.get("depends_on") or ()) for name, service in composed["services"].items()}
