@@ -51,6 +51,9 @@ PARTS = {
     "evaluate": Part(
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."
     ),
+    "cluster": Part(
+        "services.local.cluster.cli", "register", "Group the faces of a folder of pictures by who they are."
+    ),
     "audit": Part("services.audit.cli", "audit_app", "Verify and export the tamper-evident log."),
     "assurance": Part(
         "services.local.assurance.cli", "assurance_app", "Model card, DPIA and equality assessment, bound to what runs."

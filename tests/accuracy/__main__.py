@@ -17,6 +17,7 @@ from services.local.evaluation.degrade import SERIES, Degradation, inter_eye, in
 from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
 from services.local.evaluation.records import Run
 from services.local.evaluation.summary import plain, summarise
+from tests.accuracy.clustering import clustering_table
 from tests.accuracy.cohort import write_cohort_mean
 from tests.accuracy.detection import detection_tables
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
@@ -136,6 +137,12 @@ def detection(count: Annotated[int, typer.Option(help="How many stills.")] = 60)
 def signals(count: Annotated[int, typer.Option(help="How many stills are made into something else.")] = 40) -> None:
     """How often each signal against a probe is raised on real pictures, on screens, prints, drawings, retouching."""
     print(signals_table(development_set(), count))
+
+
+@app.command()
+def clustering(minutes: Annotated[float, typer.Option(help="Go on templating for so long first.")] = 2.0) -> None:
+    """B-cubed precision and recall of grouping the development faces by who they are."""
+    print(clustering_table(development_set(), minutes * 60))
 
 
 @app.command()
