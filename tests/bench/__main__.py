@@ -1,8 +1,9 @@
 """`make bench`: the platform beside its floor and the usual script, in one run on one machine.
 
-    python -m tests.bench [--sizes 107500] [--rounds 200] [--enrol 600] [--out build/bench]
+    python -m tests.bench [--sizes 107500] [--rounds 200] [--enrol 2400] [--load-minutes 2] [--out build/bench]
 
-Everything that is compared runs in turn in the same minutes, so quote the ratios. Results: figures.json, table.md.
+Everything that is compared runs in turn in the same minutes, so quote the ratios. Results: figures.json, table.md
+and two plots.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 from tests.bench import goals, platform_measures
 from tests.bench.bare_rate import bare_rate
+from tests.bench.load import load_run
 from tests.bench.networks import prepared_models, prepared_paths
+from tests.bench.plots import draw
 from tests.bench.probe_picture import SIZES, distinct_portraits, probe_jpeg
 from tests.bench.reference_paths import (
     FastPath,
@@ -37,7 +40,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 107_500, 1_000_000], help="gallery sizes")
     parser.add_argument("--rounds", type=int, default=200, help="searches of each kind at each size")
-    parser.add_argument("--enrol", type=int, default=600, help="images of the bulk enrolment; 0 leaves it out")
+    parser.add_argument("--enrol", type=int, default=2400, help="images of the bulk enrolment; 0 leaves it out")
+    parser.add_argument("--load-minutes", type=float, default=2.0, help="of the stub-model load; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     return parser.parse_args()
 
@@ -56,10 +60,14 @@ def main() -> None:
             print(json.dumps({size: figures["search"][str(size)]}, indent=1), flush=True)
             if size == goals.UNIT_SIZE:
                 figures.update(at_unit_size(platform, faces[0]))
+    if options.load_minutes:
+        figures["load"] = load_run(options.load_minutes, searches_per_s=20.0, enrolments_per_s=10.0)
+        print(json.dumps({"load": figures["load"]}, indent=1), flush=True)
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     table = goals.table(figures)
     (options.out / "table.md").write_text(table, "utf-8")
     print(table)
+    draw(figures, options.out)
 
 
 def enrolment(platform: Platform, folder: Path, faces: list[bytes], count: int) -> dict[str, Any]:

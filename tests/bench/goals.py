@@ -50,7 +50,20 @@ def standings(figures: Mapping[str, Any]) -> list[Standing]:
     if "start_up" in figures:
         first = figures["start_up"]["first_search_s"]
         found.append(Standing("first search after the start, 10 s", f"{first:.1f} s", first / 10, 1.0))
+    if "load" in figures:
+        found += _load(figures["load"])
     return found
+
+
+def _load(load: Mapping[str, Any]) -> list[Standing]:
+    steady, burst = load["steady"]["searches"], load["burst"]["searches"]
+    rate = f"{load['searches_per_s']:g} searches and {load['enrolments_per_s']:g} enrolments/s"
+    found = [Standing(f"{rate}, stub networks, p95", f"{steady['p95_ms']:.0f} ms", steady["p95_ms"] / 300, 1.0)]
+    if burst["shed_p50_ms"] is not None:
+        figure = f"{burst['shed_p50_ms']:.0f} ms of {burst['shed']} of {burst['requests']}"
+        found.append(Standing("shed at ten times that, p50, 100 ms", figure, burst["shed_p50_ms"] / 100, 1.0))
+    again = load["normal_again_s"]
+    return [*found, Standing("normal again after it, 10 s", f"{again:.1f} s", again / 10, 1.0)]
 
 
 def _search(unit: Mapping[str, Any]) -> list[Standing]:
