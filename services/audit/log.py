@@ -15,13 +15,12 @@ from typing import TypeVar
 import structlog
 
 from services.audit.appending import next_entry
-from services.audit.entries import Statement, StoredEntry, entry_bytes
+from services.audit.entries import EntryDraft, Statement, StoredEntry, draft_entry
 from services.audit.merkle import Range, consistency_ranges, frontier_of, hashes_of, inclusion_ranges, nodes_of
 from services.audit.opening import OpenedLog, open_log
 from services.audit.ports import LogStore, LogWriting, Witness
 from services.audit.settings import CheckpointSettings
 from services.audit.verification import Checkpoint, Frontier
-from services.shared.canonical import MAX_SAFE_INTEGER
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import (
     AuditUnavailable,
@@ -67,6 +66,7 @@ class Inclusion:
 @dataclass(frozen=True, slots=True)
 class _Append:
     statement: Statement
+    draft: EntryDraft
     answer: Future[Appended]
 
 
@@ -197,10 +197,10 @@ class AuditLog:
             raise InvalidRequest(f"{len(statements)} entries in one batch.", advice=f"Send at most {MAX_BATCH}.")
         for statement in statements:
             statement.check()
-            entry_bytes(statement, MAX_SAFE_INTEGER, rfc3339(self._clock.now()))  # nothing that waits can fail a batch
+        # Made here, so that nothing that waits can fail a batch.
+        requests = [_Append(statement, draft_entry(statement), Future()) for statement in statements]
         self._whole_log()
         with self._metrics.audit_append_seconds.time():
-            requests = [_Append(statement, Future()) for statement in statements]
             for request in requests:
                 self._requests.put(request)
             return [self._answer(request.answer) for request in requests]
@@ -362,7 +362,7 @@ class AuditLog:
                 statement = request.statement
                 earlier = known.get(statement.entry_id)
                 if earlier is None:
-                    entry = next_entry(statement, frontier, moment)
+                    entry = next_entry(statement, frontier, moment, request.draft)
                     entries.append(entry)
                     added.append(statement)
                     known[statement.entry_id] = entry.stored
