@@ -164,10 +164,15 @@ def request_form(
 
 def wrong_fields(error: InvalidRequest) -> dict[str, str]:
     """What is wrong by field. Raises the error again where it names none."""
-    fields = {str(field["field"]): str(field["problem"]) for field in error.context.get("fields", ())}
+    fields = {str(field["field"]): _told(str(field["problem"])) for field in error.context.get("fields", ())}
     if not fields:
         raise error
     return fields
+
+
+def _told(problem: str) -> str:
+    """The problem without the list of codes that a program is told of: the page offers the choices itself."""
+    return "Required." if problem.startswith("Required.") else problem
 
 
 def _hours(length: timedelta) -> str:

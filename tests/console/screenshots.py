@@ -1,0 +1,188 @@
+"""`python -m tests.console.screenshots FOLDER`: every page of the console, light and dark, desktop and tablet.
+
+A platform of its own is started and a request driven through it. The faces are drawn and depict nobody.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.console.stage import Person, fill_request, judge_all
+from tests.console.test_run import record_training, train_supervisor
+from tests.stack.servers.base import program
+from tests.support.casework import enrol
+from tests.support.platform import Platform
+from tests.unit.review.console.drawn import portrait
+
+SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0", "LIKENESS_EMBED__GATE__WORKERS": "1"}
+SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 1366}}
+CANDIDATES = 8
+# Pages that fill the window; all others are shown whole.
+FILLING = ("candidates", "overlay", "split", "judged", "log")
+PEOPLE = {
+    "officer-2217": "requester",
+    "operator-1": "operator",
+    "operator-2": "operator",
+    "supervisor-1": "supervisor",
+    "custodian-1": "custodian",
+    "auditor-1": "auditor",
+}
+
+
+class Camera:
+    """Takes one page in every size and colour scheme."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, person: Person, name: str, prepare: Callable[[Person], None] = lambda _: None) -> None:
+        for size, viewport in SIZES.items():
+            person.page.set_viewport_size({"width": viewport["width"], "height": viewport["height"]})
+            for scheme in ("light", "dark"):
+                person.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+                prepare(person)
+                person.page.wait_for_load_state("networkidle")
+                person.page.wait_for_timeout(150)
+                content = person.page.screenshot(full_page=name not in FILLING)
+                with Image.open(io.BytesIO(content)) as shot:
+                    shot.convert("RGB").save(self._folder / f"{name}-{size}-{scheme}.webp", quality=72, method=6)
+        person.page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def show(path: str) -> Callable[[Person], None]:
+    return lambda person: person.open(path)
+
+
+def compare(request: str, position: int, key: str = "") -> Callable[[Person], None]:
+    def prepare(person: Person) -> None:
+        person.open(f"{request}/compare/{position}")
+        person.page.wait_for_selector("[data-bench][data-ready=yes]")
+        person.page.wait_for_load_state("networkidle")
+        person.page.keyboard.press(key or "v")
+
+    return prepare
+
+
+def _prepare(officer: Person, operator: Person, picture: Path, case_reference: str) -> str:
+    officer.open("/console/requests/new")
+    fill_request(officer.page, [picture], case_reference)
+    officer.press("Send the request")
+    request = f"/console/requests/{officer.request_id()}"
+    operator.open(request)
+    operator.page.fill("#reason", "Necessary and proportionate.")
+    operator.press("Accept", "Assess", "Record the assessment")
+    return request
+
+
+def _search(operator: Person) -> None:
+    page = operator.page
+    page.fill("input[name='gamma.gamma']", "0.8")
+    page.fill("input[name='sharpen.strength']", "0.4")
+    page.locator("form[action$=enhance] [name=reason]").fill("The face lies in shadow.")
+    operator.press("Make the working copy")
+    page.fill("#max_candidates", str(CANDIDATES))
+    page.locator("form[action$=search] button").click()
+    page.wait_for_selector("text=Searched.")
+
+
+def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) -> None:
+    officer, first, second = people["officer-2217"], people["operator-1"], people["operator-2"]
+    supervisor, auditor = people["supervisor-1"], people["auditor-1"]
+
+    def send_empty(person: Person) -> None:
+        person.open("/console/requests/new")
+        person.page.click("button:has-text('Send the request')")
+
+    camera.take(officer, "new-request", show("/console/requests/new"))
+    camera.take(officer, "new-request-incomplete", send_empty)
+    requests = [
+        _prepare(officer, first, picture, f"NS/2026/0047{number:02}") for number, picture in enumerate(pictures, 11)
+    ]
+    request = requests[0]
+    first.open(f"{request}/probe")
+    _search(first)
+    camera.take(first, "probe", show(f"{request}/probe"))
+    camera.take(first, "request", show(request))
+    first.open(request)
+    first.press("Begin the first review")
+    camera.take(first, "candidates", compare(request, 1))
+    camera.take(first, "overlay", compare(request, 1, "o"))
+    camera.take(first, "split", compare(request, 1, "s"))
+    first.page.keyboard.press("v")
+    first.open(f"{request}/compare/1")
+    count = first.page.locator(".strip li").count()
+    judge_all(first, ["possible_match"] + ["no_support"] * (count - 2) + ["inconclusive"])
+    second.open(request)
+    second.press("Begin the second review")
+    judge_all(second, ["no_support"] * count, sign=False)
+    camera.take(second, "judged", compare(request, 1))
+    camera.take(second, "sign", show(f"{request}/sign"))
+    second.page.check("[name=declared]")
+    second.press("Sign as")
+    camera.take(supervisor, "disagreement", show(f"{request}/disagreement"))
+    for finding in supervisor.page.locator("input[value=possible_match]").all():
+        finding.check()
+    for reason in supervisor.page.locator("textarea").all():
+        reason.fill("The ears and the line of the mouth carry it.")
+    supervisor.press("Decide and sign")
+    first.open(request)
+    first.press("Release to the requesting officer")
+    camera.take(officer, "result", show(f"{request}/result"))
+    camera.take(first, "queue", show("/console/queue"))
+    camera.take(supervisor, "unit", show("/console/unit"))
+    camera.take(supervisor, "known-answer", show("/console/unit/plant"))
+    camera.take(first, "unsolved", show("/console/unsolved"))
+    camera.take(people["custodian-1"], "watchlists", show("/console/watchlists"))
+    camera.take(people["custodian-1"], "refusals", show("/console/refusals"))
+    camera.take(auditor, "log", show("/console/log"))
+    camera.take(auditor, "log-entry", show("/console/log/20"))
+    camera.take(auditor, "sample", show("/console/log/sample"))
+    camera.take(first, "guide", show("/console/guide"))
+
+
+def run(browser: Browser, platform: Platform, folder: Path, pictures: Path) -> None:
+    """Enrol, drive, take every page. `pictures` is a folder for the drawn faces."""
+    for number in range(1, CANDIDATES + 1):
+        path = pictures / f"{number}.jpg"
+        path.write_bytes(portrait(number))
+        enrol(platform, path, f"NS-{100200 + number}")
+    probes = []
+    for number in (1, 5, 7):
+        probes.append(pictures / f"probe-{number}.jpg")
+        probes[-1].write_bytes(portrait(number, is_probe=True))
+    people = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
+    for name in ("operator-1", "operator-2"):
+        record_training(people["supervisor-1"], name)
+    train_supervisor(platform)
+    camera = Camera(folder)
+    stranger = browser.new_page()
+    stranger.goto(platform.url("review", "/console/sign-in"))
+    camera.take(Person("", "", platform, stranger.context, stranger), "sign-in", show("/console/sign-in"))
+    _shoot(camera, people, probes)
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    began = datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as root, sync_playwright() as playwright:
+        pictures = Path(root) / "pictures"
+        pictures.mkdir()
+        browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=["--no-sandbox"])
+        with Platform(Path(root) / "data", settings=SETTINGS) as platform:
+            run(browser, platform, folder, pictures)
+        browser.close()
+    print(f"{len(list(folder.glob('*.webp')))} pictures in {(datetime.now(UTC) - began) / timedelta(seconds=1):.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
