@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,10 @@ def register(app: typer.Typer) -> None:
 
 
 def enrol(  # noqa: PLR0917 - the options of a command
-    folder: Annotated[Path, typer.Argument(help="The folder with the images.", exists=True, file_okay=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder, a zip or tar file with manifest.csv in it, or a .an2 file.", exists=True),
+    ],
     manifest: ManifestOption = None,
     watchlist: Annotated[str, typer.Option(help="For every line that does not say.")] = "",
     owner: Annotated[str, typer.Option(help="The force whose images they are.")] = "",
@@ -46,12 +50,14 @@ def enrol(  # noqa: PLR0917 - the options of a command
     patience: Annotated[float, typer.Option(help="Seconds to wait for a platform that is away or busy.")] = 120.0,
     wait: WaitOption = True,
     report: ReportOption = None,
+    rate: Annotated[float, typer.Option(min=0.0, help="Images a second at most; 0: as fast as they go.")] = 0.0,
+    subject_field: Annotated[int, typer.Option(help="Type-2 field of a .an2 file that holds the subject's id.")] = 10,
 ) -> None:
-    """Enrol the images of a folder by its manifest; stopped, the same command goes on where it was.
+    """Enrol the images of a folder, an archive or a transaction; stopped, the same command goes on where it was.
 
     Exit status 0 when every image was submitted, and settled unless --no-wait; 1 otherwise. Refusals are results.
     """
-    from services.ingest.bulk.manifest import read_manifest  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.ingest.bulk.sources import Type10Mapping, read_source  # noqa: PLC0415 - `likeness --help` stays quick
 
     shared = {
         "watchlist": watchlist,
@@ -60,11 +66,11 @@ def enrol(  # noqa: PLR0917 - the options of a command
         "captured_on": captured_on,
         "agreement_reference": agreement_reference,
     }
-    source = manifest or folder / "manifest.csv"
-    rows = read_manifest(source, folder, shared)
-    done = _load(
-        rows, _journal_path(source, url), token=token, url=url, limits=(concurrency, patience), is_waiting=wait
-    )
+    journal = _journal_path(manifest or source, url)
+    # What is unpacked are people's images: they are gone when this ends, however it ends.
+    with TemporaryDirectory(prefix="likeness-enrol-") as work:
+        rows = read_source(source, manifest, shared, Path(work), mapping=Type10Mapping(subject_field))
+        done = _load(rows, journal, token=token, url=url, limits=(concurrency, patience, rate), is_waiting=wait)
     _finish(rows, done, report, is_waiting=wait)
 
 
@@ -76,7 +82,13 @@ def _journal_path(manifest: Path, url: str) -> Path:
 
 
 def _load(
-    rows: Sequence[BulkRow], journal_path: Path, *, token: Path, url: str, limits: tuple[int, float], is_waiting: bool
+    rows: Sequence[BulkRow],
+    journal_path: Path,
+    *,
+    token: Path,
+    url: str,
+    limits: tuple[int, float, float],
+    is_waiting: bool,
 ) -> Report:
     from services.ingest.bulk.client import EnrolmentClient  # noqa: PLC0415 - `likeness --help` stays quick
     from services.ingest.bulk.journal import Journal  # noqa: PLC0415
@@ -84,14 +96,16 @@ def _load(
     from services.ingest.bulk.screen import Bars  # noqa: PLC0415
     from services.shared.errors import LikenessError  # noqa: PLC0415
 
-    concurrency, patience_s = limits
+    concurrency, patience_s, rate = limits
     stop = Event()
     report = Report()
     client = EnrolmentClient(url, token, patience_s, stop)
     journal = Journal(journal_path)
     try:
         with Bars(Console(stderr=True), len(rows), is_waiting=is_waiting) as bars:
-            BulkLoader(client, journal, concurrency, stop, bars).load(rows, report, is_waiting=is_waiting)
+            BulkLoader(client, journal, concurrency, stop, bars, rate_per_s=rate).load(
+                rows, report, is_waiting=is_waiting
+            )
     except LikenessError as error:
         report.stopped_by = f"{error.detail} {error.advice}".strip()
     except KeyboardInterrupt:

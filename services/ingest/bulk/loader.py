@@ -63,13 +63,22 @@ class BulkLoader:
     """Loads rows once. `concurrency` batches are under way at a time."""
 
     def __init__(
-        self, client: EnrolmentClient, journal: Journal, concurrency: int, stop: Event, progress: Progress
+        self,
+        client: EnrolmentClient,
+        journal: Journal,
+        concurrency: int,
+        stop: Event,
+        progress: Progress,
+        *,
+        rate_per_s: float = 0.0,
     ) -> None:
+        """`rate_per_s`: images sent in a second at most; 0 for no limit."""
         self._client = client
         self._journal = journal
         self._concurrency = concurrency
         self._stop = stop
         self._progress = progress
+        self._pause_s = 1 / rate_per_s if rate_per_s else 0.0
         self._lock = Lock()
         # Submitted and not known to have settled, in the order of submission.
         self._pending: deque[str] = deque()
@@ -171,6 +180,8 @@ class BulkLoader:
                 self._note([Submitted(row, problem="payload_too_large", detail="The file is over 32 MiB.")], report)
             else:
                 yield Image(row, key, content)
+                if self._pause_s and self._stop.wait(self._pause_s):
+                    return
 
 
 def _up_to_a_batch(images: Iterator[Image]) -> Iterator[Image]:

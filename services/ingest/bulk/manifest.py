@@ -42,6 +42,8 @@ def read_manifest(manifest: Path, folder: Path, shared: Mapping[str, str]) -> li
 
     Raises InvalidRequest when the file cannot be read, lacks a column or has a line without path or subject.
     """
+    if manifest.suffix.lower() == ".parquet":
+        return _read_parquet(manifest, folder, shared)
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -56,9 +58,39 @@ def read_manifest(manifest: Path, folder: Path, shared: Mapping[str, str]) -> li
         raise InvalidRequest(f"The manifest {manifest} cannot be read: {error}", advice="Give a CSV file.") from error
 
 
+def _read_parquet(manifest: Path, folder: Path, shared: Mapping[str, str]) -> list[BulkRow]:
+    try:
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped] # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InvalidRequest(
+            f"{manifest} is a Parquet file, and pyarrow is not installed.",
+            advice="Install `likeness[parquet]`, or give a CSV file.",
+        ) from error
+    try:
+        known = parquet.read_schema(manifest).names
+        missing = {PATH, SUBJECT} - set(known)
+        if missing:
+            raise InvalidRequest(f"The manifest {manifest} has no column {', '.join(sorted(missing))}.")
+        columns = [name for name in (PATH, SUBJECT, *SHARED) if name in known]
+        lines = parquet.read_table(manifest, columns=columns).to_pylist()
+    except (OSError, ArrowException) as error:
+        raise InvalidRequest(f"The manifest {manifest} cannot be read: {error}", advice="Write it again.") from error
+    return [
+        _row(manifest, folder, number, {name: None if v is None else str(v) for name, v in line.items()}, shared)
+        for number, line in enumerate(lines, 1)
+    ]
+
+
 def _row(
     manifest: Path, folder: Path, number: int, line: Mapping[str, str | None], shared: Mapping[str, str]
 ) -> BulkRow:
+    return row_of(manifest, number, line, shared, folder / (line.get(PATH) or "").strip())
+
+
+def row_of(
+    manifest: Path, number: int, line: Mapping[str, str | None], shared: Mapping[str, str], path: Path
+) -> BulkRow:
+    """One line of a manifest, or what stands for one. Raises InvalidRequest when something is lacking."""
     name, subject_id = (line.get(PATH) or "").strip(), (line.get(SUBJECT) or "").strip()
     if not name or not subject_id:
         raise InvalidRequest(f"{manifest}, line {number}: path or subject_id is empty.", advice="Fill it in.")
@@ -72,4 +104,4 @@ def _row(
             advice="Add the column, or give the option: "
             + " ".join(f"--{column.replace('_', '-')}" for column in lacking),
         )
-    return BulkRow(number, name, folder / name, fields)
+    return BulkRow(number, name, path, fields)

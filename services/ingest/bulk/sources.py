@@ -1,0 +1,152 @@
+"""What a bulk load reads: a folder, an archive (zip, tar), or ANSI/NIST-ITL files, each as rows of images on disk.
+
+Archives and transactions are unpacked into a folder of the caller's, into files named by number: no name from inside
+an archive ever becomes a path. The caller removes the folder afterwards, for it holds people's images.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO
+
+from services.ingest.bulk.manifest import PATH, SUBJECT, BulkRow, read_manifest, row_of
+from services.ingest.bulk.type10 import faces_of, read_transaction
+from services.shared.errors import InvalidRequest
+from services.shared.settings import MAX_IMAGE_BYTES
+
+TYPE10_SUFFIXES = frozenset({".an2", ".nist", ".eft", ".nst"})
+MANIFEST = "manifest.csv"
+_CHUNK = 1024 * 1024
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackLimits:
+    """What an archive may unpack to. One that says more than it holds, or holds more than it says, is refused."""
+
+    members: int = 1_000_000
+    member_bytes: int = MAX_IMAGE_BYTES
+    total_bytes: int = 256 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Type10Mapping:
+    """Which fields of the Type-2 record hold what. Every exchange has its own; these are options of the command."""
+
+    subject_field: int = 10
+    custody_field: int = 11
+
+
+def read_source(
+    source: Path,
+    manifest: Path | None,
+    shared: Mapping[str, str],
+    work: Path,
+    *,
+    limits: UnpackLimits | None = None,
+    mapping: Type10Mapping | None = None,
+) -> list[BulkRow]:
+    """Every image as a row. `work`: an empty folder for what has to be unpacked. Raises InvalidRequest."""
+    limits, mapping = limits or UnpackLimits(), mapping or Type10Mapping()
+    if source.is_dir():
+        named = manifest or source / MANIFEST
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in TYPE10_SUFFIXES)
+        if files and not named.exists():
+            return [row for path in files for row in _type10_rows(path, shared, work, mapping)]
+        return read_manifest(named, source, shared)
+    if source.suffix.lower() in TYPE10_SUFFIXES:
+        return list(_type10_rows(source, shared, work, mapping))
+    unpacked = _unpack(source, work, limits)
+    listed = manifest or unpacked.get(MANIFEST)
+    if listed is None:
+        raise InvalidRequest(f"{source.name} holds no {MANIFEST}.", advice="Put one at its top, or give --manifest.")
+    return [_relocated(row, unpacked) for row in read_manifest(listed, Path(), shared)]
+
+
+def _relocated(row: BulkRow, unpacked: Mapping[str, Path]) -> BulkRow:
+    found = unpacked.get(row.name.removeprefix("./"))
+    # A file that is not in the archive is told of as any file that cannot be read.
+    return BulkRow(row.line, row.name, found or Path(os.devnull) / "not-in-the-archive", row.fields)
+
+
+def _type10_rows(source: Path, shared: Mapping[str, str], work: Path, mapping: Type10Mapping) -> Iterator[BulkRow]:
+    folder = work / f"t10-{len(list(work.iterdir()))}"
+    folder.mkdir()
+    for number, face in enumerate(faces_of(read_transaction(source.read_bytes())), 1):
+        if len(face.image) > MAX_IMAGE_BYTES:
+            raise InvalidRequest(f"{source.name}: record {number} is over 32 MiB.", advice="Send smaller images.")
+        path = folder / str(number)
+        path.write_bytes(face.image)
+        os.utime(path, (0, 0))  # the same image has the same key in the journal the next time
+        line: dict[str, str | None] = {
+            PATH: f"{source.name}#{number}",
+            SUBJECT: face.descriptive.get(mapping.subject_field, ""),
+            "captured_on": face.captured_on,
+        }
+        yield row_of(source, number, line, shared, path)
+
+
+def _unpack(source: Path, work: Path, limits: UnpackLimits) -> dict[str, Path]:
+    """The archive's regular files by their names."""
+    try:
+        if zipfile.is_zipfile(source):
+            with zipfile.ZipFile(source) as archive:
+                return _store(_zip_members(archive), work, limits)
+        with tarfile.open(source, "r:*") as archive:
+            return _store(_tar_members(archive), work, limits)
+    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InvalidRequest(
+            f"{source.name} cannot be unpacked: {error}", advice="Give a folder, a zip or tar file, or a .an2 file."
+        ) from error
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in archive.infolist():
+        if not member.is_dir():
+            with archive.open(member) as stream:
+                yield member.filename, stream
+
+
+def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in archive:
+        if member.isreg():  # links and devices are no images
+            stream = archive.extractfile(member)
+            if stream is not None:
+                with stream:
+                    yield member.name, stream
+
+
+def _store(members: Iterator[tuple[str, IO[bytes]]], work: Path, limits: UnpackLimits) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    total = 0
+    for number, (named, stream) in enumerate(members, 1):
+        if number > limits.members:
+            raise InvalidRequest(f"The archive holds more than {limits.members} files.", advice="Split it.")
+        name = named.removeprefix("./")
+        is_manifest = name == MANIFEST
+        path = work / f"{number}"
+        total += _copy(stream, path, _MAX_MANIFEST_BYTES if is_manifest else limits.member_bytes, name)
+        if total > limits.total_bytes:
+            raise InvalidRequest(f"The archive unpacks to over {limits.total_bytes} bytes.", advice="Split it.")
+        os.utime(path, (0, 0))
+        found[name] = path
+    return found
+
+
+def _copy(stream: IO[bytes] | BufferedIOBase, path: Path, limit: int, name: str) -> int:
+    size = 0
+    with path.open("wb") as file:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise InvalidRequest(
+                    f"{name[:200]} in the archive is over {limit} bytes.", advice="Take it out of the archive."
+                )
+            file.write(chunk)
+    return size
