@@ -204,6 +204,7 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
             "DATABASE__URL": data.database_url("review"),
             "IMAGES__PATH": str(data.root / "review" / "pictures"),
         },
+        "embed": {"FILM__SPOOL_PATH": str(data.root / "spool")},
         "audit": {
             "DATABASE__URL": data.database_url("audit"),
             "CHECKPOINTS__SIGNING_KEY_PATH": str(data.root / "audit" / "signing-key.pem"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -100,7 +101,8 @@ class CancelFilm:
             self._trail.cancel(principal, film, activity_id, audit_pb2.FAILED)
             raise Conflict("The film has just ended.", advice="Look at it again.", code="film_ended")
         self._trail.cancel(principal, film, activity_id, audit_pb2.DONE)
-        self._trail.ended(film, audit_pb2.FAILED, "film_cancelled")
+        with suppress(Conflict):  # it was done at this very moment, which the log has first; it is erased all the same
+            self._trail.ended(film, audit_pb2.FAILED, "film_cancelled")
         self._store.close(film_id)
         return orjson.dumps({"film_id": film_id, "status": FilmStatus.CANCELLED.value})
 
