@@ -37,6 +37,7 @@ class Route:
     form: Mapping[str, Any] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
+    is_absent: bool = False
     values: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 import pytest
 
@@ -9,7 +11,7 @@ from services.local.certificates import LocalAuthority
 from services.local.deployment import HOST, CertificateFolder
 from services.local.issuer import ROLES
 from services.rpc.access import CALLERS, SERVICES
-from services.rpc.clients import AuditClient
+from services.rpc.clients import AuditClient, open_channel
 from services.rpc.mtls import host_name
 from services.rpc.v1 import audit_pb2, common_pb2
 from services.shared.clock import SystemClock
@@ -18,7 +20,12 @@ from services.shared.ids import new_id
 from tests.attacks.scene import Scene
 from tests.support.platform import Platform
 
-HOLDERS = {"Embed": "embed", "Ledger": "ingest", "Gallery": "search", "Audit": "audit", "Review": "review"}
+HOLDERS = {
+    **{"Embed": "embed", "Films": "embed", "Pictures": "embed", "Ledger": "ingest", "References": "ingest"},
+    **{"Gallery": "search", "Identification": "search", "Agreements": "search", "Audit": "audit", "Review": "review"},
+}
+# What an empty message sets off is not for a test of who may.
+_STARTS_WORK = {"/likeness.v1.Gallery/RebuildGallery"}
 _DEADLINE_S = 20.0
 
 
@@ -29,20 +36,44 @@ def call(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ..
 
 def ask(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...] = ()) -> tuple[grpc.StatusCode, str]:
     """Status and words for a call with an empty message."""
-    with channel:
-        stub = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
-        try:
-            stub(b"", timeout=_DEADLINE_S, metadata=metadata)
-        except grpc.RpcError as error:
-            return error.code(), str(error.details())
+    stub = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+    try:
+        stub(b"", timeout=_DEADLINE_S, metadata=metadata)
+    except grpc.RpcError as error:
+        return error.code(), str(error.details())
     return grpc.StatusCode.OK, ""
+
+
+class Channels:
+    """One channel for each caller and callee, opened when it is first needed."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._open: dict[tuple[str, str], grpc.Channel] = {}
+
+    def to(self, callee: str, caller: str) -> grpc.Channel:
+        if (callee, caller) not in self._open:
+            address = f"{HOST}:{self._platform.ports[callee].grpc}"
+            self._open[callee, caller] = open_channel(address, self._platform.tls(caller), callee)
+        return self._open[callee, caller]
+
+    def close(self) -> None:
+        for channel in self._open.values():
+            channel.close()
+
+
+@pytest.fixture(scope="module")
+def channels(platform: Platform) -> Iterator[Channels]:
+    opened = Channels(platform)
+    yield opened
+    opened.close()
 
 
 def holder(method: str) -> str:
     return HOLDERS[method.split("/")[1].removeprefix("likeness.v1.")]
 
 
-METHODS = sorted(method for method in CALLERS if method.split("/")[1].removeprefix("likeness.v1.") in HOLDERS)
+METHODS = sorted(method for method in CALLERS if method.startswith("/likeness."))
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -53,25 +84,26 @@ def test_a04_a_persons_token_opens_no_grpc_port(platform: Platform, scene: Scene
     named = (("grpc.ssl_target_name_override", host_name(service)),)
     for role in ROLES:
         metadata = (("authorization", f"Bearer {scene.token(role)}"),)
-        assert call(grpc.insecure_channel(address), method, metadata) is grpc.StatusCode.UNAVAILABLE
-    encrypted = grpc.secure_channel(address, authority, options=named)
-    assert call(encrypted, method, metadata) is grpc.StatusCode.UNAVAILABLE
+        with grpc.insecure_channel(address) as plain:
+            assert call(plain, method, metadata) is grpc.StatusCode.UNAVAILABLE
+    with grpc.secure_channel(address, authority, options=named) as encrypted:
+        assert call(encrypted, method, metadata) is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a04_a_service_makes_the_calls_of_its_name_and_no_other(platform: Platform, method: str) -> None:
-    for caller in sorted(SERVICES):
-        status, words = ask(platform.channel(holder(method), caller), method)
+def test_a04_a_service_makes_the_calls_of_its_name_and_no_other(channels: Channels, method: str) -> None:
+    for caller in sorted(SERVICES - (CALLERS[method] if method in _STARTS_WORK else set())):
+        status, words = ask(channels.to(holder(method), caller), method)
         is_refused = status is grpc.StatusCode.PERMISSION_DENIED and "may not call" in words
         assert is_refused == (caller not in CALLERS[method]), (caller, method, status, words)
 
 
-def test_a04_embed_reads_neither_the_log_nor_the_ledger(platform: Platform) -> None:
+def test_a04_embed_reads_neither_the_log_nor_the_ledger(channels: Channels) -> None:
     for method in ("/likeness.v1.Audit/GetCheckpoint", "/likeness.v1.Ledger/ReadReferences"):
-        assert call(platform.channel(holder(method), "embed"), method) is grpc.StatusCode.PERMISSION_DENIED
+        assert call(channels.to(holder(method), "embed"), method) is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a04_no_service_writes_to_the_log_under_anothers_name(platform: Platform) -> None:
+def test_a04_no_service_writes_to_the_log_under_anothers_name(channels: Channels) -> None:
     entry = audit_pb2.AuditEntry(
         entry_id=new_id(),
         operation=audit_pb2.CONSULTATION,
@@ -82,13 +114,13 @@ def test_a04_no_service_writes_to_the_log_under_anothers_name(platform: Platform
         service="ingest",
         occurred_at="2026-03-01T10:00:00.000Z",
     )
-    with platform.channel("audit", "search") as channel:
-        with pytest.raises(Forbidden):
-            AuditClient(channel).append(entry)
-        with pytest.raises(Forbidden):
-            AuditClient(channel).append_all([entry])
-        entry.service = "search"
-        AuditClient(channel).append(entry)
+    search = AuditClient(channels.to("audit", "search"))
+    with pytest.raises(Forbidden):
+        search.append(entry)
+    with pytest.raises(Forbidden):
+        search.append_all([entry])
+    entry.service = "search"
+    search.append(entry)
 
 
 def test_a04_a_certificate_that_somebody_else_signed(
@@ -102,5 +134,5 @@ def test_a04_a_certificate_that_somebody_else_signed(
         mine.certificate("search").read_bytes(),
     )
     named = (("grpc.ssl_target_name_override", host_name("ingest")),)
-    channel = grpc.secure_channel(f"{HOST}:{platform.ports['ingest'].grpc}", credentials, options=named)
-    assert call(channel, "/likeness.v1.Ledger/ReadReferences") is grpc.StatusCode.UNAVAILABLE
+    with grpc.secure_channel(f"{HOST}:{platform.ports['ingest'].grpc}", credentials, options=named) as channel:
+        assert call(channel, "/likeness.v1.Ledger/ReadReferences") is grpc.StatusCode.UNAVAILABLE
