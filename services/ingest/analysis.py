@@ -101,7 +101,12 @@ class ImageAnalyst:
         return self._close(Verdict.QUARANTINE, "crashes_analysis", f"The analysis failed {crashes} times: {detail}")
 
     def _judge(self, pending: PendingEnrolment, analysis: ImageAnalysis) -> Decision:
-        return quality.decide(analysis, self._quality.for_watchlist(pending.key.watchlist_id), self._now_ms())
+        policy = self._quality.policy(pending.key.owner, pending.key.watchlist_id)
+        decision = quality.decide(analysis, policy, self._now_ms())
+        if decision.verdict is not Verdict.ENROL or (decision.unified_quality or 0.0) >= policy.warn_unified_quality:
+            return decision
+        detail = f"Quality {decision.unified_quality:.0f} of 100; {policy.warn_unified_quality:.0f} is wanted."
+        return replace(decision, reason="low_quality", detail=detail)
 
     def _explain(self, pending: PendingEnrolment, error: LikenessError) -> Decision | TryAgain:
         """Embed answered with an error about this image."""

@@ -1,20 +1,23 @@
 """The API for what came from custody systems: comparison with the owner's count, dead letters."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.checks import CUSTODIAN
 from services.ingest.life.custody import CustodyLedger, OwnersItem
 from services.ingest.life.dead_letters import DeadLetters
+from services.ingest.life.searchability import SearchabilitySource, searchability
 from services.shared.errors import Forbidden
 from services.shared.http import bearer
 from services.shared.ids import new_id
 from services.shared.tokens import Principal, TokenVerifier
 
 _ITEMS = 1000
+_MONTH = r"^\d{4}-\d{2}$"
 
 
 class CountedImage(BaseModel):
@@ -87,13 +90,40 @@ class ReplayAnswer(BaseModel):
     replayed: int
 
 
+class SearchabilityRow(BaseModel):
+    """One device in one month of capture; an empty device where the custody system does not say."""
+
+    device: str
+    month: str
+    images: int
+    searchable: int
+    with_warning: int
+    reasons: dict[str, int]
+    mean_quality: float | None
+    advice: list[str]
+
+
+class SearchabilityReport(BaseModel):
+    """By month, the worst device first."""
+
+    force: str
+    rows: list[SearchabilityRow]
+
+
 class CustodyApi:
     """The routes and what they need."""
 
     def __init__(
-        self, custody: CustodyLedger, letters: DeadLetters, audit: EnrolmentAudit, verifier: TokenVerifier
+        self,
+        *,
+        custody: CustodyLedger,
+        letters: DeadLetters,
+        searchability: SearchabilitySource,
+        audit: EnrolmentAudit,
+        verifier: TokenVerifier,
     ) -> None:
         self._custody = custody
+        self._searchability = searchability
         self._letters = letters
         self._audit = audit
         self._verifier = verifier
@@ -103,7 +133,21 @@ class CustodyApi:
         caller = Annotated[Principal, Depends(bearer(self._verifier))]
         self._add_comparison(router, caller)
         self._add_letters(router, caller)
+        self._add_searchability(router, caller)
         return router
+
+    def _add_searchability(self, router: APIRouter, caller: Any) -> None:
+        @router.get("/searchability")
+        def report(
+            principal: caller,
+            since: Annotated[str, Query(pattern=_MONTH, description="The first month of capture.")] = "1900-01",
+            until: Annotated[str, Query(pattern=_MONTH, description="The last month of capture.")] = "9999-12",
+        ) -> SearchabilityReport:
+            """How many of your force's images cannot be searched, by device and month, and what to change there."""
+            self._require(principal)
+            tallies = self._searchability.tallies(principal.force, principal.watchlists, since, until)
+            rows = [SearchabilityRow.model_validate(asdict(each)) for each in searchability(tallies)]
+            return SearchabilityReport(force=principal.force, rows=rows)
 
     def _add_comparison(self, router: APIRouter, caller: Any) -> None:
         @router.post("/custody/comparison")

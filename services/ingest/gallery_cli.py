@@ -164,6 +164,19 @@ def review(  # noqa: PLR0917 - the options of a command
     )
 
 
+@gallery_app.command("searchability")
+def searchability_command(
+    since: Annotated[str, typer.Option(help="The first month of capture, YYYY-MM.")] = "1900-01",
+    until: Annotated[str, typer.Option(help="The last month of capture, YYYY-MM.")] = "9999-12",
+    token: TokenOption = TOKEN,
+    url: UrlOption = URL,
+) -> None:
+    """How many images cannot be searched, by device and month, and what to change at the camera."""
+    parameters = {"since": since, "until": until}
+    rows = _Api(url, token).json("GET", "/v1/searchability", params=parameters)["rows"]
+    _table(rows, ("month", "device", "images", "searchable", "with_warning", "reasons", "advice"))
+
+
 @gallery_app.command("reconcile")
 def reconcile(
     deep: Annotated[bool, typer.Option(help="Read every image and compare its bytes with its name.")] = False,

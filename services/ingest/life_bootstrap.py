@@ -16,6 +16,7 @@ from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_erasures import SqlErasures
 from services.ingest.adapters.sql_renewal import SqlRenewal
 from services.ingest.adapters.sql_reviews import SqlReviews
+from services.ingest.adapters.sql_searchability import SqlSearchability
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.custody_api import CustodyApi
 from services.ingest.feed_messages import about
@@ -132,7 +133,13 @@ def build_life(parts: LifeParts) -> Life:
         custody=custody,
         routers=[
             api.router(),
-            CustodyApi(custody, DeadLetters(parts.log, topics, custody), parts.audit, verifier).router(),
+            CustodyApi(
+                custody=custody,
+                letters=DeadLetters(parts.log, topics, custody),
+                searchability=SqlSearchability(parts.engine),
+                audit=parts.audit,
+                verifier=verifier,
+            ).router(),
             _retention_api(parts, erasing, guard, verifier).router(),
             UpkeepApi(reconcile, parts.audit, verifier).router(),
         ],

@@ -24,6 +24,8 @@ class QualityPolicy(BaseModel):
     # Below this distance between the eyes a face has fewer pixels than its template has values worth comparing.
     min_inter_eye_px: float = Field(default=12.0, ge=0)
     min_unified_quality: float = Field(default=5.0, ge=0, le=100)
+    # Enrolled, but with a warning to the owner, below this; 0 for never.
+    warn_unified_quality: float = Field(default=0.0, ge=0, le=100)
     # Another face is a rival of the subject's from this share of its inter-eye distance on, where the detector is this
     # sure of it. Smaller or doubtful ones are bystanders and patterns.
     rival_size_ratio: float = Field(default=0.75, gt=0, le=1)
@@ -40,9 +42,13 @@ class QualitySettings(BaseModel):
 
     default: QualityPolicy = QualityPolicy()
     by_watchlist: dict[str, QualityPolicy] = {}
+    # Owners with a policy of their own, for every watchlist; `<owner>/<watchlist>` for one.
+    by_owner: dict[str, QualityPolicy] = {}
 
-    def for_watchlist(self, watchlist_id: str) -> QualityPolicy:
-        return self.by_watchlist.get(watchlist_id, self.default)
+    def policy(self, owner: str, watchlist_id: str) -> QualityPolicy:
+        """Of the owner on this watchlist, else the owner's, else the watchlist's, else the default."""
+        own = self.by_owner.get(f"{owner}/{watchlist_id}") or self.by_owner.get(owner)
+        return own or self.by_watchlist.get(watchlist_id, self.default)
 
 
 class WorkerSettings(BaseModel):
