@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.audit.statistics.gathering import QUALITY_EDGES, Gatherer, RequestFact, SearchFact
+from services.audit.statistics.gathering import NOT_MEASURED, QUALITY_EDGES, Gatherer, RequestFact, SearchFact
 
 Fact = TypeVar("Fact")
 Row = dict[str, int]
@@ -132,8 +132,16 @@ def _table(
     if is_pooled:
         rows = _pooled(rows, kind.columns[0])
     rows.pop(WHOLE, None)
-    others = sorted(rows, key=lambda category: (category == OTHERS, category))
+    others = sorted(rows, key=_order)
     return Table(name, kind.sums, {WHOLE: whole, **{category: rows[category] for category in others}})
+
+
+def _order(category: str) -> tuple[bool, float, str]:
+    """By name; bands from the lowest up, and what has no name last."""
+    first, _, rest = category.removeprefix("under ").partition(" ")
+    is_band = first.isdigit() and (category.startswith("under ") or rest.startswith(("to ", "and ")))
+    edge = float(first) - category.startswith("under ") if is_band else 0.0
+    return category in {OTHERS, NOT_MEASURED, NOT_KNOWN}, edge, category
 
 
 def _pooled(rows: dict[str, Row], first: str) -> dict[str, Row]:

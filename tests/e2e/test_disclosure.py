@@ -1,0 +1,82 @@
+"""A hundred searches of real faces, disclosed, replayed after the platform started again; then somebody leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.local.disclosure.compare import Verdict, compare
+from services.local.disclosure.verify import verify_bundle
+from tests.support.casework import enrol, post_enrolment, post_search, wait_settled
+from tests.support.faces import DevelopmentFaces
+from tests.support.platform import Platform
+
+pytestmark = pytest.mark.long
+
+SEARCHES = 100
+REASON = {"reason": "replay after an upgrade"}
+
+
+@pytest.fixture(scope="module")
+def own_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with Platform(tmp_path_factory.mktemp("disclosure")) as running:
+        yield running
+
+
+def _replay(operator: httpx.Client, search_id: str) -> dict[str, Any]:
+    answer = operator.post(f"/v1/searches/{search_id}/replay", params=REASON)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_a_hundred_old_searches(own_platform: Platform, faces: DevelopmentFaces, tmp_path: Path) -> None:
+    pairs = faces.mated_pairs()[:SEARCHES]
+    with own_platform.client("ingest", "custodian") as custodian:
+        enrolled = {}
+        for number, (reference, _) in enumerate(pairs):
+            answer = post_enrolment(custodian, reference.path.read_bytes(), f"S-{number}")
+            enrolled[answer.json()["enrolment_id"]] = number
+        wait_settled(custodian, enrolled)
+    with own_platform.client("search", "operator") as operator:
+        answers = []
+        for number in range(SEARCHES):
+            probe = pairs[number % len(pairs)][1].path.read_bytes()
+            answer = post_search(operator, probe, case_reference=f"NC/2026/{number:04d}", max_candidates=20)
+            if answer.status_code == 200:  # a probe without a usable face is refused, which is no search to replay
+                answers.append(answer.json())
+        assert len(answers) >= SEARCHES * 0.9
+        bundle = operator.get(f"/v1/searches/{answers[0]['search_id']}/disclosure", params=REASON)
+        path = tmp_path / "disclosure.json"
+        path.write_bytes(bundle.content)
+        verify_bundle(path, witness=own_platform.data.root / "audit-witness")
+
+        own_platform.kill("search")
+        own_platform.kill("embed")
+        own_platform.restart("embed")
+        own_platform.restart("search")
+        changes = []
+        for answer in answers:
+            found = compare(answer["candidates"], _replay(operator, answer["search_id"]))
+            assert found.verdict is Verdict.SAME, found.differences
+            changes.append(found.largest_score_change)
+        assert max(changes) <= 1e-6
+
+        # Who is withdrawn is named, who is new is left out.
+        gone = answers[0]["candidates"][0]["subject_id"]
+        enrolment_id = next(one for one, number in enrolled.items() if f"S-{number}" == gone)
+        enrol(own_platform, pairs[1][1].path, "NEW")
+    with own_platform.client("ingest", "custodian") as custodian:
+        withdrawn = custodian.post(f"/v1/enrolments/{enrolment_id}/withdrawal", json={"reason": "NFA"})
+        assert withdrawn.status_code in {200, 202}, withdrawn.text
+    with own_platform.client("search", "operator") as operator:
+        found = compare(answers[0]["candidates"], _replay(operator, answers[0]["search_id"]))
+        assert found.verdict is Verdict.EXPLAINED, found.differences
+        assert "withdrawn" in found.explanations[0]
+        second = compare(answers[1]["candidates"], _replay(operator, answers[1]["search_id"]))
+        assert second.verdict is not Verdict.DIFFERS, second.differences
