@@ -19,7 +19,7 @@ from services.review.http_api import API_DESCRIPTION, create_request_router
 from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
 from services.review.workflow import WORKFLOW
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
 from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, open_peer
 from services.rpc.server import GrpcServer
@@ -27,7 +27,7 @@ from services.rpc.v1 import review_pb2_grpc
 from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
-from services.shared.http import create_app
+from services.shared.http import create_app, limit_rates
 from services.shared.periodic import Periodic
 from services.shared.settings import MAX_IMAGE_BYTES
 from services.shared.telemetry import Metrics
@@ -70,11 +70,12 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     engine = create_engine(settings.database)
     migrate(engine, MIGRATIONS)
     embed, search, ingest, audit = (open_peer(settings, name) for name in ("embed", "search", "ingest", "audit"))
+    recorder = AuditRecorder(AuditClient(audit), "review", clock)
     desk = Desk.make(
         store=SqlReviewStore(engine),
         images=open_image_store(settings.images),
         peers=Peers(
-            audit=AuditRecorder(AuditClient(audit), "review", clock),
+            audit=recorder,
             searcher=IdentificationClient(search),
             references=ReferenceClient(ingest),
             analyser=EmbedClient(embed),
@@ -96,8 +97,10 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         lambda server: review_pb2_grpc.add_ReviewServicer_to_server(servicer, server),
         tls=settings.tls,
     )
+    app = _app(desk, TokenVerifier(settings.tokens), metrics, console)
+    limit_rates(app, settings.rate_limits, metrics, rate_reporter(recorder))
     return ReviewService(
-        app=_app(desk, TokenVerifier(settings.tokens), metrics, console),
+        app=app,
         grpc=grpc,
         desk=desk,
         sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class ReviewStub:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     def __init__(self, channel):
@@ -45,7 +45,7 @@ class ReviewStub:
 
 class ReviewServicer:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     def DescribeWorkflow(self, request, context):
@@ -72,7 +72,7 @@ def add_ReviewServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Review:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     @staticmethod

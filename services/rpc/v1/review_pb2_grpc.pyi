@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class ReviewStub:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     @_typing.overload
@@ -40,7 +40,7 @@ class ReviewStub:
 @_typing.type_check_only
 class ReviewAsyncStub(ReviewStub):
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -48,7 +48,7 @@ class ReviewAsyncStub(ReviewStub):
 
 class ReviewServicer(metaclass=_abc_1.ABCMeta):
     """Requests, adjudications and releases. There is no state for an automatic match.
-    The service answers health checks and says which workflow version it runs; the operator's workflow is added to it here.
+    People work through REST and the console, with tokens of their own; between services only the rules are told.
     """
 
     @_abc_1.abstractmethod
