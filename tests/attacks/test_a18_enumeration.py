@@ -13,6 +13,8 @@ from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess, problem
 
+pytestmark = pytest.mark.long
+
 # A third of a minute's worth may come at once.
 SEARCHES, REQUESTS = 6, 180
 

@@ -17,6 +17,8 @@ from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers, vector_like, vector_of
 from tests.integration.search.process import SearchProcess
 
+pytestmark = pytest.mark.long
+
 FACES = {
     "the probe": vector_of("ann"),
     "a reference": vector_of("bob"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +16,9 @@ from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable
 from services.shared.tokens import Principal
 from services.shared.watchlists import CaseType
+
+# A changed policy is tried on the last month; the audit log has every denial for as long as it is kept.
+KEPT = timedelta(days=62)
 
 _SHARED = (
     "opened_at",
@@ -57,8 +60,12 @@ class SqlRequestRecords:
         try:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(denied_requests), row)
+                connection.execute(sa.delete(denied_requests).where(denied_requests.c.opened_at < self._oldest()))
         except sa.exc.SQLAlchemyError as error:
             raise _unavailable() from error
+
+    def _oldest(self) -> datetime:
+        return self._clock.now().astimezone(UTC) - KEPT
 
     def since(self, moment: datetime, force: str, limit: int) -> Sequence[RecordedRequest]:
         try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from services.cli import assemble
 from services.rpc.clients import AgreementClient, open_channel
 from services.rpc.v1 import audit_pb2
 from tests.integration.search.conftest import filled_peers
@@ -196,3 +200,33 @@ def test_agreements_outlive_the_process(search: SearchProcess) -> None:
     search.start()
     search.wait_ready()
     assert "WESTERNER" in subjects(search)
+
+
+def test_the_commands_do_what_the_api_does(search: SearchProcess, tmp_path: Path) -> None:
+    token, south = tmp_path / "token", Owner("southmere")
+    token.write_text(search.issuer.token(roles=["administrator"], force="southmere", sub="ad-s"))
+    where = ["--token", str(token), "--url", search.url]
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(assemble([arguments[0]]), list(arguments))
+
+    key = tmp_path / "south.pem"
+    made = run("agreements", "new-key", str(key), "--owner", "southmere", "--key-id", "south-1")
+    assert (made.exit_code, key.stat().st_mode & 0o777) == (0, 0o600), made.output
+    packaged = watchlist_file(search.root / "watchlists.toml", [NORTH, EAST, WEST, south])
+    packaged.write_text(packaged.read_text("utf-8") + made.output, "utf-8")
+    dates = ["--signed-on", "2026-01-01", "--expires-on", "2999-01-01"]
+    what = ["--watchlist", "op_liberal", "--owner", "southmere", "--key", str(key), "--key-id", "south-1"]
+    signed = tmp_path / "signed.json"
+    signed.write_text(run("agreements", "sign", "OPL-SOUTH", *what, *dates).output)
+    assert '"is_in_force": true' in run("agreements", "register", str(signed), *where).output
+    assert "OPL-SOUTH" in run("agreements", "list", *where).output
+    assert '"is_in_force": false' in run("agreements", "withdraw", "OPL-SOUTH", "--reason", "over", *where).output
+
+    assert search.operator(force="southmere", sub="op-s").search(b"face:ann").status_code == 200
+    change = tmp_path / "policies.cedar"
+    change.write_text('@id("nobody") forbid (principal, action, resource);')
+    outcome = run("policy", "dry-run", str(change), *where)
+    assert outcome.exit_code == 2, outcome.output
+    assert "1 requests, 1 would be decided otherwise: 0 newly permitted, 1 newly denied." in outcome.output
+    assert "changed  deny nobody" in outcome.output
