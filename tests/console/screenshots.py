@@ -15,12 +15,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.console.drawn import portrait
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import record_training, train_supervisor
 from tests.stack.servers.base import program
 from tests.support.casework import enrol
 from tests.support.platform import Platform
-from tests.unit.review.console.drawn import portrait
 
 SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0", "LIKENESS_EMBED__GATE__WORKERS": "1"}
 SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 1366}}
@@ -72,7 +72,7 @@ def compare(request: str, position: int, key: str = "") -> Callable[[Person], No
     return prepare
 
 
-def _prepare(officer: Person, operator: Person, picture: Path, case_reference: str) -> str:
+def prepare_request(officer: Person, operator: Person, picture: Path, case_reference: str) -> str:
     officer.open("/console/requests/new")
     fill_request(officer.page, [picture], case_reference)
     officer.press("Send the request")
@@ -105,7 +105,8 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) 
     camera.take(officer, "new-request", show("/console/requests/new"))
     camera.take(officer, "new-request-incomplete", send_empty)
     requests = [
-        _prepare(officer, first, picture, f"NS/2026/0047{number:02}") for number, picture in enumerate(pictures, 11)
+        prepare_request(officer, first, picture, f"NS/2026/0047{number:02}")
+        for number, picture in enumerate(pictures, 11)
     ]
     request = requests[0]
     first.open(f"{request}/probe")
@@ -145,7 +146,7 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) 
     camera.take(people["custodian-1"], "refusals", show("/console/refusals"))
     camera.take(auditor, "log", show("/console/log"))
     camera.take(auditor, "log-entry", show("/console/log/20"))
-    camera.take(auditor, "sample", show("/console/log/sample"))
+    camera.take(auditor, "sample", show("/console/log/sample?seed=6-2-5-1-4-4-3-6"))
     camera.take(first, "guide", show("/console/guide"))
 
 

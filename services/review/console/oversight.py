@@ -48,6 +48,11 @@ class Oversight:
         """Raises Forbidden, NotFound, DependencyUnavailable."""
         return self._get(bearer, self._settings.audit_url, f"/v1/audit/entries/{sequence}", {"reason": reason})
 
+    def sample(self, bearer: str, seed: str, count: int) -> dict[str, Any]:
+        """Searches drawn by a seed of the auditor's own. Raises Forbidden, InvalidRequest, DependencyUnavailable."""
+        query = {"seed": seed, "count": count, "reason": "console"}
+        return self._get(bearer, self._settings.audit_url, "/v1/audit/sample", query)
+
     def checkpoint(self, bearer: str) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
         return self._get(bearer, self._settings.audit_url, "/v1/audit/checkpoint", {})

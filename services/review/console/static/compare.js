@@ -344,6 +344,7 @@ function start(root) {
     const image = pictures[name].image;
     if (image.complete && image.naturalWidth) rescale(pictures[name], image);
     else image.addEventListener("load", () => { rescale(pictures[name], image); repaint(); });
+    image.addEventListener("error", () => say("A picture could not be shown: none is kept of it, or the log cannot be written."));
   }
   learnLandmarks(pictures.candidate, pictures.candidate.image.dataset.faces);
   root.classList.add("live");

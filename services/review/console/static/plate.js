@@ -108,6 +108,7 @@ export function draw(canvas, view, layers, aligned, cursor) {
   context.imageSmoothingQuality = "high";
   const onPane = view.matrix(canvas);
   for (const layer of layers) {
+    if (!layer.picture.image.naturalWidth) continue; // not here yet, or no picture is kept
     const matrix = multiply(onPane, layer.picture.base(aligned));
     context.save();
     context.setTransform(ratio, 0, 0, ratio, 0, 0);

@@ -1,13 +1,16 @@
-"""Casework in memory, as the console's pages call it: one request with drawn faces, judged like a real one."""
+"""Casework in memory, as the console's pages call it: one request, judged like a real one."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+
+from PIL import Image
 
 from services.review.casework.caller import Caller
 from services.review.casework.comparison import Biography, ComparedCandidate, Comparison, OpenedCandidate
@@ -32,7 +35,6 @@ from services.review.model import (
 )
 from services.review.workflow import Action
 from services.shared.errors import Conflict, NotFound
-from tests.unit.review.console.drawn import portrait
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 REQUEST_ID = "019c1d2e-7a44-7f21-8c55-2f0c0fd0a1b7"
@@ -219,11 +221,11 @@ class FakeDesk:
 
     def _probe_picture(self, caller: Caller, request_id: str, probe_id: str, variant: str) -> Any:
         self.calls.append(("picture", (probe_id, variant)))
-        return _picture(1, is_probe=True)
+        return _shown(0)
 
     def _reference_picture(self, caller: Caller, request_id: str, candidate_id: str, reference_id: str) -> Any:
         self.calls.append(("picture", (candidate_id, reference_id)))
-        return _picture(int(reference_id.split("-")[1]))
+        return _shown(int(reference_id.split("-")[1]))
 
 
 _STEPS = (
@@ -233,5 +235,12 @@ _STEPS = (
 
 
 @cache
-def _picture(number: int, *, is_probe: bool = False) -> Any:
-    return SimpleNamespace(content=portrait(number, is_probe=is_probe), width=720, height=720)
+def picture(number: int) -> bytes:
+    """A plain picture as JPEG, another one for each number."""
+    stream = io.BytesIO()
+    Image.linear_gradient("L").rotate(number * 10).convert("RGB").resize((720, 720)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def _shown(number: int) -> Any:
+    return SimpleNamespace(content=picture(number), width=720, height=720)

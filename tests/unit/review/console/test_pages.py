@@ -13,8 +13,7 @@ from PIL import Image
 from services.review.model import CaseState, FeatureRemark, Finding
 from services.review.workflow import Action
 from tests.unit.review.console.browser import Browser
-from tests.unit.review.console.drawn import portrait
-from tests.unit.review.console.fake_desk import PROBE_ID, REQUEST_ID, FakeDesk, sample_case
+from tests.unit.review.console.fake_desk import PROBE_ID, REQUEST_ID, FakeDesk, picture, sample_case
 
 BASE = f"/console/requests/{REQUEST_ID}"
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}javascript:alert(3)"
@@ -113,7 +112,7 @@ def test_several_pictures_go_in_at_once(browser: Browser) -> None:
         **{"necessity": "No other way.", "case_type": "suspect", "urgency": "routine", "source": "cctv"},
         **{"nature": "photograph", "face_chosen_by": "PC 1", "watchlists": "custody", "csrf": browser.csrf},
     }
-    files = [("files", (f"{n}.jpg", portrait(n, 120), "image/jpeg")) for n in (1, 2)]
+    files = [("files", (f"{n}.jpg", picture(n), "image/jpeg")) for n in (1, 2)]
     answer = browser.client.post(
         "/console/requests/new", data=fields, files=files, headers={"Origin": "https://console.test"}
     )
@@ -150,7 +149,7 @@ def test_no_text_becomes_code_and_no_page_has_inline_code(path: str) -> None:
 
 
 def test_a_picture_is_encoded_anew_and_bears_the_viewers_id(browser: Browser) -> None:
-    original = portrait(1, is_probe=True)
+    original = picture(0)
     answer = browser.get(f"{BASE}/probes/{PROBE_ID}/original.jpg")
     assert answer.content[:2] == b"\xff\xd8"
     with Image.open(io.BytesIO(answer.content)) as shown, Image.open(io.BytesIO(original)) as stored:
