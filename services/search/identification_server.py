@@ -9,10 +9,12 @@ from services.rpc.v1 import search_pb2, search_pb2_grpc
 from services.search.acceptance import IMAGE_FIELD
 from services.search.http_api import Slots
 from services.search.identify import Identify
+from services.shared.errors import FaceChoiceNeeded
 from services.shared.multipart import Upload
 from services.shared.tokens import TokenVerifier
 
 SERVICE_NAME = "likeness.v1.Identification"
+_FACES_TOLD = 24
 
 
 class IdentificationServicer(search_pb2_grpc.IdentificationServicer):
@@ -30,8 +32,17 @@ class IdentificationServicer(search_pb2_grpc.IdentificationServicer):
         if self._slots.limits is not None:
             self._slots.limits.take(principal)
         with self._slots.taken():
-            answer = self._identify(principal, _form(request), request.idempotency_key or None)
+            try:
+                answer = self._identify(principal, _form(request), request.idempotency_key or None)
+            except FaceChoiceNeeded as error:
+                raise _without_pictures(error) from error
         return search_pb2.IdentifyResponse(answer_json=answer)
+
+
+def _without_pictures(error: FaceChoiceNeeded) -> FaceChoiceNeeded:
+    """A problem travels in the trailing metadata, which has room for a few kilobytes: where the first faces are."""
+    faces = [{"index": face["index"], "box": face["box"]} for face in error.context.get("faces", ())[:_FACES_TOLD]]
+    return FaceChoiceNeeded(error.detail, advice=error.advice, context={"faces": faces})
 
 
 def _form(request: search_pb2.IdentifyRequest) -> Upload:
@@ -42,6 +53,7 @@ def _form(request: search_pb2.IdentifyRequest) -> Upload:
         "offence": request.offence,
         "source": request.source,
         "case_type": request.case_type,
+        "face_chosen_by": request.face_chosen_by,
         "mode": request.mode,
         "max_candidates": str(request.max_candidates or ""),
         "face": str(request.face) if request.HasField("face") else "",

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -46,7 +47,7 @@ def _three_people() -> bytes:
     return _jpeg(canvas)
 
 
-def _search(platform: Platform, image: bytes, **fields: object) -> httpx.Response:
+def _search(platform: Platform, image: bytes, **fields: Any) -> httpx.Response:
     with platform.client("search", "operator") as client:
         return post_search(client, image, case_reference="NC/2026/PROBES", **fields)
 

@@ -158,6 +158,7 @@ class RunSearch:
                 mode=MODE,
                 max_candidates=asked.max_candidates,
                 face=picture.face,
+                face_chosen_by=request.face_chosen_by,
                 idempotency_key=f"{activity_id}:{asked.probe.probe_id}:{picture.variant.value}",
             ),
         )

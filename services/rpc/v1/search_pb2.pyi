@@ -227,6 +227,7 @@ class IdentifyRequest(_message.Message):
     FACE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     CASE_TYPE_FIELD_NUMBER: _builtins.int
+    FACE_CHOSEN_BY_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The probe as received, at most 32 MiB."""
     case_reference: _builtins.str
@@ -242,6 +243,8 @@ class IdentifyRequest(_message.Message):
     idempotency_key: _builtins.str
     case_type: _builtins.str
     """Who the person is to the case: "suspect", "victim", ...; empty when not stated."""
+    face_chosen_by: _builtins.str
+    """Who chose the face from the scene; empty for the person whose token it is."""
     @_builtins.property
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -258,10 +261,11 @@ class IdentifyRequest(_message.Message):
         face: _builtins.int | None = ...,
         idempotency_key: _builtins.str = ...,
         case_type: _builtins.str = ...,
+        face_chosen_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "case_type", b"case_type", "face", b"face", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "case_type", b"case_type", "face", b"face", "face_chosen_by", b"face_chosen_by", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__face: _TypeAlias = _typing.Literal["face"]  # noqa: Y015
     _WhichOneofArgType__face: _TypeAlias = _typing.Literal["_face", b"_face"]  # noqa: Y015

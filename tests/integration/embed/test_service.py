@@ -33,6 +33,7 @@ from tests.support.waiting import wait_until
 ALL, SOLE, LARGEST = embed_pb2.AnalyseRequest.ALL, embed_pb2.AnalyseRequest.SOLE, embed_pb2.AnalyseRequest.LARGEST
 BY_INDEX, NONE = embed_pb2.AnalyseRequest.BY_INDEX, embed_pb2.AnalyseRequest.NONE
 IN_TIME_S = 30.0
+START_S = 90.0  # other tests start services at the same time
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _stop(running: Running) -> None:
 def embed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = _start(tmp_path_factory.mktemp("embed") / "log", MAX_PENDING="6")
     try:
-        wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
+        wait_until(running.is_ready, START_S, "embed to be ready")
         yield running
     finally:
         _stop(running)
@@ -224,7 +225,7 @@ def test_callers_are_answered_while_workers_are_killed(embed: Running, portrait_
 def test_health_tells_the_truth_and_stopping_ends_every_process(tmp_path: Path, portrait_files: list[bytes]) -> None:
     running = _start(tmp_path / "log", GATE__WORKERS="1", INFERENCE__WORKERS="1")
     try:
-        wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
+        wait_until(running.is_ready, START_S, "embed to be ready")
         running.client.analyse(portrait_files[1], LARGEST)
         (worker,) = running.workers("inference_worker")
         worker.kill()
@@ -247,7 +248,7 @@ def test_health_tells_the_truth_and_stopping_ends_every_process(tmp_path: Path, 
 def test_workers_end_with_a_service_that_is_killed(tmp_path: Path) -> None:
     running = _start(tmp_path / "log", GATE__WORKERS="1", INFERENCE__WORKERS="1")
     try:
-        wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
+        wait_until(running.is_ready, START_S, "embed to be ready")
         children = psutil.Process(running.process.pid).children(recursive=True)
         running.process.kill()
         _, alive = psutil.wait_procs(children, timeout=5)
@@ -259,7 +260,7 @@ def test_workers_end_with_a_service_that_is_killed(tmp_path: Path) -> None:
 def test_the_stub_is_labelled_repeatable_and_recognises_nobody(tmp_path: Path, portrait_files: list[bytes]) -> None:
     running = _start(tmp_path / "log", MODEL__KIND="stub", GATE__WORKERS="1", INFERENCE__WORKERS="1")
     try:
-        wait_until(running.is_ready, IN_TIME_S, "embed to be ready")
+        wait_until(running.is_ready, START_S, "embed to be ready")
         model = running.client.describe_model()
         assert model.model_id.startswith("stub")
         assert model.provider == "stub"
