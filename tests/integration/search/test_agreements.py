@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from services.cli import assemble
 from services.rpc.clients import AgreementClient, open_channel
