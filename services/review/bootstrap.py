@@ -87,6 +87,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         clock=clock,
         min_view_s=settings.min_view_s,
         rates=ErrorRates.read(settings.evaluation_path) if settings.evaluation_path else ErrorRates.none(),
+        metrics=metrics,
     )
     console = create_console(desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console)
     servicer = ReviewServicer(WORKFLOW)

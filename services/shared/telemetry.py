@@ -117,6 +117,12 @@ class Metrics:
             ["model_id", "runtime", "provider"],
             registry=registry,
         )
+        self.review_steps_total = Counter(
+            "likeness_review_steps_total",
+            "Steps of casework by activity and outcome (done, refused, failed, unknown)",
+            ["activity", "outcome"],
+            registry=registry,
+        )
         self.audit_entries_total = Counter(
             "likeness_audit_entries_total",
             "Entries appended, by operation and phase",

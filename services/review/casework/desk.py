@@ -30,6 +30,7 @@ from services.review.ports import (
 )
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
+from services.shared.telemetry import Metrics
 from services.shared.watchlists import WatchlistFile
 
 
@@ -74,8 +75,9 @@ class Desk:
         clock: Clock,
         min_view_s: float,
         rates: ErrorRates,
+        metrics: Metrics,
     ) -> Desk:
-        trail = CaseTrail(peers.audit, store, clock)
+        trail = CaseTrail(peers.audit, store, clock, metrics)
         book = Casebook(store, trail, clock)
         training = TrainingCheck(store, clock)
         searching = RunSearch(book, images, peers.searcher, peers.analyser)

@@ -21,6 +21,7 @@ from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import AuditUnavailable, Conflict, LikenessError
 from services.shared.ids import is_id, new_id
+from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
 
 ORPHAN_AGE = timedelta(seconds=60)  # longer than any act takes, a search of two pictures included
@@ -70,8 +71,9 @@ class _Entry:
 class CaseTrail:
     """Entries of casework. Every method raises AuditUnavailable: then nothing was done, or nothing is given out."""
 
-    def __init__(self, recorder: AuditTrail, store: ReviewStore, clock: Clock) -> None:
+    def __init__(self, recorder: AuditTrail, store: ReviewStore, clock: Clock, metrics: Metrics) -> None:
         self._recorder = recorder
+        self._metrics = metrics
         self._store = store
         self._clock = clock
 
@@ -161,6 +163,9 @@ class CaseTrail:
         objects: Sequence[str] = (),
         recipients: Sequence[str] = (),
     ) -> audit_pb2.AppendResponse:
+        if phase != audit_pb2.INTENT:
+            outcome = audit_pb2.Phase.Name(phase).lower()
+            self._metrics.review_steps_total.labels(entry.activity, outcome).inc()
         return self._recorder.record(
             entry.operation,
             phase,

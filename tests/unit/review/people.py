@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import orjson
+from prometheus_client import CollectorRegistry
 
 from services.review.adapters.sql_review_store import SqlReviewStore
 from services.review.bootstrap import MIGRATIONS
@@ -29,6 +30,7 @@ from services.shared.biometric import Box, DetectedFace, ImageAnalysis, ImageInf
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable
 from services.shared.settings import DatabaseSettings
+from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
 from services.shared.watchlists import WatchlistFile
 
@@ -292,6 +294,7 @@ class Unit:
             clock=clock,
             min_view_s=min_view_s,
             rates=rates or ErrorRates.none(),
+            metrics=Metrics(CollectorRegistry()),
         )
         return cls(desk, store, clock, audit, embed, search, setter, agreements)
 
