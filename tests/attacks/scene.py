@@ -33,6 +33,18 @@ SETTINGS: Mapping[str, str] = {
     },
 }
 OTHER_FORCE = "eastmoor"
+REQUEST: Mapping[str, Any] = {
+    "case_reference": "NC/2026/0099",
+    "offence": "burglary",
+    "purpose": "prevention_and_detection",
+    "necessity": "The only lead.",
+    "case_type": "suspect",
+    "urgency": "routine",
+    "source": "cctv",
+    "nature": "photograph",
+    "face_chosen_by": "test-requester",
+    "watchlists": ["custody"],
+}
 
 
 def picture(seed: int, size: int = 256) -> bytes:
@@ -62,10 +74,12 @@ def assert_tells_nothing(answer: httpx.Response, *secrets: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """Ids of what the development force has, by kind."""
+    """Ids of what the development force has, by kind: `ids` of what all with the role may see, `kept` of what is some
+    people's alone."""
 
     platform: Platform
     ids: Mapping[str, str]
+    kept: Mapping[str, str]
 
     @classmethod
     def make(cls, platform: Platform) -> Scene:
@@ -77,7 +91,11 @@ class Scene:
         with platform.client("search", "operator", timeout_s=60) as operator:
             found = post_search(operator, picture(2))
             assert found.status_code == 200, found.text
-        return cls(platform, {"enrolment": enrolment_id, "search": found.json()["search_id"], "entry": "0"})
+        with platform.client("review", "requester", timeout_s=60) as officer:
+            sent = officer.post("/v1/requests", data=REQUEST, files={"images": ("p.png", picture(3), "image/png")})
+            assert sent.status_code == 201, sent.text
+        ids = {"enrolment": enrolment_id, "search": found.json()["search_id"], "entry": "0"}
+        return cls(platform, ids, {"request": sent.json()["request_id"]})
 
     def token(self, role: str, force: str = DEVELOPMENT_FORCE, watchlists: Sequence[str] | None = None) -> str:
         return self.platform.token(role, force=force, watchlists=watchlists, person_id=f"attacker-{role}-{force}")

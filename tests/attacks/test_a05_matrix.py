@@ -111,7 +111,7 @@ def test_a05_another_force_gets_what_it_gets_for_nothing(
 ) -> None:
     for role in sorted(route.roles):
         token = scene.token(role, OTHER_FORCE)
-        theirs = ask(clients[route.service], route, token, scene.ids)
+        theirs = ask(clients[route.service], route, token, {**scene.ids, **scene.kept})
         nothing = ask(clients[route.service], route, token)
         assert theirs.status_code == nothing.status_code == 404, (role, theirs.text, nothing.text)
         assert _without_ids(theirs) == _without_ids(nothing)
