@@ -32,6 +32,7 @@ OTHER = 0.1
 NEAR_S = 0.75  # within which a face may be followed by its place
 OPEN_S = 2.5  # after which a tracklet is closed
 OVERLAP = 0.25
+TWICE = 0.3  # overlap within one frame, as in the detector's own suppression
 # Tracklets are compared by their means, which tell people apart better than single frames.
 MERGE = 0.45
 # Dark and blurred faces look like each other more than like themselves: the poorer the worse of two is, the more alike
@@ -97,7 +98,7 @@ def follow(sightings: Iterable[Sighting]) -> list[Tracklet]:
     closed: list[Tracklet] = []
     in_order = sorted(sightings, key=lambda sighting: (sighting.time_s, sighting.face))
     for time_s, frame in groupby(in_order, key=lambda sighting: sighting.time_s):
-        faces = list(frame)
+        faces = distinct(list(frame))
         closed += [tracklet for tracklet in open_now if time_s - tracklet.last.time_s > OPEN_S]
         open_now = [tracklet for tracklet in open_now if time_s - tracklet.last.time_s <= OPEN_S]
         taken = _assign(open_now, faces)
@@ -106,6 +107,17 @@ def follow(sightings: Iterable[Sighting]) -> list[Tracklet]:
         assigned = {column for _, column in taken}
         open_now += [Tracklet([face]) for column, face in enumerate(faces) if column not in assigned]
     return closed + open_now
+
+
+def distinct(faces: Sequence[Sighting]) -> list[Sighting]:
+    """Without those that lie over one twice as good: a head found a second time, askew. Two heads that cross stay."""
+    return [
+        face
+        for face in faces
+        if all(
+            face.quality >= other.quality / 2 or intersection_over_union(face.box, other.box) < TWICE for other in faces
+        )
+    ]
 
 
 def _assign(tracklets: Sequence[Tracklet], faces: Sequence[Sighting]) -> list[tuple[int, int]]:

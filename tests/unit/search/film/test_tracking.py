@@ -89,6 +89,14 @@ def test_twins_in_one_frame_are_never_one() -> None:
         assert len(numbers) == len(set(numbers))
 
 
+def test_a_head_that_was_found_twice_is_one_track() -> None:
+    askew = [
+        replace(seen("b", n / 5, 10 + 4 * n, face=1, quality=3), box=Box(10 + 4 * n, 0, 60, 60)) for n in range(15)
+    ]
+    tracks = find_tracks(walk("a", 0, 3) + askew).tracks
+    assert [people_of(track.sightings) for track in tracks] == [{"a"}]
+
+
 def test_a_turned_head_is_followed_by_its_place() -> None:
     """Seen from the side a face may look like nobody; a frame before and after it is in the same place."""
     track = walk("a", 0, 2)
