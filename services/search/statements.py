@@ -62,6 +62,6 @@ def _quality(face: DetectedFace) -> str:
     if not rate.searches:
         return words
     return (
-        f"{words}: at that quality {rate.misses} of {rate.searches} mated searches missed ({rate.low:.1%} to "
-        f"{rate.high:.1%}, at FPIR {rate.threshold_fpir:.0%}; {rate.basis})"
+        f"{words}: at that quality {rate.misses} of {rate.searches} mated searches missed (a share of "
+        f"{rate.low:.3f} to {rate.high:.3f}, at an FPIR of {rate.threshold_fpir:g}; {rate.basis})"
     )

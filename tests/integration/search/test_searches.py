@@ -43,6 +43,12 @@ def test_a_probe_is_searched(search: SearchThread, peers: Peers) -> None:
         "width": 640,
         "height": 480,
         "format": "JPEG",
+        "frames": 1,
+        "frame_searched": "only",
+        "grade": None,
+        "flags": [],
+        "needs_supervisor": False,
+        "face_chosen_by": "op-7",
     }
     assert answer["face"] == 0
     assert answer["searchable"] == 105
