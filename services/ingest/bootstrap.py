@@ -377,6 +377,7 @@ def _consumer(
         clock=parts.clock,
         owners=feed.owners,
         quarantine_days=parts.settings.life.quarantine_days,
+        on_erased=life.on_erased,
     )
     return ConsumeLoop(parts.log, custody_topics(parts.settings), feed.group, handler.handle, on_dead_letter=count)
 

@@ -22,7 +22,7 @@ from services.ingest.life.custody import (
     SubjectLink,
 )
 from services.ingest.life.erasing import EraseCommand, EraseSubject
-from services.ingest.life.erasure import ErasureRegister, Tombstone
+from services.ingest.life.erasure import ERASED, ErasureRegister, Tombstone
 from services.ingest.ports import EnrolmentLedger
 from services.ingest.withdrawal import WithdrawReference
 from services.rpc.v1 import events_pb2
@@ -57,7 +57,9 @@ class CustodyFeed:
         clock: Clock,
         owners: Collection[str],
         quarantine_days: int = 0,
+        on_erased: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_erased` is told when somebody sent what had been erased, so that the topic is cleared of it."""
         self._acceptance = acceptance
         self._ledger = ledger
         self._custody = custody
@@ -68,6 +70,7 @@ class CustodyFeed:
         self._clock = clock
         self._owners = frozenset(owners)
         self._quarantine_days = quarantine_days
+        self._on_erased = on_erased
 
     def handle(self, event: ReceivedEvent) -> None:
         """Do what it says; the same event again changes nothing. Raises the named outcomes of the consume loop."""
@@ -81,12 +84,11 @@ class CustodyFeed:
         except Overloaded as error:
             raise MessageRejected(error.detail) from error
         except CallerError as error:
-            refused = InvalidMessage(error.code, error.detail)
-            self._refuse(event, found, refused)
-            raise refused from error
+            self._refuse_for_good(event, found, InvalidMessage(error.code, error.detail))
+            return
         except InvalidMessage as error:
-            self._refuse(event, found, error)
-            raise
+            self._refuse_for_good(event, found, error)
+            return
         except PlatformError as error:
             raise RecoverableError(error.detail) from error
         self._give_receipt(event, self._receipt(found, outcome, enrolment_id=enrolment_id))
@@ -216,6 +218,13 @@ class CustodyFeed:
         return ReceiptOutcome.APPLIED, chosen[0]
 
     # --- receipts
+
+    def _refuse_for_good(self, event: ReceivedEvent, found: CustodyInput, error: InvalidMessage) -> None:
+        """With a receipt, and as a dead letter; but what was erased does not come to lie there again."""
+        self._refuse(event, found, error)
+        if error.reason != ERASED:
+            raise error
+        self._on_erased()
 
     def _refuse(self, event: ReceivedEvent, found: CustodyInput | None, error: InvalidMessage) -> None:
         if found is None:

@@ -74,17 +74,18 @@ def parse(event: ReceivedEvent) -> CustodyInput:
     )
 
 
-def about(event: ReceivedEvent) -> tuple[str, str, str]:
-    """Owner, subject and image SHA-256 of an event; empty texts where it cannot be read."""
+def about(event: ReceivedEvent) -> tuple[str, str, str, int]:
+    """Owner, subject and image SHA-256 of an event and when it occurred; empty and 0 where it cannot be read."""
     try:
-        message = parse(event).message
+        found = parse(event)
     except InvalidMessage:
-        return "", "", hashlib.sha256(event.value).hexdigest()
+        return "", "", hashlib.sha256(event.value).hexdigest(), 0
+    message = found.message
     sha256 = ""
     if isinstance(message, events_pb2.CustodyImageReceived):
         is_inline = message.WhichOneof("content") == "image"
         sha256 = hashlib.sha256(message.image).hexdigest() if is_inline else message.image_sha256
-    return message.owner, message.subject_id, sha256
+    return message.owner, message.subject_id, sha256, found.occurred_at_ms
 
 
 def _message(kind: type[CustodyMessage], event: ReceivedEvent) -> CustodyMessage:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 
 import sqlalchemy as sa
 from fastapi import APIRouter
@@ -46,6 +47,7 @@ from services.shared.tokens import TokenVerifier
 _ERASURE_REST_S = 1.0
 _CLOCK_REST_S = 10.0
 _RECONCILE_REST_S = 30.0
+_CLEARING_REST_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Life:
     erasing: EraseSubject
     register: SqlErasureRegister
     custody: SqlCustody
+    # To be called when what had been erased came again.
+    on_erased: Callable[[], None]
     routers: Sequence[APIRouter]
 
 
@@ -100,6 +104,7 @@ def build_life(parts: LifeParts) -> Life:
     recorder = AuditRecorder(parts.audit_client, "ingest", parts.clock)
     proof = AuditedErasure(recorder, parts.audit_client)
     erasing = EraseSubject(stores, proof, signer, guard, parts.clock)
+    clearing = _Clearing(erasing)
     reconcile = Reconcile(
         references=parts.references,
         ledger=SqlRenewal(parts.committer),
@@ -126,11 +131,13 @@ def build_life(parts: LifeParts) -> Life:
         loops=[
             Loop("clock", partial(_observe, guard)),
             Loop("erasures", _ErasureStep(erasing).step),
+            Loop("clear-topics", clearing.step),
             *_reconciling(reconcile, settings.reconcile_every_h, parts.clock),
         ],
         erasing=erasing,
         register=register,
         custody=custody,
+        on_erased=clearing.ask,
         routers=[
             api.router(),
             CustodyApi(
@@ -186,6 +193,25 @@ def custody_topics(settings: IngestSettings) -> list[str]:
 def _observe(guard: ClockGuard) -> float:
     guard.observe()
     return _CLOCK_REST_S
+
+
+class _Clearing:
+    """Clears the topics once after the start, and whenever it is asked to."""
+
+    def __init__(self, erasing: EraseSubject) -> None:
+        self._erasing = erasing
+        self._asked = Event()
+        self._asked.set()
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def step(self) -> float:
+        if self._asked.is_set():
+            self._asked.clear()
+            if not self._erasing.clear_topics():
+                self._asked.set()  # what a consumer has not read yet stays until it has
+        return _CLEARING_REST_S
 
 
 class _ErasureStep:

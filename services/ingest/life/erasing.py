@@ -62,8 +62,8 @@ class ErasureStores:
     keys: MasterKeys | None
     events: EventLog
     topics: Sequence[str]
-    # Owner, subject and image SHA-256 that an event of these topics is about.
-    about: Callable[[ReceivedEvent], tuple[str, str, str]]
+    # Owner, subject and image SHA-256 that an event of these topics is about, and when it occurred (ms).
+    about: Callable[[ReceivedEvent], tuple[str, str, str, int]]
 
 
 class EraseSubject:
@@ -175,6 +175,15 @@ class EraseSubject:
             stores.ledger.open(erasure)
         return len(standing)
 
+    def clear_topics(self) -> bool:
+        """Clear the topics of what was erased and came again; whether nothing of it is left there."""
+        stores = self._stores
+        erased = {(t.owner, t.subject_id, t.image_sha256) for t in stores.register.all() if t.is_erased}
+        redaction = stores.events.redact(stores.topics, lambda event: stores.about(event)[:3] in erased)
+        if redaction.count:
+            structlog.get_logger().warning("erased_was_sent_again", events=redaction.count)
+        return not redaction.remains_h
+
     def _advance(self, erasure: Erasure) -> bool:
         stores = self._stores
         if erasure.state is ErasureState.REQUESTED:
@@ -252,9 +261,11 @@ class EraseSubject:
         key = f"{erasure.owner}/{erasure.subject_id}"
 
         def is_due(event: ReceivedEvent) -> bool:
-            owner, subject_id, sha256 = self._stores.about(event)
+            owner, subject_id, sha256, occurred_at_ms = self._stores.about(event)
             is_subject = event.key == key or (owner, subject_id) == (erasure.owner, erasure.subject_id)
-            return (erasure.is_whole_subject and is_subject) or (is_subject and sha256 in images)
+            # What the person is taken into custody for afterwards is another matter.
+            is_before = erasure.is_whole_subject and occurred_at_ms <= erasure.requested_at_ms
+            return is_subject and (is_before or sha256 in images)
 
         return is_due
 
