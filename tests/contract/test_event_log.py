@@ -72,6 +72,23 @@ def values(found: Sequence[ReceivedEvent]) -> list[int]:
 
 
 class TestEventLog:
+    def test_redacted_content_is_in_no_event_any_more(self, event_log: EventLog, topic: str, group: str) -> None:
+        """Others may lose their place with it, but only what every group has read."""
+        event_log.publish([Event(topic, "k", b"a secret"), Event(topic, "k", b"said later")])
+        subscription = event_log.subscribe([topic], group)
+        assert [event.value for event in read(subscription, 2)] == [b"a secret", b"said later"]
+        subscription.commit()
+        redaction = event_log.redact([topic], lambda event: event.value == b"a secret")
+        assert (redaction.count, redaction.remains_h) == (1, 0)
+        assert event_log.redact([topic], lambda event: event.value == b"a secret").count == 0
+        event_log.publish([Event(topic, "k", b"said last")])
+        assert [event.value for event in read(subscription, 1)] == [b"said last"]
+        subscription.close()
+        again = event_log.subscribe([topic], f"{group}-again")
+        found = [event.value for event in read(again, 2) if event.value]
+        again.close()
+        assert found == [b"said later", b"said last"]
+
     def test_an_event_comes_back_whole(self, event_log: EventLog, topic: str, group: str) -> None:
         event_log.publish([Event(topic, "northshire/S1", b"\x00\xffvalue", {"schema": "1", "reason": "naïve"})])
         subscription = event_log.subscribe([topic], group)

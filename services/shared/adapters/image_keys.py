@@ -56,6 +56,10 @@ class ImageKey:
     key: bytes
 
 
+class _MasterGone(DependencyUnavailable):
+    """A row is wrapped with a master key that is in no file any more."""
+
+
 class ImageKeys:
     """The key table. Safe for many threads; several processes may share it.
 
@@ -82,6 +86,13 @@ class ImageKeys:
 
     def find(self, sha256s: Sequence[str]) -> Mapping[str, ImageKey]:
         """The keys of these images. What has none, or had its key destroyed, is left out."""
+        try:
+            return self._find(sha256s)
+        except _MasterGone:
+            # The master key was changed between reading a row and opening it; the row is another now.
+            return self._find(sha256s)
+
+    def _find(self, sha256s: Sequence[str]) -> Mapping[str, ImageKey]:
         found: dict[str, ImageKey] = {}
         for start in range(0, len(sha256s), _IN_ONE_QUERY):
             query = sa.select(image_keys).where(image_keys.c.sha256.in_(sha256s[start : start + _IN_ONE_QUERY]))
@@ -193,7 +204,7 @@ class ImageKeys:
             self._masters = self._file.read()  # another process changed it
             master = self._masters.get(row.master_id)
         if master is None:
-            raise DependencyUnavailable(
+            raise _MasterGone(
                 "An image's key is wrapped with a master key that is not there.",
                 advice="Operators: put the current master key file back.",
             )
