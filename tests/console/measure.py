@@ -33,7 +33,8 @@ ROUNDS = 9
 SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0"}
 _TIMES = """() => {
   const [page] = performance.getEntriesByType("navigation");
-  return {first_byte_ms: page.responseStart, interactive_ms: page.domInteractive, loaded_ms: page.loadEventEnd};
+  const [mark] = performance.getEntriesByName("likeness-ready");
+  return {tools_ready_ms: mark ? mark.startTime : page.domContentLoadedEventEnd, first_byte_ms: page.responseStart, interactive_ms: page.domInteractive, loaded_ms: page.loadEventEnd};
 }"""
 
 
@@ -59,10 +60,9 @@ class Meter:
         self.sent_bytes = self.requests = 0
         self.page.goto(url, wait_until="load")
         self.page.wait_for_selector(ready)
-        ready_ms = float(self.page.evaluate("performance.now()"))
         settle(self.page)
         times: dict[str, float] = self.page.evaluate(_TIMES)
-        return {**times, "ready_ms": ready_ms, "bytes": self.sent_bytes, "requests": self.requests}
+        return {**times, "bytes": self.sent_bytes, "requests": self.requests}
 
 
 def settle(page: Page) -> None:

@@ -14,7 +14,7 @@ from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.model import CaseState, Finding, OutcomeKind, Urgency
 from services.review.workflow import OPERATOR, SUPERVISOR, TURNAROUND, Action
-from services.shared.errors import InvalidRequest
+from services.shared.errors import CallerError, ImageRefused, InvalidRequest
 
 if TYPE_CHECKING:
     from services.review.casework.looking import CaseRow, CaseView
@@ -133,7 +133,7 @@ def _add_new(router: APIRouter, console: Console) -> None:
         texts = {name: values for name, values in visit.form.texts.items() if name in LABELS}
         try:
             case = console.desk.intake.submit(caller_of(visit), texts, visit.form.files.get("files", ()))
-        except InvalidRequest as error:
+        except (InvalidRequest, ImageRefused) as error:
             kept = {name: visit.form.text(name) for name in LABELS}
             return request_form(
                 console, visit, {**kept, "watchlists": visit.form.all("watchlists")}, wrong_fields(error)
@@ -162,7 +162,7 @@ def request_form(
     return console.page(visit, "new_request.html", context, status_code=422 if errors else 200)
 
 
-def wrong_fields(error: InvalidRequest) -> dict[str, str]:
+def wrong_fields(error: CallerError) -> dict[str, str]:
     """What is wrong by field. Raises the error again where it names none."""
     fields = {str(field["field"]): _told(str(field["problem"])) for field in error.context.get("fields", ())}
     if not fields:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.console.request_pages import LABELS, day, request_form, wrong_fields
-from services.shared.errors import InvalidRequest
+from services.shared.errors import ImageRefused, InvalidRequest
 
 _Visit = Annotated[Visit, Depends(visit_of)]
 
@@ -49,7 +49,7 @@ def routes(console: Console) -> APIRouter:
             console.desk.intake.plant(
                 caller_of(visit), texts, form.files.get("files", ()), _subject(visit), form.text("shown_requester")
             )
-        except InvalidRequest as error:
+        except (InvalidRequest, ImageRefused) as error:
             return request_form(console, visit, _kept(visit), wrong_fields(error), is_planted=True)
         return see_other("/console/unit", "planted")
 

@@ -354,6 +354,7 @@ function start(root) {
   say("");
   setMode(state.mode);
   bench.dataset.ready = "yes";
+  performance.mark("likeness-ready");
 }
 
 function layer(picture, opacity, from = 0, to = 1) { return { picture, opacity, from, to }; }
