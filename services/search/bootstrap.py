@@ -152,6 +152,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         clock=clock,
         verifier=verifier,
         slots=slots,
+        metrics=metrics,
     )
     for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers, films.router):
         app.include_router(router)

@@ -60,6 +60,15 @@ class Metrics:
             ["scope"],
             registry=registry,
         )
+        self.search_films_total = Counter(
+            "likeness_search_films_total",
+            "Films by how they ended (done, refused, failed, cancelled)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.search_film_frames_total = Counter(
+            "likeness_search_film_frames_total", "Frames of films that were looked at", registry=registry
+        )
         self.ingest_enrolments_total = Counter(
             "likeness_ingest_enrolments_total",
             "Enrolments that reached a state, by watchlist, state and reason",

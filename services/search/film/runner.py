@@ -27,6 +27,7 @@ from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, FilmRefused, LikenessError
 from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
+from services.shared.telemetry import Metrics
 
 _STILLS_S = 1800.0  # for cutting out what was chosen; seeking in a large film takes its time
 _RETRY_S = 2.0
@@ -74,7 +75,9 @@ class FilmRunner:
         probes: ImageStore,
         trail: FilmTrail,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._settings = settings
         self._embed = embed
         self._store = store
@@ -169,6 +172,7 @@ class FilmRunner:
                 elif event.HasField("segment"):
                     ended_s = self._clock.monotonic_s()
                     self._store.add_segment(film.film_id, event.segment, ended_s - started_s)
+                    self._metrics.search_film_frames_total.inc(event.segment.frames_looked_at)
                     left_s -= ended_s - started_s
                     started_s = ended_s
                 if left_s <= 0:
@@ -240,11 +244,13 @@ class FilmRunner:
             },
         )
         self._store.close(film.film_id)
+        self._metrics.search_films_total.labels(FilmStatus.DONE.value).inc()
         structlog.get_logger().info("film_done", film_id=film.film_id, tracks=len(tracks), read_s=standing.read_s)
 
     def _end(self, film: StoredFilm, status: FilmStatus, error: LikenessError) -> None:
         problem = {"code": error.code, "detail": error.detail, "advice": error.advice}
         if self._store.stop(film.film_id, status, problem):
+            self._metrics.search_films_total.labels(status.value).inc()
             self._record_end(film, error.code, is_callers=isinstance(error, CallerError))
 
     def _record_end(self, film: StoredFilm, reason: str, *, is_callers: bool | None = None) -> None:

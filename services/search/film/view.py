@@ -24,6 +24,7 @@ from services.search.policy import SEARCHING_ROLE
 from services.shared.clock import rfc3339
 from services.shared.errors import CallerError, Conflict, Forbidden, NotFound
 from services.shared.ids import is_id, new_id
+from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
 
 _CANCELLED = {
@@ -85,7 +86,8 @@ class ViewFilm:
 class CancelFilm:
     """Gives a film up: it is read no further, and what was read of it is erased. The sealed original stays."""
 
-    def __init__(self, access: FilmAccess, store: FilmStore, trail: FilmTrail) -> None:
+    def __init__(self, access: FilmAccess, store: FilmStore, trail: FilmTrail, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._access = access
         self._store = store
         self._trail = trail
@@ -100,6 +102,7 @@ class CancelFilm:
         if not self._store.stop(film_id, FilmStatus.CANCELLED, {**_CANCELLED, "cancelled_by": principal.person_id}):
             self._trail.cancel(principal, film, activity_id, audit_pb2.FAILED)
             raise Conflict("The film has just ended.", advice="Look at it again.", code="film_ended")
+        self._metrics.search_films_total.labels(FilmStatus.CANCELLED.value).inc()
         self._trail.cancel(principal, film, activity_id, audit_pb2.DONE)
         with suppress(Conflict):  # it was done at this very moment, which the log has first; it is erased all the same
             self._trail.ended(film, audit_pb2.FAILED, "film_cancelled")

@@ -24,6 +24,7 @@ from services.search.identify import Identify
 from services.shared.clock import Clock
 from services.shared.periodic import Periodic
 from services.shared.ports.image_store import ImageStore
+from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
 _LOOK_EVERY_S = 0.5
@@ -62,6 +63,7 @@ def wire_films(
     clock: Clock,
     verifier: TokenVerifier,
     slots: Slots,
+    metrics: Metrics,
 ) -> FilmParts:
     if settings.spool_path is not None:
         settings.spool_path.mkdir(parents=True, exist_ok=True)
@@ -76,11 +78,13 @@ def wire_films(
         trail=trail,
         clock=clock,
     )
-    runner = FilmRunner(settings=settings, embed=client, store=store, probes=probes, trail=trail, clock=clock)
+    runner = FilmRunner(
+        settings=settings, embed=client, store=store, probes=probes, trail=trail, clock=clock, metrics=metrics
+    )
     router = create_film_router(
         submit,
         ViewFilm(access, store, trail),
-        CancelFilm(access, store, trail),
+        CancelFilm(access, store, trail, metrics),
         SearchTracks(access, store, identify, probes, clock),
         verifier=verifier,
         slots=slots,

@@ -101,6 +101,8 @@ def test_a_film_becomes_tracks_and_a_track_a_search_like_any_other(search: Searc
     assert search_intent.details["film"] == film_id
     assert search_intent.details["frames"] == ",".join(str(still["frame_number"]) for still in ann["stills"])
     assert any(entry.activity == "film_view" for entry in peers.audit.entries)
+    assert search.metric('likeness_search_films_total{outcome="done"}') == 1
+    assert search.metric("likeness_search_film_frames_total") == 90
 
 
 def test_progress_shows_nobody_and_is_not_recorded(search: SearchThread, peers: FilmPeers) -> None:
