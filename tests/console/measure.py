@@ -34,7 +34,8 @@ SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0"}
 _TIMES = """() => {
   const [page] = performance.getEntriesByType("navigation");
   const [mark] = performance.getEntriesByName("likeness-ready");
-  return {tools_ready_ms: mark ? mark.startTime : page.domContentLoadedEventEnd, first_byte_ms: page.responseStart, interactive_ms: page.domInteractive, loaded_ms: page.loadEventEnd};
+  return {tools_ready_ms: mark ? mark.startTime : page.domContentLoadedEventEnd,
+          first_byte_ms: page.responseStart, interactive_ms: page.domInteractive, loaded_ms: page.loadEventEnd};
 }"""
 
 
