@@ -378,8 +378,10 @@ class Case:
 
     def pictures(self) -> frozenset[str]:
         """SHA-256 of everything that the case holds in the image store; nothing once it was erased."""
-        if self.erasure is not None:
-            return frozenset()
+        return frozenset() if self.erasure is not None else self.pictures_ever()
+
+    def pictures_ever(self) -> frozenset[str]:
+        """SHA-256 of everything that it holds, or held before it was erased."""
         held = {sha256 for probe in self.probes for sha256 in (probe.original.sha256, probe.working_sha256)}
         return frozenset(held | {made.sha256 for probe in self.probes for made in probe.enhancements})
 

@@ -96,15 +96,25 @@ class Retention:
                     advice="They are relevant material until then.",
                     code="retention_not_due",
                 )
-            if case.erasure is not None:
+            left = self._left(case)
+            if case.erasure is not None and not left:
                 raise Conflict("The pictures are erased already.", advice="Nothing is left to do.", code="erased")
-            pictures = sorted(case.pictures())
+            # The case first, so that nobody is shown a picture that is about to go; what a failure leaves behind is
+            # erased by doing it again.
             erased = step.move(erasure=Erasure(prose("reason", reason), caller.person_id, now))
-            for sha256 in pictures:
-                if not self._book.store.is_held_elsewhere(sha256, request_id):
-                    self._images.remove(sha256)
-                    step.act.objects.append(f"picture:{sha256}")
+            for sha256 in left:
+                self._images.remove(sha256)
+                step.act.objects.append(f"picture:{sha256}")
             return erased
+
+    def _left(self, case: Case) -> list[str]:
+        """The pictures of the case that are stored and that no other case holds."""
+        store, request_id = self._book.store, case.request_id
+        return [
+            sha256
+            for sha256 in sorted(case.pictures_ever())
+            if not store.is_held_elsewhere(sha256, request_id) and self._images.has(sha256)
+        ]
 
     def _continued(
         self, case: Case, records: tuple[SearchRecord, ...], new: tuple[CandidateForJudgement, ...], now: datetime
