@@ -15,6 +15,7 @@ from tests.support.portraits import portraits
 pytestmark = pytest.mark.long
 
 CLIENTS = 20
+WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_one_record_each_watchlist_and_each_is_shown_to_whom_it_may_be(platform:
     barrier = Barrier(CLIENTS)
 
     def enrol(number: int) -> str:
-        watchlist = "custody" if number % 2 else "sex_offenders"
+        watchlist = WATCHLISTS[number % len(WATCHLISTS)]
         with platform.client("ingest", "custodian") as client:
             barrier.wait(60)
             answer = post_enrolment(client, image, "F21-ANN", watchlist)
@@ -37,7 +38,7 @@ def test_one_record_each_watchlist_and_each_is_shown_to_whom_it_may_be(platform:
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         told = set(pool.map(enrol, range(CLIENTS)))
-    assert sorted(line.split()[0] for line in told) == ["custody", "sex_offenders"]
+    assert sorted(line.split()[0] for line in told) == sorted(WATCHLISTS)
     with platform.client("ingest", "custodian") as client:
         ids = {line.split()[0]: line.split()[1] for line in told}
         assert set(wait_settled(client, ids.values()).values()) == {"enrolled"}
@@ -53,6 +54,24 @@ def test_one_record_each_watchlist_and_each_is_shown_to_whom_it_may_be(platform:
         assert post_search(client, image, both).status_code == 403
         answer = post_search(client, image, ("custody",))
         assert "sex_offenders" not in answer.text
+
+
+def test_a_withdrawn_agreement_ends_enrolment_and_search_at_once(platform: Platform) -> None:
+    """Over the real doors: REST of search, gRPC from ingest to search with certificates."""
+    image = portraits()[3]
+    with platform.client("ingest", "custodian") as client:
+        before = post_enrolment(client, image, "F21-BOB", "op_liberal")
+        assert before.status_code in {200, 202}, before.text
+    with platform.client("search", "administrator") as client:
+        body = {"reason": "consent ended"}
+        ended = client.post("/v1/agreements/OPL-2026-NORTHSHIRE/withdrawal", json=body)
+        assert (ended.status_code, ended.json()["is_in_force"]) == (200, False), ended.text
+    with platform.client("ingest", "custodian") as client:
+        after = post_enrolment(client, image, "F21-CAT", "op_liberal")
+        assert (after.status_code, after.json()["code"]) == (422, "agreement_not_in_force")
+    with platform.client("search", "operator") as client:
+        refused = post_search(client, image, ("op_liberal",))
+        assert (refused.status_code, refused.json()["reasons"]) == (403, ["no_agreement_in_force"])
 
 
 def seen(platform: Platform, image: bytes, permitted: tuple[str, ...], asked: tuple[str, ...]) -> set[str]:
