@@ -50,6 +50,9 @@ def verify_command(
     file: FileArgument,
     witness: Annotated[Path | None, typer.Option(help="Folder of witnessed checkpoints and keys.")] = None,
     public_key: Annotated[list[Path] | None, typer.Option(help="PEM of a trusted signing key (repeatable).")] = None,
+    ledger: Annotated[
+        str | None, typer.Option(help="The enrolment ledger's database URL, or a platform's data folder.")
+    ] = None,
 ) -> None:
     """Check a disclosure offline. Exit code 0 when every check passes, 1 when one fails."""
     console = Console(highlight=False, soft_wrap=True)
@@ -58,7 +61,7 @@ def verify_command(
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"a given key cannot be read: {error}") from error
     try:
-        report = verify_bundle(file, witness=witness, public_keys=keys)
+        report = verify_bundle(file, witness=witness, public_keys=keys, ledger=_ledger_url(ledger))
     except CheckFailed as failure:
         console.print(f"  {failure.check}. {CHECKS[failure.check]}: FAILED", style="bold red")
         console.print(f"     {failure.detail}", markup=False)
@@ -91,6 +94,15 @@ def replay_command(
     comparison = compare(bundle.candidates, replay)
     _show(console, comparison, replay, bundle.answer)
     raise typer.Exit(1 if comparison.verdict is Verdict.DIFFERS else 0)
+
+
+def _ledger_url(given: str | None) -> str | None:
+    if given is None or "://" in given:
+        return given
+    path = Path(given) / "ingest" / "ingest.sqlite"
+    if not path.exists():
+        raise typer.BadParameter(f"there is no ledger at {path}")
+    return f"sqlite:///{path.resolve()}"
 
 
 def _show(console: Console, comparison: Comparison, replay: dict[str, Any], answer: Any) -> None:

@@ -15,6 +15,8 @@
  9. Model, thresholds and gallery snapshot of the answer are those of the outcome, and the snapshot's id is that of its
     partitions, whose counts make the number of references searched.
 10. Every adjudication is an entry of the log word for word, and none of the log's is left out.
+11. With the enrolment ledger at hand: the references that stood while the search ran, as the ledger dates them, make
+    the snapshot's digests.
 
 What it does not prove is in NOT_PROVEN. Every failed check raises CheckFailed with its number.
 """
@@ -26,6 +28,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +46,7 @@ from services.audit.verification import (
     read_witness,
 )
 from services.local.disclosure.bundle import Bundle, BundledEntry, read_bundle
+from services.local.disclosure.ledger import compare_with_ledger
 from services.shared.gallery_snapshot import parse_snapshot
 
 CHECKS: Final[Mapping[int, str]] = {
@@ -56,6 +60,7 @@ CHECKS: Final[Mapping[int, str]] = {
     8: "The candidate list is whole and in order",
     9: "Model, thresholds and gallery snapshot are those of the log",
     10: "Every adjudication is in the log, and none is left out",
+    11: "The gallery snapshot is that of the ledger",
 }
 
 NOT_PROVEN: Final = (
@@ -84,8 +89,14 @@ class Report:
     facts: list[str] = field(default_factory=list)
 
 
-def verify_bundle(path: Path, *, witness: Path | None = None, public_keys: Sequence[Ed25519PublicKey] = ()) -> Report:
-    """Make the checks of this module; CheckFailed names the first that fails."""
+def verify_bundle(
+    path: Path,
+    *,
+    witness: Path | None = None,
+    public_keys: Sequence[Ed25519PublicKey] = (),
+    ledger: str | None = None,
+) -> Report:
+    """Make the checks of this module; CheckFailed names the first that fails. `ledger`: ingest's database URL."""
     try:
         bundle = read_bundle(path)  # 1
     except ValueError as error:
@@ -95,6 +106,7 @@ def verify_bundle(path: Path, *, witness: Path | None = None, public_keys: Seque
         for number, check in _CHECKS.items():
             report.outcomes[number] = check(bundle)
         report.outcomes[5] = _check_signature(bundle, witness, public_keys)
+        report.outcomes[11] = _check_ledger(bundle, ledger)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         number = max(report.outcomes) + 1
         raise CheckFailed(number, f"the bundle lacks what the check needs: {error}") from error
@@ -264,6 +276,20 @@ def _check_adjudications(bundle: Bundle) -> str:  # 10
         raise CheckFailed(10, f"the adjudication at {min(logged)} is left out")
     count = len(bundle.adjudications)
     return f"passed: {count} adjudications" if count else "passed: none was made"
+
+
+def _check_ledger(bundle: Bundle, ledger: str | None) -> str:  # 11
+    document = bundle.answer.get("gallery_snapshot")
+    if ledger is None or document is None:
+        return "no ledger given" if ledger is None else "the gallery was one that names no snapshot"
+    begun, ended = bundle.answer["searched_at"], _outcome(bundle).facts["recorded_at"]
+    try:
+        in_motion = compare_with_ledger(
+            parse_snapshot(document), ledger, datetime.fromisoformat(begun), datetime.fromisoformat(ended)
+        )
+    except ValueError as error:
+        raise CheckFailed(11, str(error)) from error
+    return "passed" if not in_motion else f"passed; {in_motion} references were coming or going"
 
 
 # In the order in which they build on one another; check 5 needs what is given by hand and comes last.
