@@ -12,6 +12,7 @@ from PIL import Image
 from services.review.console.context import Console, caller_of
 from services.review.console.guard import Visit, visit_of
 from services.review.console.pictures import MAX_SIDE_PX, PICTURE_HEADERS, THUMBNAIL_SIDE_PX, shown
+from services.shared.errors import NotFound
 
 if TYPE_CHECKING:
     from services.review.casework.probes import Picture
@@ -34,19 +35,26 @@ def routes(console: Console) -> APIRouter:
             )
         return Response(content, media_type="image/jpeg", headers=PICTURE_HEADERS)
 
-    @router.get("/console/requests/{request_id}/probes/{probe_id}/{variant}.jpg")
-    def probe(visit: _Visit, request_id: str, probe_id: str, variant: str) -> Response:
-        return answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, variant))
+    @router.get("/console/requests/{request_id}/probes/{probe_id}/{name}")
+    def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
+        """`original.jpg`, or `<enhancement_id>.jpg`."""
+        return answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, _stem(name, ".jpg")))
 
-    @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{reference_id}.jpg")
-    def reference(visit: _Visit, request_id: str, candidate_id: str, reference_id: str) -> Response:
-        return answer(visit, pictures.reference(caller_of(visit), request_id, candidate_id, reference_id))
-
-    @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{reference_id}.json")
-    def landmarks(visit: _Visit, request_id: str, candidate_id: str, reference_id: str) -> Response:
-        """Where eyes, nose and mouth of the largest face are, in pixels of the picture; empty where none was found."""
-        faces = pictures.reference_faces(caller_of(visit), request_id, candidate_id, reference_id)
+    @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{name}")
+    def reference(visit: _Visit, request_id: str, candidate_id: str, name: str) -> Response:
+        """`<reference_id>.jpg`; with `.json` where eyes, nose and mouth of its largest face are, in pixels of it."""
+        caller = caller_of(visit)
+        if not name.endswith(".json"):
+            return answer(visit, pictures.reference(caller, request_id, candidate_id, _stem(name, ".jpg")))
+        faces = pictures.reference_faces(caller, request_id, candidate_id, _stem(name, ".json"))
         found = [[round(x, 1), round(y, 1)] for x, y in faces[0].landmarks] if faces else []
         return JSONResponse({"landmarks": found})
 
     return router
+
+
+def _stem(name: str, ending: str) -> str:
+    """Raises NotFound for another ending."""
+    if not name.endswith(ending):
+        raise NotFound("There is no such picture.")
+    return name.removesuffix(ending)

@@ -38,7 +38,7 @@ def test_nothing_but_the_entrance_is_open_without_a_session(browser: Browser) ->
         if path in OPEN:
             continue
         place = path.format_map(dict.fromkeys(("request_id", "probe_id", "candidate_id", "reference_id"), REQUEST_ID)
-                                | {"position": "1", "variant": "original", "sequence": "1"})  # fmt: skip
+                                | {"position": "1", "name": "original.jpg", "sequence": "1"})  # fmt: skip
         answer = browser.client.request(method, place, headers={"Origin": ORIGIN})
         assert answer.status_code == 401, (method, path)
         seen += 1
