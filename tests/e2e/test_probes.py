@@ -103,7 +103,7 @@ def test_an_ordinary_probe_is_graded_with_the_error_rate_measured_at_its_quality
 
 def test_of_a_moving_picture_the_first_frame_is_searched_and_that_is_said(platform: Platform, enrolled: str) -> None:
     stream = io.BytesIO()
-    frames = [_portrait(1), _portrait(0)]
+    frames = [_portrait(place).resize((420, 480)) for place in (1, 0)]
     frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], duration=200, quality=95)
     answer = _search(platform, stream.getvalue()).json()
     assert (answer["probe"]["frames"], answer["probe"]["frame_searched"]) == (2, "first")
