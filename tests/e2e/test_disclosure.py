@@ -66,8 +66,8 @@ def test_a_hundred_old_searches(own_platform: Platform, faces: DevelopmentFaces,
         own_platform.restart("embed")
         own_platform.restart("search")
         changes = []
-        for answer in answers:
-            found = compare(answer["candidates"], _replay(operator, answer["search_id"]))
+        for old in answers:
+            found = compare(old["candidates"], _replay(operator, old["search_id"]))
             assert found.verdict is Verdict.SAME, found.differences
             changes.append(found.largest_score_change)
         assert max(changes) <= 1e-6

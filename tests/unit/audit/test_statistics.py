@@ -120,7 +120,7 @@ def test_what_is_refused_planted_or_unknown_counts_nowhere() -> None:
 def _random_tables(draw: random.Random) -> Iterator[list[Table]]:
     """Tables of the same facts by two dimensions, small enough to have many small counts."""
     columns = ("decided", "released", "unsuitable", "potential name", "no potential name")
-    for _ in range(16):
+    for _ in range(8):
         facts = [(draw.choice("abcd"), draw.choice("xyz"), draw.choice("unp")) for _ in range(draw.randrange(60))]
         tables = []
         for place in (0, 1):
@@ -195,7 +195,7 @@ def test_no_small_count_is_published_and_none_can_be_worked_out() -> None:
             if place in small:
                 assert high - low >= 1, f"{place} is told by the others"
                 seen += 1
-    assert seen > 60
+    assert seen > 25
 
 
 def _run(*arguments: object) -> Any:
