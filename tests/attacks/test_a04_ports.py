@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from services.local.certificates import LocalAuthority
 from services.local.deployment import HOST, CertificateFolder
 from services.local.issuer import ROLES
+from services.local.supervisor import renew_certificates
 from services.rpc.access import CALLERS, SERVICES
 from services.rpc.clients import AuditClient, open_channel
 from services.rpc.mtls import host_name
@@ -17,7 +22,8 @@ from services.rpc.v1 import audit_pb2, common_pb2
 from services.shared.clock import SystemClock
 from services.shared.errors import Forbidden
 from services.shared.ids import new_id
-from tests.attacks.scene import Scene
+from tests.attacks.scene import Scene, as_bearer, open_client, picture
+from tests.support.casework import post_search
 from tests.support.platform import Platform
 
 HOLDERS = {
@@ -121,6 +127,33 @@ def test_a04_no_service_writes_to_the_log_under_anothers_name(channels: Channels
         search.append_all([entry])
     entry.service = "search"
     search.append(entry)
+
+
+def served(platform: Platform, service: str) -> tuple[bytes, str | None]:
+    """The certificate that a service shows to a peer now (DER), and the version of TLS that was agreed on."""
+    folder = platform.data.certificates
+    context = ssl.create_default_context(cafile=str(folder.authority))
+    context.load_cert_chain(folder.certificate("search"), folder.key("search"))
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((HOST, platform.ports[service].grpc), timeout=_DEADLINE_S) as plain,
+        context.wrap_socket(plain, server_hostname=host_name(service)) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b"", secured.version()
+
+
+def test_a04_a_renewed_certificate_is_the_one_that_counts(platform: Platform, scene: Scene) -> None:
+    """As the supervisor does it every twelve hours: nobody is started again, and searches go on."""
+    before = {service: served(platform, service) for service in sorted(SERVICES)}
+    renew_certificates(platform.data, SystemClock())
+    for service, (certificate, version) in before.items():
+        pem = platform.data.certificates.certificate(service).read_bytes()
+        kept = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+        assert served(platform, service)[0] == kept != certificate, service
+        assert version == "TLSv1.3"
+    with open_client(platform, "search", **as_bearer(scene.token("operator"))) as client:
+        for seed in range(40, 43):
+            assert post_search(client, picture(seed)).status_code == 200
 
 
 def test_a04_a_certificate_that_somebody_else_signed(
