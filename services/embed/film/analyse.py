@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -192,19 +193,30 @@ class _Reading:
     ) -> Iterator[films_pb2.FilmEvent]:
         worker = self._worker
         with_picture = {wish.pts for wish in wishes if wish.with_picture}
+        free = list(range(len(worker.arenas)))
+        under_way: deque[tuple[Future[films_pb2.FilmEvent], int]] = deque()
         try:
             worker.stills(sorted({wish.pts for wish in wishes}))
             while is_wanted():
-                frame = worker.next(0)
-                if frame is None:
+                frame = worker.next(free[-1]) if free else None
+                if frame is not None:
+                    arena = free.pop()
+                    is_whole = frame.pts in with_picture
+                    under_way.append((self._threads.submit(self._still, frame, worker.arenas[arena], is_whole), arena))
+                elif under_way:
+                    event, arena = under_way.popleft()
+                    yield event.result()
+                    free.append(arena)
+                else:
                     return
-                arena = worker.arenas[0]
-                answer = self._show(frame, arena, is_thorough=True)
-                message = frame_message(frame, answer, self._model_id)
-                yield still_event(frame, message, arena, with_picture=frame.pts in with_picture)
         except FilmWorkerDied as error:
             # The stills that are missing are left out; every track has others.
+            yield from [event.result() for event, _ in under_way]
             self._replace(-1, error)
+
+    def _still(self, frame: ReadFrame, arena: Arena, with_picture: bool) -> films_pb2.FilmEvent:
+        message = frame_message(frame, self._show(frame, arena, is_thorough=True), self._model_id)
+        return still_event(frame, message, arena, with_picture=with_picture)
 
     def _show_all(
         self, worker: FilmWorker, seen: list[tuple[ReadFrame, Answer]], is_wanted: Callable[[], bool]

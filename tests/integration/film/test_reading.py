@@ -62,16 +62,18 @@ def test_reading_goes_on_from_any_segment_with_the_same_faces(inference: Inferen
 def test_stills_are_the_frames_asked_for_and_their_chips_are_jpeg(inference: Inference, film: Path) -> None:
     analyse, content = reader(inference), film.read_bytes()
     segments = [event.segment for event in faces(analyse, content) if event.HasField("segment")]
-    frame = segments[1].frames[7]
-    wishes = [films_pb2.StillWish(pts=frame.pts, with_picture=True)]
+    frames = [segments[part].frames[at] for part in (0, 1, 2) for at in (0, 3, 4)]
+    wishes = [films_pb2.StillWish(pts=frame.pts, with_picture=frame is not frames[-1]) for frame in frames]
     with analyse.spooled([content], hashlib.sha256(content).hexdigest(), len(content)) as spooled:
-        still = next(event.still for event in analyse.stills(spooled, wishes, lambda: True) if event.HasField("still"))
-    picture = cv2.imdecode(np.frombuffer(still.png, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    assert picture.shape == (64, 96, 3)
-    assert number_of(picture) == frame.number % 40  # type: ignore[arg-type]
-    assert still.frame == frame
-    assert [chip[:2] for chip in still.chips] == [b"\xff\xd8"]
+        stills = [event.still for event in analyse.stills(spooled, wishes, lambda: True) if event.HasField("still")]
+    assert [still.frame for still in stills] == frames
+    assert stills[-1].png == b""
+    for still in stills[:-1]:
+        picture = cv2.imdecode(np.frombuffer(still.png, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape == (64, 96, 3)
+        assert number_of(picture) == still.frame.number % 40  # type: ignore[arg-type]
+        assert [chip[:2] for chip in still.chips] == [b"\xff\xd8"]
 
 
 def test_what_comes_otherwise_than_announced_is_refused(inference: Inference, film: Path) -> None:
