@@ -100,6 +100,8 @@ class CustodyFeed:
         if known is not None and known.outcome is not ReceiptOutcome.REFUSED:
             if known.digest != found.digest:
                 raise InvalidMessage("event_id_reused", "another event came under this event_id before")
+            if self._was_erased(found):
+                self._on_erased()
             return ReceiptOutcome.REPEATED, known.enrolment_id
         message = found.message
         if isinstance(message, events_pb2.CustodyImageReceived):
@@ -111,6 +113,16 @@ class CustodyFeed:
         if isinstance(message, events_pb2.CustodyImageWithdrawn):
             return self._take_withdrawal(found, message)
         return self._take_links(found, message), ""
+
+    def _was_erased(self, found: CustodyInput) -> bool:
+        """Whether an image that was taken once has been erased since: it is sent again, and must not lie here."""
+        message = found.message
+        if not isinstance(message, events_pb2.CustodyImageReceived):
+            return False
+        sha256 = _command(message).digest
+        subjects = {found.subject_id, self._custody.subject_of(found.owner, found.subject_id, sha256)}
+        tombstones = self._register.find([(found.owner, subject_id, sha256) for subject_id in subjects])
+        return any(tombstone.is_erased for tombstone in tombstones.values())
 
     def _take_image(self, found: CustodyInput, message: events_pb2.CustodyImageReceived) -> _Outcome:
         _check_words(message)

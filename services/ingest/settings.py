@@ -106,8 +106,9 @@ class LifeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    # The Ed25519 key that certificates of erasure are signed with; made when there is none.
-    certificate_key_path: Path = Path("certificate-key.pem")
+    # The Ed25519 key that certificates of erasure are signed with; made when there is none. When not set, a key of this
+    # process signs them, and nobody can verify them once it has ended: set it on every real platform.
+    certificate_key_path: Path | None = None
     # How long an erasure waits, out of search, where the command does not say.
     quarantine_days: int = Field(default=0, ge=0, le=366)
     # Review clocks by watchlist, disposal and age at capture; the packaged file when not set.

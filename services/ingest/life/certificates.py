@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -49,19 +50,20 @@ _PLAIN_BACKUPS = "Images are not sealed on this platform (no key table): backups
 class CertificateSigner:
     """Signs with one Ed25519 key of its own."""
 
-    def __init__(self, path: Path) -> None:
-        """The key of a PKCS #8 PEM file, made when there is none. Raises ConfigurationError."""
+    def __init__(self, path: Path | None) -> None:
+        """The key of a PKCS #8 PEM file, made when there is none; for None one that ends with the process.
+
+        Raises ConfigurationError.
+        """
         try:
-            if not path.exists():
-                _make_key(path)
-            key = load_pem_private_key(path.read_bytes(), password=None)
+            key = Ed25519PrivateKey.generate() if path is None else _read_key(path)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise ConfigurationError(
                 f"the key for certificates {path} cannot be read: {error}",
                 advice="Point LIKENESS_INGEST__LIFE__CERTIFICATE_KEY_PATH at an Ed25519 key in PKCS #8 PEM form.",
             ) from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ConfigurationError(f"the key for certificates {path} is not an Ed25519 key")
+        if path is None:
+            structlog.get_logger().warning("certificates_with_passing_key", setting="LIFE__CERTIFICATE_KEY_PATH")
         self._key = key
         self.public_key_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -183,6 +185,15 @@ def _root_of(entry: Mapping[str, Any], tree_size: int) -> bytes | None:
 
 def _key_id(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
+    if not path.exists():
+        _make_key(path)
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"the key for certificates {path} is not an Ed25519 key")
+    return key
 
 
 def _make_key(path: Path) -> None:

@@ -178,8 +178,14 @@ class EraseSubject:
     def clear_topics(self) -> bool:
         """Clear the topics of what was erased and came again; whether nothing of it is left there."""
         stores = self._stores
-        erased = {(t.owner, t.subject_id, t.image_sha256) for t in stores.register.all() if t.is_erased}
-        redaction = stores.events.redact(stores.topics, lambda event: stores.about(event)[:3] in erased)
+        erased = {(t.owner, t.image_sha256) for t in stores.register.all() if t.is_erased and t.image_sha256}
+
+        def is_due(event: ReceivedEvent) -> bool:
+            # By the image, because its subject may have had another name when it was erased.
+            owner, _, sha256, _ = stores.about(event)
+            return (owner, sha256) in erased and not stores.ledger.images_in_use([sha256], ())
+
+        redaction = stores.events.redact(stores.topics, is_due)
         if redaction.count:
             structlog.get_logger().warning("erased_was_sent_again", events=redaction.count)
         return not redaction.remains_h
