@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.local.evaluation.discard import discard_curve, quality_bands
+from services.local.evaluation.discard import discard_curve, discard_report, quality_bands
+from services.local.evaluation.records import ListedSubject, ProbeResult, Run
 
 MISSES = np.array([True] * 10 + [False] * 90)
 
@@ -39,3 +40,35 @@ def test_bands_hold_every_search_once() -> None:
 def test_without_searches_there_is_no_curve() -> None:
     with pytest.raises(ValueError, match="at least one"):
         discard_curve("empty", np.empty(0), np.empty(0, np.bool_))
+
+
+def _searches(count: int, *, misses: int) -> tuple[ProbeResult, ...]:
+    """Mated searches of rising quality, the poorest of which miss; and in each somebody else at 0.2 to 0.4."""
+    return tuple(
+        ProbeResult(
+            name=f"p{place}",
+            identity=f"i{place}",
+            source="",
+            is_mated=True,
+            rank=1,
+            score=0.1 if place < misses else 0.8,
+            best_other=ListedSubject("other", 0.2 + 0.2 * place / count, ""),
+            quality=100.0 * place / count,
+            inter_eye_px=40.0,
+        )
+        for place in range(count)
+    )
+
+
+def test_an_evaluation_says_what_quality_knew_at_its_own_threshold() -> None:
+    report = discard_report([Run("as they are", _searches(400, misses=40))])
+    assert report is not None
+    assert 0.39 < report.threshold < 0.4
+    assert (report.curve.misses, report.curve.at(0.1), report.not_acquired) == (40, 0.0, 0)
+    assert sum(band.missed.trials for band in report.bands) == 400
+    assert report.bands[-1].missed.hits == 40, "the poorest band has them all"
+
+
+def test_where_next_to_nothing_missed_nothing_is_claimed() -> None:
+    assert discard_report([Run("as they are", _searches(400, misses=3))]) is None
+    assert discard_report([Run("as they are", _searches(50, misses=20))]) is None

@@ -1,0 +1,21 @@
+"""Some thousand mutated pictures through the gate alone; `python -m tests.fuzz.gate` does a hundred thousand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.gate import Tally, run, seeds
+
+FILES = 3000
+
+
+@pytest.mark.long
+def test_mutated_pictures_are_decoded_or_refused_and_nothing_else() -> None:
+    assert len(seeds()) >= 15, "of every allowed format"
+    tally = Tally()
+    run(FILES, minutes=8.0, seed=11, workers=2, tally=tally)
+    assert tally.wrong == []
+    assert tally.done == FILES
+    decoded = {outcome for outcome in tally.outcomes if outcome.startswith("decoded")}
+    assert len(decoded) >= 6, tally.outcomes
+    assert tally.largest_bytes < 1024**3
