@@ -5,8 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli import assemble
+from services.local.deployment import DataFolder
 from services.local.issuer import READY_TOKEN_LIFETIME, ROLES, LocalIssuer
+from services.local.supervisor import prepare_data
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, Unauthenticated
 from services.shared.revocations import open_revocations
@@ -118,3 +122,22 @@ def test_revocations_of_tokens_that_have_expired_are_forgotten(tmp_path: Path) -
     assert len(open_revocations(issuer.revocations_path).current().tokens) == 1
     with pytest.raises(ConfigurationError):
         issuer.revoke_token(_issue(LocalIssuer.open(tmp_path / "other", SystemClock())))
+
+
+def test_the_command_revokes_a_token_or_a_person(tmp_path: Path) -> None:
+    prepare_data(DataFolder(tmp_path), SystemClock())
+    ready = (tmp_path / "tokens" / "operator.token").read_text()
+    runner = CliRunner()
+    command = ["revoke", "--data", str(tmp_path)]
+    assert runner.invoke(assemble(["revoke"]), [*command, "--token", "-"], input=ready).exit_code == 0
+    assert "local-auditor" in runner.invoke(assemble(["revoke"]), [*command, "--person", "local-auditor"]).output
+    folder = tmp_path / "tokens"
+    verifier = TokenVerifier(
+        TokenSettings(jwks_path=folder / "jwks.json", revocations_path=folder / "revocations.json")
+    )
+    for role in ("operator", "auditor"):
+        with pytest.raises(Unauthenticated):
+            verifier.verify((folder / f"{role}.token").read_text())
+    assert verifier.verify((folder / "custodian.token").read_text()).person_id == "local-custodian"
+    for wrong in ([], ["--token", "x"], ["--token", "x", "--person", "y"]):
+        assert isinstance(runner.invoke(assemble(["revoke"]), [*command, *wrong]).exception, ConfigurationError)
