@@ -16,8 +16,8 @@ NOT_MEASURED = "not measured"
 FALSE_LEADS = frozenset({"wrong_person", "eliminated"})
 NONE_NAMED = "none named"
 
-_SUBMIT, _SEARCH, _RELEASE, _OUTCOME = "submit_request", "search", "release", "record_outcome"
-_ENDINGS = {
+SUBMIT, _SEARCH, _RELEASE, _OUTCOME = "submit_request", "search", "release", "record_outcome"
+ENDINGS = {
     "return": "returned",
     "withdraw": "withdrawn",
     "call_unsuitable": "unsuitable",
@@ -133,7 +133,7 @@ class Gatherer:
         if phase != "DONE":
             return
         for request_id in _named(entry, "request"):
-            if entry["activity"] == _SUBMIT:
+            if entry["activity"] == SUBMIT:
                 self.requests.setdefault(request_id, _new_request(entry, details))
             elif (request := self.requests.get(request_id)) is not None:
                 _update(request, entry["activity"], details)
@@ -169,8 +169,8 @@ def _update(request: RequestFact, activity: str, details: Mapping[str, str]) -> 
         request.has_name = int(details.get("potential_names", "0") or 0) > 0
     elif activity == _OUTCOME:
         request.outcome = details.get("kind", NONE_NAMED)
-    elif activity in _ENDINGS:
-        request.ended = _ENDINGS[activity]
+    elif activity in ENDINGS:
+        request.ended = ENDINGS[activity]
         request.is_planted |= activity == "close_known_answer"
     elif activity == "assess" and details.get("state") == "unsuitable":
         request.ended = "unsuitable"

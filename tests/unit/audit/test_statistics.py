@@ -13,12 +13,16 @@ import pytest
 from scipy.optimize import linprog
 from typer.testing import CliRunner
 
+from services.audit.statistics import gathering
 from services.audit.statistics.aggregates import Aggregates, parse_aggregates
 from services.audit.statistics.cli import counted, entries_of, transparency_app
 from services.audit.statistics.gathering import Gatherer, quality_band
 from services.audit.statistics.intervals import wilson
 from services.audit.statistics.suppression import SMALLEST, PublishedTable, sums_of, suppressed
 from services.audit.statistics.tables import REQUEST_SUMS, WHOLE, Table
+from services.review.casework.intake import SUBMIT
+from services.review.model import OutcomeKind
+from services.review.workflow import Action
 from tests.support.simulated_months import write_export
 
 
@@ -241,3 +245,12 @@ def test_a_report_is_made_and_checked_by_anybody(export: Path, tmp_path: Path) -
 
 def test_aggregates_read_back_are_the_same(aggregates: Aggregates) -> None:
     assert parse_aggregates(aggregates.document()).document() == aggregates.document()
+
+
+def test_the_words_are_those_of_casework() -> None:
+    """The log's activities are another service's words; when they change there, they are to change here."""
+    assert gathering.SUBMIT == SUBMIT
+    for action in ("search", "release", "record_outcome", "assess", "return", "withdraw", "close_known_answer"):
+        assert action in {each.value for each in Action}
+    assert set(gathering.ENDINGS) <= {each.value for each in Action}
+    assert {kind.value for kind in OutcomeKind} >= gathering.FALSE_LEADS
