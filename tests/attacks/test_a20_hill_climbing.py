@@ -57,4 +57,4 @@ def test_what_an_attacker_gains_is_bounded(attack: str, cases: int, bound: float
     guarded = measure(attack, decimals=6, guarded=True, searches=2000, cases=cases, runs=1)
     assert guarded.reached < bound
     if cases == 1:
-        assert measure(attack, decimals=6, guarded=False, searches=500, runs=1).reached > 0.9
+        assert measure(attack, decimals=6, guarded=False, searches=500, runs=1).reached > 0.8
