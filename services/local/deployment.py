@@ -158,6 +158,7 @@ def environment(
         fixed |= {
             f"CONSOLE__OVERSIGHT__{peer.upper()}_URL": f"http://{HOST}:{ports[peer].http}"
             for peer in ("ingest", "audit")
+            if peer in ports
         }
     return {
         **{prefix + name: value for name, value in defaults.items()},
