@@ -279,6 +279,7 @@ class GalleryKeeper:
         if self._store.needs_rebuild or self._lacks_references():
             for batch in self._ledger.read_references(model.model_id):
                 self.put(batch)
+        self._contents.digest()
         # Embed may have been restarted with another model while the ledger was read; then the next turn finds out.
         self._state = GalleryState.READY
         self._measured_s = -math.inf
