@@ -52,6 +52,7 @@ def test_a_film_is_described_and_read_segment_by_segment(inference: Inference, f
     assert frames[9].time_s == pytest.approx(9 / 2, abs=0.01)
 
 
+@pytest.mark.long
 def test_reading_goes_on_from_any_segment_with_the_same_faces(inference: Inference, film: Path) -> None:
     analyse, content = reader(inference), film.read_bytes()
     whole = [event.segment for event in faces(analyse, content) if event.HasField("segment")]
@@ -128,6 +129,7 @@ def test_a_killed_worker_costs_nothing(inference: Inference, film: Path) -> None
     assert [first, *(event.segment for event in events)] == whole
 
 
+@pytest.mark.long
 def test_a_segment_that_ends_its_worker_is_named_and_the_others_are_read(inference: Inference, film: Path) -> None:
     events = faces(reader(inference, frame_cpu_s=0.000_001), film.read_bytes())
     description = next(events).description
