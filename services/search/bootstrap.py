@@ -46,7 +46,8 @@ from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app, limit_rates
 from services.shared.periodic import Periodic
-from services.shared.rate_limits import RateLimits
+from services.shared.ports.image_store import ImageStore
+from services.shared.rate_limits import RateLimits, Report
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
@@ -98,8 +99,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     counts = LedgerCounts(ledger)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
     verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
-    search_limits = RateLimits(settings.search_rate_limits, metrics, report)
-    slots = Slots(settings.max_concurrent_searches, search_limits)
+    slots = Slots(settings.max_concurrent_searches, RateLimits(settings.search_rate_limits, metrics, report))
     governance = govern(settings, engine, recorder, verifier, clock)
     points = OperatingPoints(settings.operating_points_path)
     acceptance = Acceptance(governance.rules, points, gallery, clock, governance.records)
@@ -120,27 +120,11 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         metrics=metrics,
         executor=executor,
     )
-    app = create_app(
-        "Likeness search",
-        metrics,
-        gallery.waiting_for,
-        larger_bodies={FILMS_PATH: settings.films.max_bytes + MAX_FORM_BYTES},
-        description=API_DESCRIPTION,
-    )
-    limit_rates(app, settings.rate_limits, metrics, report)
+    app = _app(settings, metrics, gallery, report)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
-    access, disclosure_trail = DisclosureAccess(store, closing), DisclosureTrail(recorder)
-    replay = ReplaySearch(
-        access=access,
-        acceptance=acceptance,
-        embed=embed,
-        gallery=gallery,
-        ledger=ledger,
-        probes=probes,
-        trail=disclosure_trail,
-        clock=clock,
-    )
-    disclose = DiscloseSearch(access, probes, audit, disclosure_trail, clock)
+    access, disclosing = DisclosureAccess(store, closing), DisclosureTrail(recorder)
+    replay = _replay(access, acceptance, embed, gallery, ledger, probes, disclosing, clock)
+    disclose = DiscloseSearch(access, probes, audit, disclosing, clock)
     films = wire_films(
         settings.films,
         engine=engine,
@@ -156,37 +140,63 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     )
     for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers, films.router):
         app.include_router(router)
-    grpc_server = GrpcServer(
-        settings.grpc_host,
-        settings.grpc_port,
-        [SERVICE_NAME, IDENTIFICATION, AGREEMENTS],
-        _servicers(GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots), governance.agreements),
-        tls=settings.tls,
+    servicers = _servicers(
+        GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots), governance.agreements
     )
+    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS]
+    grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
     def tend() -> None:
         gallery.tend()
         grpc_server.set_serving(not gallery.waiting_for())
 
-    return SearchService(
-        app=app,
-        grpc=grpc_server,
+    periodics = [
+        Periodic("gallery", tend, TEND_EVERY_S),
+        Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
+        *_tidying(closing),
+        *films.periodics,
+    ]
+    connections = [gallery.close, engine.dispose, *(channel.close for channel in channels.values())]
+    closers = [lambda: executor.shutdown(wait=True), closing.flush, *connections]
+    return SearchService(app=app, grpc=grpc_server, gallery=gallery, periodics=periodics, closers=closers)
+
+
+def _tidying(closing: Closing) -> tuple[Periodic, ...]:
+    return Periodic("flush", closing.flush, FLUSH_EVERY_S), Periodic("sweep", closing.sweep, SWEEP_EVERY_S)
+
+
+def _replay(  # noqa: PLR0917 - what the composition root has made
+    access: DisclosureAccess,
+    acceptance: Acceptance,
+    embed: EmbedClient,
+    gallery: GalleryKeeper,
+    ledger: LedgerClient,
+    probes: ImageStore,
+    trail: DisclosureTrail,
+    clock: Clock,
+) -> ReplaySearch:
+    return ReplaySearch(
+        access=access,
+        acceptance=acceptance,
+        embed=embed,
         gallery=gallery,
-        periodics=[
-            Periodic("gallery", tend, TEND_EVERY_S),
-            Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
-            Periodic("flush", closing.flush, FLUSH_EVERY_S),
-            Periodic("sweep", closing.sweep, SWEEP_EVERY_S),
-            *films.periodics,
-        ],
-        closers=[
-            lambda: executor.shutdown(wait=True),
-            closing.flush,
-            gallery.close,
-            engine.dispose,
-            *(channel.close for channel in channels.values()),
-        ],
+        ledger=ledger,
+        probes=probes,
+        trail=trail,
+        clock=clock,
     )
+
+
+def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, report: Report) -> FastAPI:
+    app = create_app(
+        "Likeness search",
+        metrics,
+        gallery.waiting_for,
+        larger_bodies={FILMS_PATH: settings.films.max_bytes + MAX_FORM_BYTES},
+        description=API_DESCRIPTION,
+    )
+    limit_rates(app, settings.rate_limits, metrics, report)
+    return app
 
 
 def _servicers(

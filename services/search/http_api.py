@@ -1,7 +1,7 @@
 """The REST search API: thin, all decisions are the use cases'."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Annotated, Any
@@ -134,11 +134,10 @@ class Slots:
             self._free.release()
 
 
-def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier, slots: Slots) -> APIRouter:
-    """`POST /v1/searches` and `GET /v1/searches/{search_id}`."""
-    router = APIRouter(prefix="/v1", tags=["searches"])
-    caller = bearer(verifier)
-    several = SearchFaces(identify)
+def _upload(
+    caller: Callable[..., Awaitable[Principal]], slots: Slots
+) -> Callable[..., AsyncIterator[Upload | CallerError]]:
+    """The dependency that reads the form of a search, for a caller within its limits and while a slot is free."""
 
     async def upload(
         request: Request, principal: Annotated[Principal, Depends(caller)]
@@ -152,6 +151,17 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
             except CallerError as error:
                 read = error
             yield read
+
+    return upload
+
+
+def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier, slots: Slots) -> APIRouter:
+    """`POST /v1/searches` and `GET /v1/searches/{search_id}`."""
+    router = APIRouter(prefix="/v1", tags=["searches"])
+    caller = bearer(verifier)
+    several = SearchFaces(identify)
+
+    upload = _upload(caller, slots)
 
     @router.post(
         "/searches",
