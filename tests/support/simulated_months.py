@@ -93,7 +93,11 @@ class Casework:
         search_id = new_id()
         lists = tuple(f"watchlist:{name}" for name in watchlists.split(","))
         asked = {**about, "mode": "investigation", "max_candidates": "20"}
-        consult: dict[str, Any] = {"activity_id": search_id, "operation": "CONSULTATION", "objects": ("probe:a", *lists)}
+        consult: dict[str, Any] = {
+            "activity_id": search_id,
+            "operation": "CONSULTATION",
+            "objects": ("probe:a", *lists),
+        }
         if self.draw.random() < 0.05:
             yield say(2.5, "search", "search", "REFUSED", **{**consult, "details": {"reason": "forbidden"}})
             yield say(3, "review", "return")
