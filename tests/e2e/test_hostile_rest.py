@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 # A file may take 10 s; the rest is for what else a machine does while it runs tests.
 ANSWER_LIMIT_S = 25.0
 TRIES = 5
-# Films whose label says refused, of which something can be read all the same: it is, and the answer says it is not whole.
+# Films labelled to be refused of which something can be read: it is, and the answer says that it is not whole.
 READ_IN_PART = {"faststart_cut_40.mp4", "mdat_head_wiped.mp4"}
 FILM_LIMIT_S = 180.0
 WORKER_BYTES = 1024**3
