@@ -13,7 +13,7 @@ import pytest
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
 from services.search.gallery.block import Cuts
-from services.search.ports import GalleryStore, ReferenceRecord, SearchScope
+from services.search.ports import GalleryStore, ListsReferences, ReferenceRecord, SearchScope
 from services.shared.errors import GalleryIncomplete, ModelMismatch
 
 DIMENSION = 128
@@ -77,6 +77,24 @@ def brute_force(
 
 
 class TestExactness:
+    def test_all_that_is_held_is_listed(self, store: GalleryStore) -> None:
+        assert isinstance(store, ListsReferences)
+        vectors = vectors_of(12)
+        custody, offenders = records_of(7), records_of(5, 7, "sex_offenders")
+        store.put(custody, vectors[:7])
+        store.put(offenders, vectors[7:])
+        store.withdraw([custody[3].reference_id], [2])
+        listed = {
+            (held.watchlist_id, name, version): vector.astype("<f4").tobytes()
+            for held in store.references()
+            for name, version, vector in zip(held.reference_ids, held.versions, held.vectors, strict=True)
+        }
+        assert listed == {
+            (record.watchlist_id, record.reference_id, record.version): vector.astype("<f4").tobytes()
+            for record, vector in zip([*custody, *offenders], vectors, strict=True)
+            if record is not custody[3]
+        }
+
     @pytest.mark.parametrize("limit", [1, 50, 200])
     def test_finds_what_brute_force_finds(self, store: GalleryStore, limit: int) -> None:
         records, vectors = records_of(3000), vectors_of(3000)
