@@ -84,16 +84,29 @@ def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
     atheris.Fuzz()
 
 
+def _attempt_seeds(target: Target) -> None:
+    attempt, seeds = target.prepare(), target.seeds()
+    for seed in seeds:
+        attempt(seed)
+        attempt(seed[: len(seed) // 2])
+        attempt(b"\0" + seed)
+    print(len(seeds), "seeds")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--seconds", type=int, default=600, help="altogether")
     parser.add_argument("--corpus", type=Path, help="a folder for each target; in LIKENESS_CACHE when not given")
     parser.add_argument("--replay", type=Path, help="one input")
+    parser.add_argument("--seeds", action="store_true", help="every seed, whole, cut and shifted, once")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.replay is not None:
         TARGETS[given.target].prepare()(given.replay.read_bytes())
+        return 0
+    if given.seeds:
+        _attempt_seeds(TARGETS[given.target])
         return 0
     if given.inside:
         _fuzz(TARGETS[given.target], given.seconds, given.corpus)

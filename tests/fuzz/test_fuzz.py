@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,11 @@ SHORT_S = 6
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_every_seed_is_survived(name: str) -> None:
-    target = TARGETS[name]
-    attempt, seeds = target.prepare(), target.seeds()
-    assert seeds
-    for seed in seeds:
-        attempt(seed)
-        attempt(seed[: len(seed) // 2])
-        attempt(b"\0" + seed)
+    """In a process of its own: a target sets decoders and logs up for itself."""
+    command = [sys.executable, "-m", "tests.fuzz", name, "--seeds"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-2]) > 0
 
 
 @pytest.mark.long
@@ -30,5 +30,5 @@ def test_a_short_run_finds_nothing(name: str, tmp_path: Path, capsys: pytest.Cap
     with capsys.disabled():
         print(f"\n{figures}")
     assert not figures.failed, (tmp_path / f"{name}.log").read_text("utf-8", "replace")[-4000:]
-    assert figures.attempts > len(TARGETS[name].seeds())
+    assert figures.attempts > 10
     assert figures.coverage > 0
