@@ -1,7 +1,7 @@
 """The REST side of films: thin, all decisions are the use cases'."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -123,6 +123,17 @@ def create_film_router(
         """Reads it no further and erases what was read; the sealed original stays."""
         return Response(cancel(principal, film_id), media_type=_JSON)
 
+    _add_searching(router, search_tracks, slots, caller, limited)
+    return router
+
+
+def _add_searching(
+    router: APIRouter,
+    search_tracks: SearchTracks,
+    slots: Slots,
+    caller: Callable[..., Principal],
+    limited: Callable[..., Awaitable[None]],
+) -> None:
     @router.post("/{film_id}/searches", summary="Search people of a film", response_model=TrackSearches)
     def search(
         principal: Annotated[Principal, Depends(caller)],
@@ -132,10 +143,7 @@ def create_film_router(
         idempotency_key: Annotated[str | None, Header()] = None,
     ) -> Response:
         """One search for each picked track, as any search: the same policy, log entries, answer and disclosure. The
-        probe is the track's best still; scores are the mean of the raw cosines over its stills, and every frame is
-        named."""
+        probe is the track's best still, a score the mean of raw cosines over its stills; every frame is named."""
         with slots.taken():
             answer = search_tracks(principal, film_id, choice.tracks, idempotency_key)
         return Response(answer, media_type=_JSON)
-
-    return router
