@@ -131,7 +131,7 @@ def _add_searching(
     router: APIRouter,
     search_tracks: SearchTracks,
     slots: Slots,
-    caller: Callable[..., Principal],
+    caller: Callable[..., Awaitable[Principal]],
     limited: Callable[..., Awaitable[None]],
 ) -> None:
     @router.post("/{film_id}/searches", summary="Search people of a film", response_model=TrackSearches)
