@@ -11,6 +11,8 @@ from services.shared.errors import NotFound, Unauthenticated
 from tests.integration.ingest.service import IngestProcess
 from tests.support.channels import ready_channel
 
+pytestmark = pytest.mark.long
+
 SUBJECT = ("custody", "northshire", "NS-000801")
 
 

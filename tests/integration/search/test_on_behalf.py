@@ -14,6 +14,8 @@ from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess
 from tests.support.channels import ready_channel
 
+pytestmark = pytest.mark.long
+
 
 def request(**changes: Any) -> search_pb2.IdentifyRequest:
     fields: dict[str, Any] = {
