@@ -23,6 +23,8 @@ from tests.support.faces import DevelopmentFaces
 from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 IMAGES = 300
 KILL_AFTER = 60  # acknowledged: in the middle, with images at every step of the way
 DOWN_S = 1.0

@@ -174,7 +174,12 @@ def test_a_film_of_which_nothing_decodes_is_refused_in_the_end(search: SearchThr
     film_id = handed_in(operator, b"empty")
     film = ended(operator, film_id)
     assert (film["status"], film["problem"]["code"]) == ("refused", "film_undecodable")
-    assert [entry.phase for entry in peers.audit.of(film_id)] == [audit_pb2.INTENT, audit_pb2.REFUSED]
+
+    def phases() -> list[int]:
+        return [entry.phase for entry in peers.audit.of(film_id)]
+
+    # Refused first, recorded then, and recorded again after a crash between the two.
+    wait_until(lambda: phases() == [audit_pb2.INTENT, audit_pb2.REFUSED], 60, lambda: f"the outcome: {phases()}")
 
 
 def test_the_rules_of_a_search_hold_for_a_film(search: SearchThread, peers: FilmPeers) -> None:

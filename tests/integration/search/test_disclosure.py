@@ -26,6 +26,8 @@ from tests.integration.search.peers import Peers, Reference, batch_of, vector_li
 from tests.integration.search.process import Operator, SearchThread
 from tests.support.channels import ready_channel
 
+pytestmark = pytest.mark.long
+
 SEARCHES = 100
 REASON = {"reason": "CPIA disclosure 12/26"}
 
