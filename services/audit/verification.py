@@ -544,6 +544,16 @@ def _open(path: Path) -> _Source:
         raise VerificationFailed(1, None, f"{path} is not an audit export or store: {error}") from error
 
 
+def entry_at(path: Path, sequence: int) -> bytes | None:
+    """The canonical bytes of one entry of an export or store, unchecked: call `verify` first. None past the end."""
+    source = _open(path)
+    try:
+        rows = (item for item in source.items if isinstance(item, _Row))
+        return next((row.entry for position, row in enumerate(rows) if position == sequence), None)
+    finally:
+        source.close()
+
+
 # --- The witness ------------------------------------------------------------------------------------------------------
 
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 
-from services.audit.verification import read_public_key
+from services.audit.verification import VerificationFailed, read_public_key
 from services.local.disclosure.bundle import read_bundle
+from services.local.disclosure.code import CodeRefused, is_code, verify_code
 from services.local.disclosure.compare import Comparison, Verdict, compare
 from services.local.disclosure.verify import CHECKS, NOT_PROVEN, CheckFailed, verify_bundle
 from services.shared.errors import ConfigurationError, DependencyUnavailable, LikenessError, error_from_code
@@ -47,19 +49,26 @@ def export_command(
 
 @disclosure_app.command("verify")
 def verify_command(
-    file: FileArgument,
+    what: Annotated[str, typer.Argument(help="A disclosure bundle, or the code printed on a result.")],
     witness: Annotated[Path | None, typer.Option(help="Folder of witnessed checkpoints and keys.")] = None,
     public_key: Annotated[list[Path] | None, typer.Option(help="PEM of a trusted signing key (repeatable).")] = None,
     ledger: Annotated[
         str | None, typer.Option(help="The enrolment ledger's database URL, or a platform's data folder.")
     ] = None,
+    log: Annotated[Path | None, typer.Option(help="With a code: an audit export, or audit.sqlite.")] = None,
 ) -> None:
-    """Check a disclosure offline. Exit code 0 when every check passes, 1 when one fails."""
+    """Check a disclosure, or a result's code, offline. Exit code 0 when every check passes, 1 when one fails."""
     console = Console(highlight=False, soft_wrap=True)
     try:
         keys = [read_public_key(path.read_bytes()) for path in public_key or []]
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"a given key cannot be read: {error}") from error
+    if is_code(what):
+        _verify_code(console, what, log, witness, keys)
+        return
+    file = Path(what)
+    if not file.is_file():
+        raise typer.BadParameter(f"{file} is neither a disclosure bundle nor a code like likeness:12:ab…")
     try:
         report = verify_bundle(file, witness=witness, public_keys=keys, ledger=_ledger_url(ledger))
     except CheckFailed as failure:
@@ -74,6 +83,24 @@ def verify_command(
     console.print("What this does not prove:", style="bold")
     for line in NOT_PROVEN:
         console.print(f"  - {line}", markup=False)
+
+
+def _verify_code(
+    console: Console, code: str, log: Path | None, witness: Path | None, keys: list[Ed25519PublicKey]
+) -> None:
+    if log is None:
+        raise typer.BadParameter("a code is checked against the audit log: give --log with an export")
+    try:
+        report, entry = verify_code(code, log, witness=witness, public_keys=keys)
+    except (CodeRefused, VerificationFailed) as failure:
+        console.print(f"FAILED: {failure}", style="bold red", markup=False)
+        raise typer.Exit(1) from failure
+    console.print(
+        f"The log of {report.entries} entries is whole, and the code stands for this entry of it:", style="green"
+    )
+    for name in ("activity", "phase", "operation", "occurred_at", "force", "activity_id"):
+        console.print(f"  {name}: {entry.get(name, '')}", markup=False)
+    console.print("It proves that and when this was recorded, not that what was recorded is right.")
 
 
 @disclosure_app.command("replay")

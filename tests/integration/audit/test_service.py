@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from services.audit import verification
 from services.audit.cli import audit_app
 from services.audit.verification import check_consistency, check_inclusion, leaf_hash, parse_checkpoint, verify
+from services.local.disclosure.cli import disclosure_app
 from services.rpc.clients import open_channel
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
 from services.shared.errors import Conflict, InvalidRequest
@@ -240,6 +241,32 @@ def test_an_entry_of_an_export_can_be_hashed_with_common_tools(audit: AuditProce
     hashed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
     third = json.loads(export.read_bytes().splitlines()[2])
     assert hashed.stdout.split()[0] == third["leaf_hash"]
+
+
+def test_the_code_of_a_result_is_checked_against_an_export(audit: AuditProcess, tmp_path: Path) -> None:
+    recorded = record_search(recorder_to(audit.address), 901)
+    export = tmp_path / "export.jsonl"
+    export.write_bytes(audit.get("/v1/audit/export", "auditor").content)
+
+    def checked(code: str) -> Result:
+        return CliRunner().invoke(disclosure_app, ["verify", code, "--log", str(export)], env={"COLUMNS": "200"})
+
+    good = f"likeness:{recorded.sequence}:{recorded.leaf_hash.hex()}"
+    told = checked(f" {good[:40]}\n{good[40:].upper()} ")  # as it is copied from paper
+    assert told.exit_code == 0, told.output
+    assert "activity: search" in told.output
+    for bad, why in (
+        (f"likeness:{recorded.sequence}:{'0' * 64}", "another one"),
+        (f"likeness:{recorded.sequence + 1000}:{recorded.leaf_hash.hex()}", "ends before"),
+        ("likeness:12", "no code"),
+    ):
+        refused = checked(bad)
+        assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+    lines = export.read_bytes().splitlines(keepends=True)
+    export.write_bytes(b"".join(lines[:2] + lines[3:]))
+    assert checked(good).exit_code == 1
+    no_log = CliRunner().invoke(disclosure_app, ["verify", good])
+    assert no_log.exit_code == 2
 
 
 def test_goes_on_where_it_stopped_and_only_there(tmp_path: Path) -> None:
