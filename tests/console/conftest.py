@@ -19,9 +19,12 @@ SETTINGS: Mapping[str, str] = {"LIKENESS_REVIEW__MIN_VIEW_S": "0.2", "LIKENESS_E
 PEOPLE = {"operator-1": "operator", "operator-2": "operator", "supervisor-1": "supervisor", "officer-2217": "requester"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, installed when it is missing; it runs in this container, so without its own sandbox."""
+    """Debian's Chromium, installed when it is missing; it runs in this container, so without its own sandbox.
+
+    For one module: a second playwright beside one that is still open does not start.
+    """
     path = program("chromium", "chromium")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
