@@ -14,6 +14,7 @@ from services.local.disclosure.verify import verify_bundle
 from tests.support.casework import enrol, post_enrolment, post_search, wait_settled
 from tests.support.faces import DevelopmentFaces
 from tests.support.platform import Platform
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
