@@ -130,12 +130,14 @@ def test_a_killed_worker_costs_nothing(inference: Inference, film: Path) -> None
 
 
 @pytest.mark.long
-def test_a_segment_that_ends_its_worker_is_named_and_the_others_are_read(inference: Inference, film: Path) -> None:
+def test_a_segment_that_ends_its_worker_is_named_and_the_others_are_read(inference: Inference, tmp_path: Path) -> None:
+    # Large frames: the processor's clock ticks every few milliseconds, and a small one is decoded between two ticks.
+    pictures = (grey_picture(number, 1920, 1080) for number in range(140))
+    film = make_film(tmp_path / "large.mkv", pictures, fps=2, key_every=20)
     events = faces(reader(inference, frame_cpu_s=0.000_001), film.read_bytes())
     description = next(events).description
     segments = [event.segment for event in events]
-    assert len(segments) == description.segment_count
-    # How many overrun a microsecond hangs on the processor's clock; every segment is accounted for all the same.
+    assert len(segments) == description.segment_count > 1
     assert {"film_decode_too_slow"} <= {segment.problem for segment in segments} <= {"film_decode_too_slow", ""}
 
 
