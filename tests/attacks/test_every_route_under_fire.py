@@ -106,4 +106,4 @@ def test_no_request_is_answered_with_a_server_error(
             f"\n{done} requests to {len(operations)} routes in {time.monotonic() - started_s:.0f} s: {dict(by_status)}"
         )
     assert not tally.faults, "\n".join(tally.faults[:20])
-    assert done >= len(operations) * LEAST // 2, "too few requests to say anything"
+    assert done >= len(operations) * 20, "too few requests to say anything"

@@ -14,7 +14,7 @@ from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
 LIMIT_S = 3.0
-BACK_LIMIT_S = 60.0
+BACK_LIMIT_S = 10.0
 
 
 @pytest.fixture(scope="module")

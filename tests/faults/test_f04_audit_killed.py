@@ -19,7 +19,7 @@ from services.shared.ids import new_id
 from tests.integration.audit.service import AuditProcess, record_search, recorder_to
 
 # More by hand: LIKENESS_KILLS=100 python -m pytest tests/faults/test_f04_audit_killed.py
-KILLS = int(os.environ.get("LIKENESS_KILLS", "6"))
+KILLS = int(os.environ.get("LIKENESS_KILLS", "10"))
 CALLERS = 6
 
 
