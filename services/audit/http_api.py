@@ -1,11 +1,11 @@
 """The REST side: auditors read, prove and export."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from services.audit.entries import StoredEntry
 from services.audit.log import Inclusion
@@ -20,6 +20,7 @@ from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal, TokenVerifier
 
 _Reason = Annotated[str, Query(max_length=200, description="Why the log is read; recorded with the reading.")]
+_Month = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
 _Size = Annotated[int, Query(ge=0, le=MAX_SAFE_INTEGER)]
 
 
@@ -92,6 +93,58 @@ class KeysView(BaseModel):
     keys: list[KeyView]
 
 
+class RateView(BaseModel):
+    """`count` of `total`; `share`, `low` and `high` in [0, 1], the ends of the 95 % Wilson score interval."""
+
+    count: int
+    total: int
+    share: float
+    low: float
+    high: float
+
+
+class RequestFiguresView(BaseModel):
+    """`potential_name` is of those released, `unsuitable` of those decided; null where that is 0."""
+
+    category: str
+    received: int
+    decided: int
+    released: int
+    potential_name: RateView | None
+    unsuitable: RateView | None
+
+
+class ShareView(BaseModel):
+    category: str
+    count: int
+    rate: RateView | None
+
+
+class ThresholdView(BaseModel):
+    """A threshold that was searched with: two of one watchlist are a change."""
+
+    watchlist: str
+    stated: str
+    first_seen: str
+
+
+class StatisticsView(BaseModel):
+    """Exact figures, not for publication. `force` is null where all are counted; by watchlist one may count twice."""
+
+    force: str | None
+    months: list[str]
+    known_months: list[str]
+    entries: int = Field(description="How many entries of the log they were counted from.")
+    requests: RequestFiguresView
+    requests_by: dict[Literal["quality", "offence", "force", "watchlist", "month"], list[RequestFiguresView]]
+    searches: int
+    searches_by: dict[Literal["purpose", "mode", "source", "case_type", "force", "watchlist", "month"], list[ShareView]]
+    refusals: list[ShareView]
+    outcomes: list[ShareView]
+    false_leads: RateView | None = Field(description="Of the potential names whose outcome is known.")
+    thresholds: list[ThresholdView]
+
+
 def create_http_api(reading: AuditReading, verifier: TokenVerifier, metrics: Metrics, readiness: Readiness) -> FastAPI:
     app = create_app("Likeness audit", metrics, readiness)
     app.include_router(_router(reading, verifier))
@@ -144,6 +197,18 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
             checkpoint=_checkpoint_view(drawn.checkpoint),
             searches=[[_sampled_view(entry, proof) for entry, proof in entries] for entries in drawn.searches],
         )
+
+    @router.get("/statistics")
+    def statistics(
+        reader: caller,
+        month: Annotated[
+            list[_Month] | None, Query(max_length=60, description="As 2026-10; all when not given.")
+        ] = None,
+        reason: _Reason = "",
+    ) -> StatisticsView:
+        """What the unit did, counted from the log; a supervisor sees the own force. Reading it is recorded."""
+        figures = reading.statistics(reader, sorted(set(month or ())), reason)
+        return StatisticsView.model_validate(figures, from_attributes=True)
 
     @router.get("/checkpoint")
     def checkpoint(reader: caller, fresh: bool = False) -> dict[str, Any]:

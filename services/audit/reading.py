@@ -9,6 +9,7 @@ from services.audit.entries import Statement, StoredEntry
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
 from services.audit.sampling import Sample, draw
+from services.audit.statistics.unit_figures import UnitFigures, UnitStatistics
 from services.audit.verification import Checkpoint, entry_line, header_line
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import Forbidden, NotFound
@@ -18,6 +19,8 @@ from services.shared.tokens import Principal
 AUDITOR = "auditor"
 # Looks at random searches and at what proves them; pages through nothing and exports nothing.
 INSPECTOR = "inspector"
+# Sees the figures of the own force, and no entry.
+SUPERVISOR = "supervisor"
 _BOTH = frozenset({AUDITOR, INSPECTOR})
 MAX_PAGE = 1000
 
@@ -51,6 +54,7 @@ class AuditReading:
         self._log = log
         self._store = store
         self._clock = clock
+        self._statistics = UnitStatistics(store)
 
     def page(self, reader: Principal, wanted: EntryFilter, before: int | None, limit: int, reason: str) -> Page:
         """At most `limit` entries below the sequence `before` (None: from the newest)."""
@@ -83,6 +87,17 @@ class AuditReading:
         sample = draw(self._log, self._store, seed, count)
         self._end(reader, consultation, {"searches": str(len(sample.searches))})
         return sample
+
+    def statistics(self, reader: Principal, months: Sequence[str], reason: str) -> UnitFigures:
+        """Figures of these months, of all months when none is named: a supervisor's of the own force alone."""
+        sees_all = bool(reader.roles & _BOTH)
+        force = None if sees_all else reader.force
+        told = _texts(months=",".join(months), force=force or "", reason=reason)
+        log = (f"audit_log:{self._log.log_id}",)
+        consultation = self._begin(reader, "audit_statistics", log, told, roles=_BOTH | {SUPERVISOR})
+        figures = self._statistics.figures(months, force)
+        self._end(reader, consultation, {"entries": str(figures.entries)})
+        return figures
 
     def checkpoint(self, reader: Principal, *, fresh: bool) -> Checkpoint:
         """A signed tree head says nothing about anybody, so asking for it is not recorded."""

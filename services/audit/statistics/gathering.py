@@ -90,7 +90,7 @@ class Gatherer:
         elif service == REVIEW_SERVICE:
             self._take_casework(entry)
 
-    def band(self, request: RequestFact, edges: Sequence[int]) -> str:
+    def band(self, request: RequestFact, edges: Sequence[int] = QUALITY_EDGES) -> str:
         """The quality of the best probe that was searched for a request."""
         measured = [
             found.quality

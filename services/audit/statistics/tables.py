@@ -132,11 +132,11 @@ def _table(
     if is_pooled:
         rows = _pooled(rows, kind.columns[0])
     rows.pop(WHOLE, None)
-    others = sorted(rows, key=_order)
+    others = sorted(rows, key=order_of)
     return Table(name, kind.sums, {WHOLE: whole, **{category: rows[category] for category in others}})
 
 
-def _order(category: str) -> tuple[bool, float, str]:
+def order_of(category: str) -> tuple[bool, float, str]:
     """By name; bands from the lowest up, and what has no name last."""
     first, _, rest = category.removeprefix("under ").partition(" ")
     is_band = first.isdigit() and (category.startswith("under ") or rest.startswith(("to ", "and ")))
