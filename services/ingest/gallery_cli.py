@@ -10,12 +10,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.shared.errors import DependencyUnavailable, InvalidRequest, LikenessError, Unauthenticated
+from services.ingest.api_client import IngestApi
+from services.shared.errors import InvalidRequest
 
 gallery_app = typer.Typer(no_args_is_help=True, help="Erase, review, reconcile, rebuild, compare.")
 dlq_app = typer.Typer(no_args_is_help=True, help="Dead letters of the custody feed.")
@@ -27,46 +27,6 @@ UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_INGEST_URL", help="Wher
 TOKEN = Path("data/tokens/custodian.token")
 URL = "http://127.0.0.1:8081"
 _ITEMS = 1000
-_TIMEOUT = httpx.Timeout(30.0, read=900.0)
-
-
-class _Api:
-    """The enrolment service as these commands call it."""
-
-    def __init__(self, url: str, token: Path) -> None:
-        try:
-            bearer = token.read_text("utf-8").strip()
-        except OSError as error:
-            raise Unauthenticated(
-                f"The token file {token} cannot be read: {error.strerror}.",
-                advice="Give --token FILE; `likeness up` writes DATA/tokens/custodian.token.",
-            ) from error
-        headers = {"Authorization": f"Bearer {bearer}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False)
-
-    def call(self, method: str, path: str, **body: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **body)
-        except httpx.TransportError as error:
-            raise DependencyUnavailable(
-                f"{self._http.base_url} does not answer ({type(error).__name__}).", advice="Start the platform."
-            ) from error
-        if answer.is_error:
-            problem = _problem(answer)
-            raise LikenessError(str(problem.get("detail", answer.text[:200])), advice=str(problem.get("advice", "")))
-        return answer
-
-    def json(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self.call(method, path, **body).json()
-        return found
-
-
-def _problem(answer: httpx.Response) -> Mapping[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @gallery_app.command("erase")
@@ -81,7 +41,7 @@ def erase(  # noqa: PLR0917 - the options of a command
     url: UrlOption = URL,
 ) -> None:
     """Erase a subject everywhere. Exit status 0 when it is erased, or in the quarantine that was asked for."""
-    api, console = _Api(url, token), Console()
+    api, console = IngestApi(url, token), Console()
     body = {"subject_id": subject_id, "reason": reason, "authority": authority, "quarantine_days": quarantine_days}
     found = api.json("POST", "/v1/erasures", json=body)
     path = f"/v1/erasures/{found['erasure_id']}"
@@ -101,14 +61,14 @@ def erase(  # noqa: PLR0917 - the options of a command
 @gallery_app.command("erasures")
 def erasures(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Your force's erasures, newest first."""
-    rows = _Api(url, token).json("GET", "/v1/erasures")["erasures"]
+    rows = IngestApi(url, token).json("GET", "/v1/erasures")["erasures"]
     _table(rows, ("erasure_id", "subject_id", "state", "authority", "reason", "enrolments"))
 
 
 @gallery_app.command("lift")
 def lift(erasure_id: str, token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Take an erasure back while its references are in quarantine."""
-    found = _Api(url, token).json("POST", f"/v1/erasures/{erasure_id}/lift")
+    found = IngestApi(url, token).json("POST", f"/v1/erasures/{erasure_id}/lift")
     Console().print(f"{found['put_back']} references go back to search.")
 
 
@@ -136,7 +96,7 @@ def reviews(
 ) -> None:
     """References whose review is due, the longest due first."""
     parameters: dict[str, str | int] = {"limit": limit, **({"until": until} if until else {})}
-    found = _Api(url, token).json("GET", "/v1/reviews", params=parameters)
+    found = IngestApi(url, token).json("GET", "/v1/reviews", params=parameters)
     columns = ("due_on", "enrolment_id", "subject_id", "watchlist", "disposal", "birth_band", "rule", "presume")
     _table(found["reviews"], columns)
     console = Console()
@@ -158,7 +118,7 @@ def review(  # noqa: PLR0917 - the options of a command
 ) -> None:
     """Decide about one reference whose review is due."""
     body = {"decision": decision, "reason": reason, "next_due_on": next_due_on or None}
-    found = _Api(url, token).json("POST", f"/v1/reviews/{enrolment_id}", json=body)
+    found = IngestApi(url, token).json("POST", f"/v1/reviews/{enrolment_id}", json=body)
     Console().print(
         f"Kept until {found['next_due_on']}." if found["next_due_on"] else f"Erasure {found['erasure_id']}."
     )
@@ -173,7 +133,7 @@ def searchability_command(
 ) -> None:
     """How many images cannot be searched, by device and month, and what to change at the camera."""
     parameters = {"since": since, "until": until}
-    rows = _Api(url, token).json("GET", "/v1/searchability", params=parameters)["rows"]
+    rows = IngestApi(url, token).json("GET", "/v1/searchability", params=parameters)["rows"]
     _table(rows, ("month", "device", "images", "searchable", "with_warning", "reasons", "advice"))
 
 
@@ -184,7 +144,7 @@ def reconcile(
     url: UrlOption = URL,
 ) -> None:
     """Compare ledger, gallery and images; put the gallery right. Exit status 1 when anything differed."""
-    found = _Api(url, token).json("POST", "/v1/gallery/reconciliation", json={"is_deep": deep})
+    found = IngestApi(url, token).json("POST", "/v1/gallery/reconciliation", json={"is_deep": deep})
     console = Console()
     console.print(f"{found['compared']} references, {found['images']} images compared.")
     for name, value in found.items():
@@ -200,7 +160,7 @@ def reconcile(
 def rebuild(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Fill the gallery anew from the ledger, while searches go on over the one in use."""
     started_s = monotonic()
-    found = _Api(url, token).json("POST", "/v1/gallery/rebuild")
+    found = IngestApi(url, token).json("POST", "/v1/gallery/rebuild")
     count = sum(found["searchable"].values())
     Console().print(f"{count} references in {found['store']}, {monotonic() - started_s:.1f} s: {found['searchable']}")
 
@@ -213,7 +173,7 @@ def compare(
     url: UrlOption = URL,
 ) -> None:
     """Compare your own count of images with the platform's, by id. Exit status 1 when one cannot be searched."""
-    api = _Api(url, token)
+    api = IngestApi(url, token)
     found = [each for part in _parts(_counted(counted)) for each in _where(api, part)]
     counts = Counter((each["state"], each["reason"]) for each in found)
     table = Table("images", "state", "reason", title="Where they are", title_justify="left")
@@ -232,7 +192,7 @@ def compare(
 @dlq_app.command("list")
 def list_letters(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Your force's dead letters, oldest first."""
-    letters = _Api(url, token).json("GET", "/v1/dead-letters")["letters"]
+    letters = IngestApi(url, token).json("GET", "/v1/dead-letters")["letters"]
     _table(letters, ("place", "subject_id", "event_id", "reason", "detail", "is_settled"))
 
 
@@ -243,7 +203,7 @@ def replay(
     url: UrlOption = URL,
 ) -> None:
     """Send dead letters through once more, after what was wrong has been mended."""
-    found = _Api(url, token).json("POST", "/v1/dead-letters/replay", json={"places": places or []})
+    found = IngestApi(url, token).json("POST", "/v1/dead-letters/replay", json={"places": places or []})
     Console().print(f"{found['replayed']} sent through once more.")
 
 
@@ -270,7 +230,7 @@ def _parts(items: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
         yield part
 
 
-def _where(api: _Api, part: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+def _where(api: IngestApi, part: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.json("POST", "/v1/custody/comparison", json={"images": part})["images"]
     return found
 
