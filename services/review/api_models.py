@@ -160,6 +160,9 @@ def request_status(case: Case) -> RequestStatus:
 def _why(case: Case) -> str:
     if case.state is CaseState.RETURNED and case.triage is not None:
         return case.triage.reason
+    refused = [one.reason for one in case.probe_decisions if not one.is_allowed]
+    if refused:
+        return " ".join(refused)
     remarks = [probe.assessment.remarks for probe in case.probes if probe.assessment is not None]
     return " ".join(remarks) or (case.triage.reason if case.triage is not None else "")
 

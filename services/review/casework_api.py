@@ -104,6 +104,20 @@ def _add_work(router: APIRouter, desk: Desk, who_type: Any) -> None:
         )
         return {**_moved(case), "candidates": len(case.candidates)}
 
+    _add_flagged(router, desk, who_type)
+
+
+def _add_flagged(router: APIRouter, desk: Desk, who_type: Any) -> None:
+    @router.post("/{request_id}/probe-permission", summary="Allow a flagged probe (supervisors)")
+    def allow(who: who_type, request_id: str, body: Reasoned) -> dict[str, Any]:
+        """Its candidates may then be judged. The supervisor is not the requester and has not searched it."""
+        return _moved(desk.flagged.allow(who, request_id, body.version, body.reason))
+
+    @router.post("/{request_id}/probe-refusal", summary="Refuse a flagged probe (supervisors)")
+    def refuse(who: who_type, request_id: str, body: Reasoned) -> dict[str, Any]:
+        """Ends the case as not suitable; the requester reads the reason."""
+        return _moved(desk.flagged.refuse(who, request_id, body.version, body.reason))
+
 
 def _add_judging(router: APIRouter, desk: Desk, who_type: Any) -> None:
     @router.post("/{request_id}/examination", summary="Take the first or the second review on")

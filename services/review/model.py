@@ -149,6 +149,17 @@ class Triage:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeDecision:
+    """A supervisor's decision whether flagged pictures may be used. `flags`: codes by SHA-256 of what was searched."""
+
+    is_allowed: bool
+    flags: Mapping[str, tuple[str, ...]]
+    reason: str
+    decided_by: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SearchRecord:
     """One search as search answered it. `answer` is the document of `GET /v1/searches/{id}` without the candidates."""
 
@@ -365,6 +376,8 @@ class Case:
     triage: Triage | None = None
     searches: tuple[SearchRecord, ...] = ()
     candidates: tuple[CandidateForJudgement, ...] = ()
+    # What supervisors decided about pictures that a search had flagged, oldest first.
+    probe_decisions: tuple[ProbeDecision, ...] = ()
     # By candidate, once both judgements are signed and agree, or are arbitrated.
     decided: Mapping[str, Finding] = field(default_factory=dict)
     arbitration: Arbitration | None = None

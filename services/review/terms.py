@@ -52,6 +52,8 @@ class CaseState(StrEnum):
     ACCEPTED = "accepted"
     UNSUITABLE = "unsuitable"
     ASSESSED = "assessed"
+    # A search said that a supervisor has to decide whether the probe may be used.
+    FLAGGED = "flagged"
     SEARCHED = "searched"
     IN_FIRST_REVIEW = "in_first_review"
     AWAITING_SECOND_REVIEW = "awaiting_second_review"

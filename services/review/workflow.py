@@ -34,6 +34,9 @@ class Action(StrEnum):
     CALL_UNSUITABLE = "call_unsuitable"
     ENHANCE = "enhance"
     SEARCH = "search"
+    SEARCH_FLAGGED = "search_flagged"
+    ALLOW_PROBE = "allow_probe"
+    REFUSE_PROBE = "refuse_probe"
     BEGIN_FIRST = "begin_first"
     SIGN_FIRST = "sign_first"
     BEGIN_SECOND = "begin_second"
@@ -62,6 +65,11 @@ TRANSITIONS: Mapping[tuple[CaseState, Action], CaseState] = {
     (_S.ASSESSED, Action.ENHANCE): _S.ASSESSED,
     (_S.ASSESSED, Action.WITHDRAW): _S.WITHDRAWN,
     (_S.ASSESSED, Action.SEARCH): _S.SEARCHED,
+    # A flagged probe: nobody judges its candidates before a supervisor has allowed it, and there is no way round.
+    (_S.ASSESSED, Action.SEARCH_FLAGGED): _S.FLAGGED,
+    (_S.SEARCHED, Action.SEARCH_FLAGGED): _S.FLAGGED,
+    (_S.FLAGGED, Action.ALLOW_PROBE): _S.SEARCHED,
+    (_S.FLAGGED, Action.REFUSE_PROBE): _S.UNSUITABLE,
     # Another probe of the same request, or another recipe, as long as nobody has begun to judge.
     (_S.SEARCHED, Action.ASSESS): _S.SEARCHED,
     (_S.SEARCHED, Action.ENHANCE): _S.SEARCHED,
@@ -95,6 +103,8 @@ ROLE_OF: Mapping[Action, str] = {
         Action.WITHDRAW: REQUESTER,
         Action.RECORD_OUTCOME: REQUESTER,
         Action.ARBITRATE: SUPERVISOR,
+        Action.ALLOW_PROBE: SUPERVISOR,
+        Action.REFUSE_PROBE: SUPERVISOR,
     }.get(action, OPERATOR)
     for action in Action
 }
@@ -154,4 +164,4 @@ class Workflow:
     judgements_required: int
 
 
-WORKFLOW = Workflow(version="2", findings=tuple(Finding), judgements_required=JUDGEMENTS_REQUIRED)
+WORKFLOW = Workflow(version="3", findings=tuple(Finding), judgements_required=JUDGEMENTS_REQUIRED)

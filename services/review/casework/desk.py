@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.review.casework.deciding import Deciding
 from services.review.casework.documents import Documents
 from services.review.casework.examining import Examining
+from services.review.casework.flagged import FlaggedProbes
 from services.review.casework.intake import Intake, Pictures
 from services.review.casework.looking import Looking
 from services.review.casework.pictures import SeePictures
@@ -54,6 +55,7 @@ class Desk:
     triage: TriageRequests
     probes: Probes
     searching: RunSearch
+    flagged: FlaggedProbes
     examining: Examining
     deciding: Deciding
     retention: Retention
@@ -86,6 +88,7 @@ class Desk:
             triage=TriageRequests(book, watchlists, peers.agreements),
             probes=Probes(book, images),
             searching=searching,
+            flagged=FlaggedProbes(book),
             examining=Examining(book, training, peers.references, min_view_s),
             deciding=Deciding(book, training, watchlists, peers.agreements, rates),
             retention=Retention(book, images, searching),

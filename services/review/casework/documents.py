@@ -252,6 +252,7 @@ def _search(case: Case, search_id: str) -> dict[str, Any]:
         "searched_at": rfc3339(record.searched_at),
         "searched_by": record.searched_by,
         "reason": record.reason,
+        "flags": [str(flag["detail"]) for flag in answer.get("probe", {}).get("flags", ())],
         "candidates": record.candidate_count,
         "searchable": answer["searchable"],
         "unsearchable": "unknown" if answer.get("unsearchable") is None else answer["unsearchable"],

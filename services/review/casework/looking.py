@@ -21,6 +21,7 @@ _JUDGING = frozenset(
 )
 _RELEASED = frozenset({CaseState.RELEASED, CaseState.UNSOLVED, CaseState.CLOSED})
 _BEGIN = frozenset({Action.BEGIN_FIRST, Action.BEGIN_SECOND})
+_ALLOWING = frozenset({Action.ALLOW_PROBE, Action.REFUSE_PROBE})
 _SIGN = frozenset({Action.SIGN_FIRST, Action.SIGN_SECOND_AGREEING, Action.SIGN_SECOND_DISAGREEING})
 
 
@@ -134,6 +135,8 @@ class Looking:
             lambda action: not (action in _SIGN and not _is_examining(caller, examinations)),
             lambda action: not (_is_judging(action) and is_requester(case, caller.person_id)),
             lambda action: not (action is Action.ARBITRATE and _examined(caller, examinations)),
+            lambda action: action is not Action.SEARCH_FLAGGED,  # what a search turns out to be, not a choice
+            lambda action: not (action in _ALLOWING and _searched(caller, case)),
             # Which of the two it is does not show: see below.
             lambda action: action is not (Action.CLOSE_KNOWN_ANSWER if case.known_answer is None else Action.RELEASE),
         )
@@ -190,6 +193,8 @@ def for_requester(case: Case) -> Case:
         decided=dict.fromkeys(sorted(named), Finding.POSSIBLE_MATCH),
         arbitration=None,
         known_answer=None,
+        # Why a probe was refused is said; that another one was allowed is the unit's own.
+        probe_decisions=tuple(one for one in case.probe_decisions if not one.is_allowed),
     )
 
 
@@ -204,6 +209,10 @@ def history(case: Case, examinations: Sequence[Examination]) -> tuple[HistoryIte
             items.append(HistoryItem(probe.assessment.assessed_at, "probe assessed", probe.assessment.assessed_by))
         items += [HistoryItem(made.made_at, "working copy made", made.made_by) for made in probe.enhancements]
     items += [HistoryItem(one.searched_at, f"searched ({one.variant.value})", one.searched_by) for one in case.searches]
+    items += [
+        HistoryItem(one.decided_at, f"flagged probe {'allowed' if one.is_allowed else 'refused'}", one.decided_by)
+        for one in case.probe_decisions
+    ]
     items += _reviews(examinations)
     if case.arbitration is not None:
         signature = case.arbitration.signature
@@ -245,5 +254,9 @@ def _is_examining(caller: Caller, examinations: Sequence[Examination]) -> bool:
     return any(one.examiner == caller.person_id and one.signature is None for one in examinations)
 
 
+def _searched(caller: Caller, case: Case) -> bool:
+    return any(record.searched_by == caller.person_id for record in case.searches)
+
+
 def _is_judging(action: Action) -> bool:
-    return action in {*_BEGIN, *_SIGN, Action.ARBITRATE, Action.RELEASE}
+    return action in {*_BEGIN, *_SIGN, *_ALLOWING, Action.ARBITRATE, Action.RELEASE}

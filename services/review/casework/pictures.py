@@ -24,6 +24,7 @@ _WITH_CANDIDATES = frozenset(CaseState) - {
     CaseState.ACCEPTED,
     CaseState.UNSUITABLE,
     CaseState.ASSESSED,
+    CaseState.FLAGGED,
     CaseState.SEARCHED,
     CaseState.WITHDRAWN,
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from services.review.casework.caller import Caller
+from services.review.casework.flagged import undecided
 from services.review.casework.forms import prose
 from services.review.casework.searching import RunSearch
 from services.review.casework.steps import Casebook
@@ -124,7 +125,7 @@ class Retention:
             request_id=new_id(),
             number=f"{now.year}-{number:05d}",
             force=case.force,
-            state=CaseState.SEARCHED,
+            state=CaseState.FLAGGED if undecided(records, case.probe_decisions) else CaseState.SEARCHED,
             version=1,
             request=case.request,
             requested_by=case.requested_by,
@@ -135,6 +136,7 @@ class Retention:
             triage=case.triage,
             searches=records,
             candidates=new,
+            probe_decisions=case.probe_decisions,
             continues=case.request_id,
         )
         self._book.store.add(opened)

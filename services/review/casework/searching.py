@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from services.review.casework.caller import Caller
+from services.review.casework.flagged import undecided
 from services.review.casework.forms import prose
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import Act
@@ -79,7 +80,8 @@ class RunSearch:
     ) -> Case:
         """Search the original, and with it the enhanced copy where one is named. Both lists are kept.
 
-        Possible until somebody begins to judge. Raises Conflict, Forbidden (also what search's policy denies),
+        Possible until somebody begins to judge. Where search flags a picture the case waits for a supervisor: FLAGGED.
+        Raises Conflict, Forbidden (also what search's policy denies),
         NoFaceFound (the copy shows no face), everything else that search raises.
         """
         objects = (f"probe:{probe_id}",)
@@ -96,7 +98,10 @@ class RunSearch:
                 candidates = merged(candidates, listed, record)
             step.act.details["searches"] = ",".join(record.search_id for record in records)
             step.act.details["candidates"] = str(len(candidates))
-            return step.move(searches=records, candidates=candidates)
+            open_flags = undecided(records, step.case.probe_decisions)
+            step.act.details["flagged"] = str(len(open_flags))
+            outcome = Action.SEARCH_FLAGGED if open_flags else Action.SEARCH
+            return step.move(action=outcome, searches=records, candidates=candidates)
 
     def once_more(
         self, caller: Caller, case: Case, reason: str, act: Act

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from services.review.casework.flagged import flagged
 from services.review.enhancement import described
 from services.review.error_rates import ErrorRates
 from services.review.model import Case, Examination, SearchVariant, Signature
@@ -36,6 +37,7 @@ def statements(
         *_searchable(case),
         LOOK_ALIKES,
         *_quality(case, rates),
+        *_flags(case),
         *_enhancement(case),
         *_watchlists(case, agreements),
         DISCLOSURE,
@@ -95,6 +97,21 @@ def _quality(case: Case, rates: ErrorRates) -> list[str]:
         )
         said.append(_error_rates(face.unified_quality, case, rates))
     return list(dict.fromkeys(said))
+
+
+def _flags(case: Case) -> list[str]:
+    """What spoke against a probe, and who allowed it all the same."""
+    words = dict(flag for picture in flagged(case.searches) for flag in picture.flags)
+    if not words:
+        return []
+    allowed = [
+        f"supervisor {one.decided_by} allowed it on {rfc3339(one.decided_at)[:10]}: {one.reason}"
+        for one in case.probe_decisions
+        if one.is_allowed
+    ]
+    return [
+        f"Signals were raised against the probe, which prove nothing: {' '.join(words.values())} {'; '.join(allowed)}"
+    ]
 
 
 def _error_rates(unified_quality: float, case: Case, rates: ErrorRates) -> str:

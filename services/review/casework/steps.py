@@ -26,6 +26,8 @@ _NOT_BY_REQUESTER = frozenset(
         Action.SIGN_SECOND_AGREEING,
         Action.SIGN_SECOND_DISAGREEING,
         Action.ARBITRATE,
+        Action.ALLOW_PROBE,
+        Action.REFUSE_PROBE,
         Action.RELEASE,
     }
 )

@@ -12,7 +12,7 @@ from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Form, Visit, visit_of
 from services.review.console.request_pages import case_context, chosen
 from services.review.enhancement import LIMITS, Amount
-from services.review.model import Enhancement, EnhancementStep, ProbeFace, ProbeImage, StepKind, Suitability
+from services.review.model import CaseState, Enhancement, EnhancementStep, ProbeFace, ProbeImage, StepKind, Suitability
 from services.review.suitability import in_words, measured
 from services.shared.errors import InvalidRequest, NotFound
 
@@ -95,7 +95,7 @@ def routes(console: Console) -> APIRouter:
     @router.post(_BASE + "/search")
     def search(visit: _Visit, request_id: str, probe_id: str) -> Response:
         form = visit.form
-        desk.searching(
+        case = desk.searching(
             caller_of(visit),
             request_id,
             form.whole("version"),
@@ -104,7 +104,8 @@ def routes(console: Console) -> APIRouter:
             reason=form.text("reason"),
             max_candidates=form.whole("max_candidates", DEFAULT_CANDIDATES),
         )
-        return see_other(f"/console/requests/{request_id}/probes/{probe_id}", "searched")
+        told = "flagged" if case.state is CaseState.FLAGGED else "searched"
+        return see_other(f"/console/requests/{request_id}/probes/{probe_id}", told)
 
     return router
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
+from services.review.casework.flagged import FlaggedPicture, flagged
 from services.review.casework.forms import choices
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
-from services.review.model import CaseState, Finding, OutcomeKind, Urgency
+from services.review.model import Case, CaseState, Finding, OutcomeKind, Urgency
 from services.review.workflow import OPERATOR, SUPERVISOR, TURNAROUND, Action
 from services.shared.errors import CallerError, ImageRefused, InvalidRequest
 
@@ -48,6 +49,15 @@ class Next:
 
 
 @dataclass(frozen=True, slots=True)
+class FlaggedShown:
+    """A picture that search has flagged, as a supervisor is shown it."""
+
+    title: str
+    picture: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of the queue."""
 
@@ -61,6 +71,7 @@ class Row:
 
 _STEPS: Sequence[tuple[Action, str, str]] = (
     (Action.ACCEPT, "Triage", "#triage"),
+    (Action.ALLOW_PROBE, "Decide on the probe", "#flagged"),
     (Action.ARBITRATE, "Decide", "/disagreement"),
     (Action.RELEASE, "Release", "#release"),
     (Action.CLOSE_KNOWN_ANSWER, "Release", "#release"),
@@ -202,9 +213,17 @@ def case_context(view: CaseView) -> dict[str, Any]:
     return {
         "case": case,
         "possible": view.possible,
+        "flagged": [_in_words(case, picture) for picture in flagged(case.searches)],
         "next": next_step(case.request_id, case.state, view.possible),
         "now": view.seen_at,
     }
+
+
+def _in_words(case: Case, picture: FlaggedPicture) -> FlaggedShown:
+    number = next(n for n, probe in enumerate(case.probes, 1) if probe.probe_id == picture.probe_id)
+    what = "original" if picture.enhancement_id is None else "working copy"
+    path = f"/console/requests/{case.request_id}/probes/{picture.probe_id}/{picture.enhancement_id or 'original'}.jpg"
+    return FlaggedShown(f"Probe {number}, {what}", path, tuple(words for _, words in picture.flags))
 
 
 def _is_examining(view: CaseView) -> bool:
@@ -228,6 +247,14 @@ def _add_steps(router: APIRouter, console: Console) -> None:
     def withdraw(visit: _Visit, request_id: str) -> Response:
         desk.intake.withdraw(caller_of(visit), request_id, visit.form.whole("version"))
         return see_other(f"/console/requests/{request_id}", "withdrawn")
+
+    @router.post(base + "/flagged")
+    def flagged_probe(visit: _Visit, request_id: str) -> Response:
+        form = visit.form
+        is_allowed = form.text("decision") == "allow"
+        decide = desk.flagged.allow if is_allowed else desk.flagged.refuse
+        decide(caller_of(visit), request_id, form.whole("version"), form.text("reason"))
+        return see_other(f"/console/requests/{request_id}", "probe-allowed" if is_allowed else "probe-refused")
 
     @router.post(base + "/release")
     def release(visit: _Visit, request_id: str) -> Response:

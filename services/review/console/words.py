@@ -15,6 +15,7 @@ _PHRASES: Mapping[str, str] = {
     "accepted": "Waiting for assessment",
     "unsuitable": "Not suitable",
     "assessed": "Ready to search",
+    "flagged": "Flagged: waiting for a supervisor",
     "searched": "Waiting for first review",
     "in_first_review": "In first review",
     "awaiting_second_review": "Waiting for second review",

@@ -171,6 +171,8 @@ class Search:
     def __init__(self) -> None:
         self.count = 3
         self.watchlist, self.owner = "custody", "northshire"
+        # What it says against the next probes: codes.
+        self.flags: tuple[str, ...] = ()
         self.asked: list[tuple[str, search_pb2.IdentifyRequest]] = []
 
     def identify(self, bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
@@ -178,6 +180,10 @@ class Search:
         document = {
             "search_id": f"00000000-0000-7000-8000-{len(self.asked):012d}",
             "status": "done",
+            "probe": {
+                "flags": [{"code": code, "detail": f"Told of {code}."} for code in self.flags],
+                "needs_supervisor": bool(self.flags),
+            },
             "faces": [],
             "face": request.face,
             "candidates": [
