@@ -51,6 +51,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Gallery/DescribeGallery": frozenset({"ingest", TOOLS}),
     "/likeness.v1.Gallery/ListGallery": frozenset({"ingest"}),
     "/likeness.v1.Gallery/RebuildGallery": frozenset({"ingest"}),
+    "/likeness.v1.Gallery/FindNeighbours": frozenset({"ingest"}),
     # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed,
     # which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,
@@ -60,6 +61,12 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Audit/ProveConsistency": _WRITERS,
     "/likeness.v1.Audit/ProveActivity": frozenset({"search"}),
     "/likeness.v1.Review/DescribeWorkflow": frozenset({"search", TOOLS}),
+    # Two models side by side: search follows what ingest says, ingest asks what search serves and measured.
+    "/likeness.v1.Migrations/DescribeMigration": frozenset({"search"}),
+    "/likeness.v1.Migrations/ReadModelReferences": frozenset({"search"}),
+    "/likeness.v1.Models/FollowModels": frozenset({"ingest"}),
+    "/likeness.v1.Models/ReportShadow": frozenset({"ingest"}),
+    "/likeness.v1.Models/ListModelGallery": frozenset({"ingest"}),
     # Health and what is served, for whoever belongs to the platform.
     "/grpc.health.v1.Health/Check": _EVERYONE,
     "/grpc.health.v1.Health/List": _EVERYONE,

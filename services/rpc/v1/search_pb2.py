@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.v1 import ingest_pb2 as services_dot_rpc_dot_v1_dot_ingest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/search.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\"\x14\n\x12ListGalleryRequest\"`\n\x0eGalleryListing\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\x04\x12\x0f\n\x07\x64igests\x18\x04 \x01(\x0c\"\x17\n\x15RebuildGalleryRequest\"7\n\x15PutReferencesResponse\x12\x0b\n\x03put\x18\x01 \x01(\r\x12\x11\n\tunchanged\x18\x02 \x01(\r\"D\n\x19WithdrawReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\x12\x10\n\x08versions\x18\x02 \x03(\x04\"/\n\x1aWithdrawReferencesResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\r\"\x18\n\x16\x44\x65scribeGalleryRequest\"\xdf\x01\n\x12GalleryDescription\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12[\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32:.likeness.v1.GalleryDescription.SearchableByWatchlistEntry\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x84\x02\n\x0fIdentifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\nwatchlists\x18\x06 \x03(\t\x12\x0c\n\x04mode\x18\x07 \x01(\t\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\x12\x11\n\x04\x66\x61\x63\x65\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x11\n\tcase_type\x18\x0b \x01(\t\x12\x16\n\x0e\x66\x61\x63\x65_chosen_by\x18\x0c \x01(\tB\x07\n\x05_face\"\'\n\x10IdentifyResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\x32\xc1\x03\n\x07Gallery\x12P\n\rPutReferences\x12\x1b.likeness.v1.ReferenceBatch\x1a\".likeness.v1.PutReferencesResponse\x12\x65\n\x12WithdrawReferences\x12&.likeness.v1.WithdrawReferencesRequest\x1a\'.likeness.v1.WithdrawReferencesResponse\x12W\n\x0f\x44\x65scribeGallery\x12#.likeness.v1.DescribeGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription\x12M\n\x0bListGallery\x12\x1f.likeness.v1.ListGalleryRequest\x1a\x1b.likeness.v1.GalleryListing0\x01\x12U\n\x0eRebuildGallery\x12\".likeness.v1.RebuildGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription2Y\n\x0eIdentification\x12G\n\x08Identify\x12\x1c.likeness.v1.IdentifyRequest\x1a\x1d.likeness.v1.IdentifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/search.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\"\x8e\x01\n\x15\x46indNeighboursRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12+\n\x06probes\x18\x05 \x03(\x0b\x32\x1b.likeness.v1.NeighbourProbe\"_\n\x0eNeighbourProbe\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06vector\x18\x03 \x01(\x0c\x12\x13\n\x0bown_vectors\x18\x04 \x01(\x0c\"a\n\x16\x46indNeighboursResponse\x12/\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x1d.likeness.v1.NeighbourFinding\x12\x16\n\x0epoints_version\x18\x02 \x01(\t\"U\n\x10NeighbourFinding\x12*\n\nneighbours\x18\x01 \x03(\x0b\x32\x16.likeness.v1.Neighbour\x12\x15\n\ris_unlike_own\x18\x02 \x01(\x08\"C\n\tNeighbour\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0c\n\x04\x62\x61nd\x18\x03 \x01(\t\"\x14\n\x12ListGalleryRequest\"`\n\x0eGalleryListing\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\x04\x12\x0f\n\x07\x64igests\x18\x04 \x01(\x0c\"\x17\n\x15RebuildGalleryRequest\"7\n\x15PutReferencesResponse\x12\x0b\n\x03put\x18\x01 \x01(\r\x12\x11\n\tunchanged\x18\x02 \x01(\r\"D\n\x19WithdrawReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\x12\x10\n\x08versions\x18\x02 \x03(\x04\"/\n\x1aWithdrawReferencesResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\r\"\x18\n\x16\x44\x65scribeGalleryRequest\"\xdf\x01\n\x12GalleryDescription\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12[\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32:.likeness.v1.GalleryDescription.SearchableByWatchlistEntry\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x84\x02\n\x0fIdentifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\nwatchlists\x18\x06 \x03(\t\x12\x0c\n\x04mode\x18\x07 \x01(\t\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\x12\x11\n\x04\x66\x61\x63\x65\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\n \x01(\t\x12\x11\n\tcase_type\x18\x0b \x01(\t\x12\x16\n\x0e\x66\x61\x63\x65_chosen_by\x18\x0c \x01(\tB\x07\n\x05_face\"\'\n\x10IdentifyResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\x32\x9c\x04\n\x07Gallery\x12P\n\rPutReferences\x12\x1b.likeness.v1.ReferenceBatch\x1a\".likeness.v1.PutReferencesResponse\x12\x65\n\x12WithdrawReferences\x12&.likeness.v1.WithdrawReferencesRequest\x1a\'.likeness.v1.WithdrawReferencesResponse\x12W\n\x0f\x44\x65scribeGallery\x12#.likeness.v1.DescribeGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription\x12M\n\x0bListGallery\x12\x1f.likeness.v1.ListGalleryRequest\x1a\x1b.likeness.v1.GalleryListing0\x01\x12U\n\x0eRebuildGallery\x12\".likeness.v1.RebuildGalleryRequest\x1a\x1f.likeness.v1.GalleryDescription\x12Y\n\x0e\x46indNeighbours\x12\".likeness.v1.FindNeighboursRequest\x1a#.likeness.v1.FindNeighboursResponse2Y\n\x0eIdentification\x12G\n\x08Identify\x12\x1c.likeness.v1.IdentifyRequest\x1a\x1d.likeness.v1.IdentifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +34,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._loaded_options = None
   _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_options = b'8\001'
-  _globals['_LISTGALLERYREQUEST']._serialized_start=75
-  _globals['_LISTGALLERYREQUEST']._serialized_end=95
-  _globals['_GALLERYLISTING']._serialized_start=97
-  _globals['_GALLERYLISTING']._serialized_end=193
-  _globals['_REBUILDGALLERYREQUEST']._serialized_start=195
-  _globals['_REBUILDGALLERYREQUEST']._serialized_end=218
-  _globals['_PUTREFERENCESRESPONSE']._serialized_start=220
-  _globals['_PUTREFERENCESRESPONSE']._serialized_end=275
-  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_start=277
-  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_end=345
-  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_start=347
-  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_end=394
-  _globals['_DESCRIBEGALLERYREQUEST']._serialized_start=396
-  _globals['_DESCRIBEGALLERYREQUEST']._serialized_end=420
-  _globals['_GALLERYDESCRIPTION']._serialized_start=423
-  _globals['_GALLERYDESCRIPTION']._serialized_end=646
-  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=586
-  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=646
-  _globals['_IDENTIFYREQUEST']._serialized_start=649
-  _globals['_IDENTIFYREQUEST']._serialized_end=909
-  _globals['_IDENTIFYRESPONSE']._serialized_start=911
-  _globals['_IDENTIFYRESPONSE']._serialized_end=950
-  _globals['_GALLERY']._serialized_start=953
-  _globals['_GALLERY']._serialized_end=1402
-  _globals['_IDENTIFICATION']._serialized_start=1404
-  _globals['_IDENTIFICATION']._serialized_end=1493
+  _globals['_FINDNEIGHBOURSREQUEST']._serialized_start=76
+  _globals['_FINDNEIGHBOURSREQUEST']._serialized_end=218
+  _globals['_NEIGHBOURPROBE']._serialized_start=220
+  _globals['_NEIGHBOURPROBE']._serialized_end=315
+  _globals['_FINDNEIGHBOURSRESPONSE']._serialized_start=317
+  _globals['_FINDNEIGHBOURSRESPONSE']._serialized_end=414
+  _globals['_NEIGHBOURFINDING']._serialized_start=416
+  _globals['_NEIGHBOURFINDING']._serialized_end=501
+  _globals['_NEIGHBOUR']._serialized_start=503
+  _globals['_NEIGHBOUR']._serialized_end=570
+  _globals['_LISTGALLERYREQUEST']._serialized_start=572
+  _globals['_LISTGALLERYREQUEST']._serialized_end=592
+  _globals['_GALLERYLISTING']._serialized_start=594
+  _globals['_GALLERYLISTING']._serialized_end=690
+  _globals['_REBUILDGALLERYREQUEST']._serialized_start=692
+  _globals['_REBUILDGALLERYREQUEST']._serialized_end=715
+  _globals['_PUTREFERENCESRESPONSE']._serialized_start=717
+  _globals['_PUTREFERENCESRESPONSE']._serialized_end=772
+  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_start=774
+  _globals['_WITHDRAWREFERENCESREQUEST']._serialized_end=842
+  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_start=844
+  _globals['_WITHDRAWREFERENCESRESPONSE']._serialized_end=891
+  _globals['_DESCRIBEGALLERYREQUEST']._serialized_start=893
+  _globals['_DESCRIBEGALLERYREQUEST']._serialized_end=917
+  _globals['_GALLERYDESCRIPTION']._serialized_start=920
+  _globals['_GALLERYDESCRIPTION']._serialized_end=1143
+  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=1083
+  _globals['_GALLERYDESCRIPTION_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=1143
+  _globals['_IDENTIFYREQUEST']._serialized_start=1146
+  _globals['_IDENTIFYREQUEST']._serialized_end=1406
+  _globals['_IDENTIFYRESPONSE']._serialized_start=1408
+  _globals['_IDENTIFYRESPONSE']._serialized_end=1447
+  _globals['_GALLERY']._serialized_start=1450
+  _globals['_GALLERY']._serialized_end=1990
+  _globals['_IDENTIFICATION']._serialized_start=1992
+  _globals['_IDENTIFICATION']._serialized_end=2081
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,156 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class FindNeighboursRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHLIST_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    watchlist_id: _builtins.str
+    owner: _builtins.str
+    model_id: _builtins.str
+    dimension: _builtins.int
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NeighbourProbe]:
+        """At most 64."""
+
+    def __init__(
+        self,
+        *,
+        watchlist_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        dimension: _builtins.int = ...,
+        probes: _abc.Iterable[Global___NeighbourProbe] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "model_id", b"model_id", "owner", b"owner", "probes", b"probes", "watchlist_id", b"watchlist_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindNeighboursRequest: _TypeAlias = FindNeighboursRequest  # noqa: Y015
+
+@_typing.final
+class NeighbourProbe(_message.Message):
+    """A reference of the owner, with the other references that the ledger has of the same subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    OWN_VECTORS_FIELD_NUMBER: _builtins.int
+    reference_id: _builtins.str
+    subject_id: _builtins.str
+    vector: _builtins.bytes
+    """Unit vector, float32 little endian."""
+    own_vectors: _builtins.bytes
+    """Of the subject's other references, row by row: what the new one should be like. Empty where there are none, or where
+    the new one shows too little of the face from the front to be compared.
+    """
+    def __init__(
+        self,
+        *,
+        reference_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        vector: _builtins.bytes = ...,
+        own_vectors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own_vectors", b"own_vectors", "reference_id", b"reference_id", "subject_id", b"subject_id", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NeighbourProbe: _TypeAlias = NeighbourProbe  # noqa: Y015
+
+@_typing.final
+class FindNeighboursResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    POINTS_VERSION_FIELD_NUMBER: _builtins.int
+    points_version: _builtins.str
+    """Version of the flag points by which it was decided; empty where none are set for the gallery's model: then nothing
+    was compared.
+    """
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___NeighbourFinding]:
+        """In the order of the probes."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___NeighbourFinding] | None = ...,
+        points_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "points_version", b"points_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindNeighboursResponse: _TypeAlias = FindNeighboursResponse  # noqa: Y015
+
+@_typing.final
+class NeighbourFinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    IS_UNLIKE_OWN_FIELD_NUMBER: _builtins.int
+    is_unlike_own: _builtins.bool
+    """Whether even the subject's reference that is most like it stands below the point `unlike`."""
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbour]:
+        """Of other subjects at or over the point `same_person`, of the same subject at or over `duplicate`; best first, at most
+        50.
+        """
+
+    def __init__(
+        self,
+        *,
+        neighbours: _abc.Iterable[Global___Neighbour] | None = ...,
+        is_unlike_own: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_unlike_own", b"is_unlike_own", "neighbours", b"neighbours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NeighbourFinding: _TypeAlias = NeighbourFinding  # noqa: Y015
+
+@_typing.final
+class Neighbour(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    reference_id: _builtins.str
+    subject_id: _builtins.str
+    band: _builtins.str
+    """"probable", "strong" or "near_identical"."""
+    def __init__(
+        self,
+        *,
+        reference_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        band: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "reference_id", b"reference_id", "subject_id", b"subject_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Neighbour: _TypeAlias = Neighbour  # noqa: Y015
+
+@_typing.final
 class ListGalleryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -61,6 +61,11 @@ class GalleryStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
                 _registered_method=True)
+        self.FindNeighbours = channel.unary_unary(
+                '/likeness.v1.Gallery/FindNeighbours',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServicer:
@@ -106,6 +111,16 @@ class GalleryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindNeighbours(self, request, context):
+        """Which references of one owner in one watchlist are so like new ones of the same owner and watchlist that a custodian
+        should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
+        and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
+        belong to another model than the gallery.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -133,6 +148,11 @@ def add_GalleryServicer_to_server(servicer, server):
                     servicer.RebuildGallery,
                     request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.SerializeToString,
+            ),
+            'FindNeighbours': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindNeighbours,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -271,6 +291,33 @@ class Gallery:
             '/likeness.v1.Gallery/RebuildGallery',
             services_dot_rpc_dot_v1_dot_search__pb2.RebuildGalleryRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_search__pb2.GalleryDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindNeighbours(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Gallery/FindNeighbours',
+            services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.FromString,
             options,
             channel_credentials,
             insecure,

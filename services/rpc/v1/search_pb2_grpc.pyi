@@ -51,6 +51,12 @@ class GalleryStub:
     when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
     `rebuild_under_way` while another runs.
     """
+    FindNeighbours: _grpc.UnaryUnaryMultiCallable[_search_pb2.FindNeighboursRequest, _search_pb2.FindNeighboursResponse]
+    """Which references of one owner in one watchlist are so like new ones of the same owner and watchlist that a custodian
+    should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
+    and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
+    belong to another model than the gallery.
+    """
 
 @_typing.type_check_only
 class GalleryAsyncStub(GalleryStub):
@@ -73,6 +79,12 @@ class GalleryAsyncStub(GalleryStub):
     """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
     when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
     `rebuild_under_way` while another runs.
+    """
+    FindNeighbours: _aio.UnaryUnaryMultiCallable[_search_pb2.FindNeighboursRequest, _search_pb2.FindNeighboursResponse]  # type: ignore[assignment]
+    """Which references of one owner in one watchlist are so like new ones of the same owner and watchlist that a custodian
+    should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
+    and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
+    belong to another model than the gallery.
     """
 
 class GalleryServicer(metaclass=_abc_1.ABCMeta):
@@ -123,6 +135,18 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         """Fills a new gallery from the ledger while searches go on over the one in use, and puts it in its place; answers
         when that is done. ALREADY_EXISTS `rebuild_not_possible` where the store keeps its references itself, and
         `rebuild_under_way` while another runs.
+        """
+
+    @_abc_1.abstractmethod
+    def FindNeighbours(
+        self,
+        request: _search_pb2.FindNeighboursRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.FindNeighboursResponse, _abc.Awaitable[_search_pb2.FindNeighboursResponse]]:
+        """Which references of one owner in one watchlist are so like new ones of the same owner and watchlist that a custodian
+        should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
+        and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
+        belong to another model than the gallery.
         """
 
 def add_GalleryServicer_to_server(servicer: GalleryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
