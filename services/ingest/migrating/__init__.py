@@ -1,0 +1,1 @@
+"""Moving the gallery to another model without an outage."""
