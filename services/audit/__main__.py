@@ -11,6 +11,7 @@ from services.audit.settings import AuditSettings
 from services.shared.errors import ConfigurationError
 from services.shared.runner import serve_http
 from services.shared.telemetry import configure_logging
+from services.shared.tracing import start_tracing
 
 
 def main() -> int:
@@ -18,6 +19,7 @@ def main() -> int:
     settings = AuditSettings()
     configure_logging("audit", settings.log_level)
     try:
+        start_tracing("audit", settings.tracing)
         service = build(settings)
         service.start()
     except ConfigurationError as error:

@@ -12,6 +12,7 @@ from services.shared.errors import LikenessError
 from services.shared.memory import keep_freed_memory
 from services.shared.runner import serve_http
 from services.shared.telemetry import configure_logging
+from services.shared.tracing import start_tracing
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     configure_logging("embed", settings.log_level)
     keep_freed_memory()
     try:
+        start_tracing("embed", settings.tracing)
         service = build(settings)
     except LikenessError as error:
         structlog.get_logger().error("cannot_start", code=error.code, detail=error.detail, advice=error.advice)

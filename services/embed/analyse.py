@@ -28,6 +28,9 @@ from services.shared.biometric import (
 )
 from services.shared.errors import ImageRefused, InvalidRequest, Overloaded
 from services.shared.telemetry import Metrics
+from services.shared.tracing import stages_done
+
+_IN_ORDER = ("gate", "queue", "detect", "template")
 
 
 class AnalyseImage:
@@ -93,6 +96,7 @@ class AnalyseImage:
         timings["queue"] = max(0.0, total_ms - sum(timings.values()))
         for stage, value in timings.items():
             self._metrics.embed_stage_seconds.labels(stage).observe(value / 1000)
+        stages_done({stage: timings[stage] for stage in _IN_ORDER})
         if answer["batch_faces"]:
             self._metrics.embed_batch_faces.observe(answer["batch_faces"])
         return timings

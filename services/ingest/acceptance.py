@@ -36,6 +36,7 @@ from services.shared.errors import (
 from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
+from services.shared.tracing import traceparent
 
 MAX_IDEMPOTENCY_KEY = 200
 # After the audit log failed, callers are refused at once for this long instead of each finding out for itself.
@@ -177,6 +178,7 @@ class AcceptEnrolments:
             force=principal.force,
             accepted_at_ms=int(self._clock.now().timestamp() * 1000),
             idempotency=_idempotency(idempotency_key, principal, command, key),
+            traceparent=traceparent(),
         )
         return _Candidate(place, command, new, intent_of(new, principal))
 

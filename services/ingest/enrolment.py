@@ -112,6 +112,8 @@ class NewEnrolment:
     force: str
     accepted_at_ms: int
     idempotency: IdempotencyKey | None = None
+    # The trace that it was accepted in (services/shared/tracing.py); empty where there was none.
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class PendingEnrolment:
     source: Source
     crashes: int
     decision: Decision | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from services.ingest.enrolment import PendingEnrolment, PendingWithdrawal, Sourc
 from services.ingest.life.custody import Receipt
 from services.ingest.life.erasure import ErasedRow
 from services.rpc.v1 import events_pb2
+from services.shared import tracing
 from services.shared.clock import rfc3339
 from services.shared.ports.event_log import Event, ReceivedEvent
 
@@ -44,11 +45,11 @@ def outcome_events(pending: PendingEnrolment) -> list[Event]:
             model_id=key.model_id,
             unified_quality=decision.unified_quality or 0.0,
         )
-        return [_event(REFERENCE_ENROLLED, key.owner, key.subject_id, enrolled)]
+        return [_event(REFERENCE_ENROLLED, key.owner, key.subject_id, enrolled, pending.traceparent)]
     refused = events_pb2.EnrolmentRefused(
         **common, state=decision.verdict.state.value, reason=decision.reason, detail=decision.detail
     )
-    return [_event(ENROLMENT_REFUSED, key.owner, key.subject_id, refused)]
+    return [_event(ENROLMENT_REFUSED, key.owner, key.subject_id, refused, pending.traceparent)]
 
 
 def withdrawal_events(withdrawal: PendingWithdrawal) -> list[Event]:
@@ -101,8 +102,11 @@ def receipt_event(source: ReceivedEvent, receipt: Receipt) -> Event:
     return _event(CUSTODY_EVENT_RECEIVED, receipt.owner, receipt.subject_id, message)
 
 
-def _event(topic: str, owner: str, subject_id: str, message: Message) -> Event:
+def _event(topic: str, owner: str, subject_id: str, message: Message, traceparent: str = "") -> Event:
+    """`traceparent`: of what led to it; what is under way here where none is given."""
     headers = {"content-type": "application/protobuf", "schema": message.DESCRIPTOR.full_name, "schema-version": "1"}
+    if trace := traceparent or tracing.traceparent():
+        headers[tracing.TRACEPARENT] = trace
     return Event(topic, f"{owner}/{subject_id}", message.SerializeToString(), headers)
 
 

@@ -12,6 +12,7 @@ from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable
 from services.shared.ports.event_log import EventLog
 from services.shared.telemetry import Metrics
+from services.shared.tracing import TRACEPARENT, together
 
 _RELAY_BATCH = 500
 _RELAY_REST_S = 0.5
@@ -36,7 +37,8 @@ class OutboxRelay:
     def step(self) -> float:
         waiting = self._outbox.oldest(_RELAY_BATCH)
         if waiting:
-            self._log.publish([event for _, event in waiting])
+            with together("publish", [event.headers.get(TRACEPARENT, "") for _, event in waiting]):
+                self._log.publish([event for _, event in waiting])
             self._outbox.remove([event_id for event_id, _ in waiting])
         return 0.0 if len(waiting) == _RELAY_BATCH else _RELAY_REST_S
 

@@ -11,6 +11,7 @@ from services.ingest.events import outcome_events
 from services.ingest.ports import EnrolmentLedger, GalleryWriter
 from services.rpc.v1 import ingest_pb2
 from services.shared.telemetry import Metrics
+from services.shared.tracing import together
 
 
 class SettleEnrolments:
@@ -46,7 +47,9 @@ class SettleEnrolments:
         it is to be tried again."""
         self._put([pending for pending in decided if _verdict(pending) is Verdict.ENROL])
         # Synthetic references have one entry for the whole fill.
-        self._audit.record_outcomes([pending for pending in decided if pending.source is not Source.SYNTHETIC])
+        told = [pending for pending in decided if pending.source is not Source.SYNTHETIC]
+        with together("audit", [pending.traceparent for pending in told]):
+            self._audit.record_outcomes(told)
         self._ledger.settle([(pending, outcome_events(pending)) for pending in decided], self._now_ms())
         for pending in decided:
             verdict = _verdict(pending)
@@ -58,7 +61,8 @@ class SettleEnrolments:
         for pending in enrolled:
             groups[pending.key.watchlist_id, pending.key.model_id].append(pending)
         for (watchlist_id, model_id), members in groups.items():
-            self._gallery.put(_reference_batch(watchlist_id, model_id, members))
+            with together("gallery", [pending.traceparent for pending in members]):
+                self._gallery.put(_reference_batch(watchlist_id, model_id, members))
 
 
 def _verdict(pending: PendingEnrolment) -> Verdict:

@@ -20,6 +20,7 @@ from services.ingest.settlement import SettleEnrolments
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable, LikenessError, PlatformError
+from services.shared.tracing import resumed
 
 _IDLE_REST_S = 1.0  # accepting wakes the worker at once; this finds what another process left
 _WAIT_S = 0.25  # how often a waiting thread looks whether it should stop
@@ -151,7 +152,8 @@ class EnrolmentWorker:
             self._desk.work.put(pending)
             return 0.0
         try:
-            outcome = self._analyst.decide(pending)
+            with resumed("enrol", pending.traceparent):
+                outcome = self._analyst.decide(pending)
         except Interrupted:
             self._desk.suspect(pending)
             self._claimer.wake()
@@ -184,7 +186,8 @@ class EnrolmentWorker:
         while self._desk.suspects:
             pending = self._desk.suspects.popleft()
             try:
-                outcome = self._analyst.decide(pending, is_alone=True)
+                with resumed("enrol", pending.traceparent):
+                    outcome = self._analyst.decide(pending, is_alone=True)
             except PlatformError:
                 self._desk.suspects.appendleft(pending)
                 raise

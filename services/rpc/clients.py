@@ -13,6 +13,7 @@ import orjson
 from services.rpc.convert import analysis_from_message, provenance_from_message
 from services.rpc.mtls import secure_channel
 from services.rpc.server import CHANNEL_OPTIONS, PROBLEM_METADATA
+from services.rpc.tracing import traced_channel
 from services.rpc.v1 import (
     agreements_pb2,
     agreements_pb2_grpc,
@@ -69,8 +70,8 @@ def open_channel(address: str, tls: TlsSettings | None = None, peer: str = "") -
         ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
     )
     if tls is not None and tls.is_on:
-        return secure_channel(address, tls, peer, options)
-    return grpc.insecure_channel(address, options=options)
+        return traced_channel(secure_channel(address, tls, peer, options))
+    return traced_channel(grpc.insecure_channel(address, options=options))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.rpc.access import AccessInterceptor, Interceptor
 from services.rpc.mtls import Certificates
+from services.rpc.tracing import tracing_interceptors
 from services.rpc.v1 import common_pb2
 from services.shared.errors import ConfigurationError, LikenessError
 from services.shared.settings import MAX_IMAGE_BYTES, TlsSettings
@@ -121,7 +122,11 @@ class GrpcServer:
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            interceptors=[_ErrorInterceptor(), *([AccessInterceptor()] if certificates else [])],
+            interceptors=[
+                _ErrorInterceptor(),
+                *([AccessInterceptor()] if certificates else []),
+                *tracing_interceptors(),
+            ],
             options=_SERVER_OPTIONS,
         )
         register(self._server)

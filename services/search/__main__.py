@@ -12,6 +12,7 @@ from services.shared.errors import PlatformError
 from services.shared.memory import keep_freed_memory
 from services.shared.runner import serve_http
 from services.shared.telemetry import Metrics, configure_logging
+from services.shared.tracing import start_tracing
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     configure_logging("search", settings.log_level)
     keep_freed_memory()
     try:
+        start_tracing("search", settings.tracing)
         service = build(settings, Metrics())
     except PlatformError as error:
         structlog.get_logger().critical("start_refused", detail=error.detail, advice=error.advice)

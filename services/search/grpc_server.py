@@ -10,6 +10,7 @@ import numpy as np
 
 from services.rpc.v1 import ingest_pb2, search_pb2, search_pb2_grpc
 from services.search.gallery_keeper import GalleryKeeper
+from services.shared.tracing import stage
 
 SERVICE_NAME = "likeness.v1.Gallery"
 
@@ -23,7 +24,8 @@ class GalleryServicer(search_pb2_grpc.GalleryServicer):
     def PutReferences(  # noqa: N802 - the name is the wire's
         self, request: ingest_pb2.ReferenceBatch, context: grpc.ServicerContext
     ) -> search_pb2.PutReferencesResponse:
-        outcome = self._gallery.put(request)
+        with stage("gallery"):
+            outcome = self._gallery.put(request)
         return search_pb2.PutReferencesResponse(put=outcome.put, unchanged=outcome.unchanged)
 
     def WithdrawReferences(  # noqa: N802 - the name is the wire's

@@ -21,6 +21,7 @@ from services.search.matching import Found, Matching
 from services.search.near_duplicates import NearDuplicates
 from services.search.ports import NewSearch, SearchStatus, SearchStore
 from services.search.trail import SEARCH, SearchTrail
+from services.shared import tracing
 from services.shared.biometric import ImageAnalysis
 from services.shared.clock import Clock
 from services.shared.errors import (
@@ -182,18 +183,20 @@ class Identify:
     def _perform(self, running: _Running) -> bytes:
         search, accepted = running.search, running.accepted
         intent_s = self._clock.monotonic_s()
-        self._trail.intend(search, accepted.decision, running.evidence)
+        with tracing.stage("audit"):
+            self._trail.intend(search, accepted.decision, running.evidence)
         audit_ms = self._ms_since(intent_s)
         analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
         self._near_duplicates.check(search.principal, search.request, template.vector)
         gallery_s = self._clock.monotonic_s()
-        found = self._match(accepted, template)
+        with tracing.stage("gallery"):
+            found = self._match(accepted, template)
         gallery_ms = self._ms_since(gallery_s)
         outcome = self._outcome(running, analysis, face_index, found)
         result = orjson.dumps(answer_document(outcome))
         _require_sealed(running.sealing, search.probe_sha256)
-        recording = self._executor.submit(self._record_done, search, outcome, result)
+        recording = self._executor.submit(tracing.carried(self._record_done), search, outcome, result)
         self._store.finish(search.search_id, result, outcome.candidates, analysis.model.model_id)
         audit_ms += recording.result()
         self._require_still_permitted(search, accepted, found)
@@ -230,6 +233,7 @@ class Identify:
             unsearchable=self._counts.unsearchable(search.request.watchlists),
             gallery_name=found.gallery_name,
             operating_points=running.accepted.operating_points,
+            calibrations=running.accepted.calibrations,
             snapshot=found.snapshot,
             face_chosen_by=search.request.face_chosen_by or search.principal.person_id,
             film=None if running.evidence is None else running.evidence.document(),
@@ -239,7 +243,8 @@ class Identify:
         """Returns the milliseconds that it took. Raises AuditUnavailable, also when another outcome came first."""
         started_s = self._clock.monotonic_s()
         try:
-            self._trail.done(search, outcome, result)
+            with tracing.stage("audit"):
+                self._trail.done(search, outcome, result)
         except Conflict as error:
             # The search took so long that another process held it for lost.
             raise AuditUnavailable(

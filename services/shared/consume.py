@@ -24,6 +24,7 @@ import structlog
 
 from services.shared.errors import LikenessError
 from services.shared.ports.event_log import Event, EventLog, ReceivedEvent, Subscription
+from services.shared.tracing import consumed
 
 MAX_TRIES = 3
 TRIP_AFTER = 20
@@ -141,7 +142,8 @@ class ConsumeLoop:
         tries, backoff_s = 0, _FIRST_BACKOFF_S
         while True:
             try:
-                self._handle(event)
+                with consumed(event.topic, event.headers):
+                    self._handle(event)
             except MessageRejected:
                 self._pause(_REJECTED_PAUSE_S)
             except RecoverableError as error:

@@ -9,6 +9,7 @@ import orjson
 from fastapi.responses import Response
 
 from services.shared.errors import LikenessError, Unauthenticated
+from services.shared.tracing import note_problem, trace_id
 
 PROBLEM = "application/problem+json"
 
@@ -32,6 +33,7 @@ class ProblemResponse(Response):
 def problem_body(
     code: str, status: int, detail: str, advice: str, context: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
+    found = trace_id()
     return {
         "type": f"urn:likeness:problem:{code}",
         "title": code.replace("_", " "),
@@ -39,6 +41,8 @@ def problem_body(
         "code": code,
         "detail": detail,
         "advice": advice,
+        # What to tell the operators, where traces are on: their logs have it too.
+        **({"instance": f"urn:likeness:trace:{found}"} if found else {}),
         **(context or {}),
     }
 
@@ -46,6 +50,7 @@ def problem_body(
 def problem_response(error: LikenessError) -> ProblemResponse:
     """`advice` says what to do; further members come from the error's context."""
     headers = dict(SECURITY_HEADERS)
+    note_problem(error)
     if error.retriable:
         headers["Retry-After"] = str(error.context.get("retry_after_s", 2))
     if isinstance(error, Unauthenticated):

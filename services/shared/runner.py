@@ -8,11 +8,14 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from services.shared.tracing import stop_tracing
+from services.shared.tracing_http import traced
+
 
 def serve_http(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None]) -> None:
     """Serve until a signal, then call `on_stop` (stop the gRPC server, workers, close stores)."""
     config = uvicorn.Config(
-        app,
+        traced(app),
         host=host,
         port=port,
         log_level="warning",
@@ -29,3 +32,4 @@ def serve_http(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None
         uvicorn.Server(config).run()
     finally:
         on_stop()
+        stop_tracing()

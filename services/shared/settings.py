@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024  # the largest still that a request may carry
@@ -120,6 +120,23 @@ class TlsSettings(BaseModel):
         return self.ca_path, self.cert_path, self.key_path
 
 
+class TracingSettings(BaseModel):
+    """OpenTelemetry traces (docs/operations/tracing.md). Off while `endpoint` is empty."""
+
+    # A collector that takes OTLP over HTTP, with its path: http://collector:4318/v1/traces
+    endpoint: str = ""
+    # The share of requests and events that is recorded. One decision for the whole way of a request.
+    sampling_ratio: float = Field(default=0.1, ge=0, le=1)
+    # `name: value` lines sent to the collector, such as an Authorization header. A file: it is a secret.
+    headers_path: Path | None = None
+    # Who signed the collector's certificate, where that is not a public authority.
+    ca_path: Path | None = None
+    # Whose `traceparent` counts on the REST side, by address (a gateway of the force). Anybody else's begins anew.
+    trusted_networks: tuple[IPvAnyNetwork, ...] = ()
+    # Whether the `traceparent` of a custody event counts. Otherwise a new trace is linked to it.
+    trusts_events: bool = False
+
+
 class RateLimitSettings(BaseModel):
     """Requests a minute; a third of them may come at once after a rest. 0 switches a limit off."""
 
@@ -143,4 +160,5 @@ class ServiceSettings(BaseSettings):
     watchlists_path: Path | None = None
     # Requests to the REST side, whatever they ask for.
     rate_limits: RateLimitSettings = RateLimitSettings()
+    tracing: TracingSettings = TracingSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -10,6 +10,9 @@ from typing import TextIO, cast
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import EventDict, WrappedLogger
+
+from services.shared.tracing import trace_id
 
 # Buckets of a search: the promise to officers is 3 s, the goal forty times below it.
 SEARCH_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
@@ -173,6 +176,12 @@ class _Lossy(io.TextIOBase):
             self._stream.flush()
 
 
+def _add_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if found := trace_id():
+        event["trace_id"] = found
+    return event
+
+
 def configure_logging(service: str, level: str) -> None:
     """Structured JSON logs on standard error, one line an event; never biometric data."""
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
@@ -180,6 +189,7 @@ def configure_logging(service: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -82,6 +82,8 @@ enrolments = sa.Table(
     sa.Column("withdrawal_reason", sa.Text, nullable=False),
     # False while the gallery may still hold a withdrawn reference.
     sa.Column("is_withdrawal_settled", sa.Boolean, nullable=False),
+    # The trace that it was accepted in, so that working it off goes on with it; empty where there was none.
+    sa.Column("traceparent", sa.String(55), nullable=False, server_default=""),
     sa.UniqueConstraint(
         "watchlist_id", "owner", "subject_id", "image_sha256", "model_id", name="uq_enrolments_idempotency"
     ),

@@ -60,6 +60,7 @@ _PENDING_COLUMNS = (
     enrolments.c.unified_quality,
     enrolments.c.inter_eye_px,
     enrolments.c.decided_at_ms,
+    enrolments.c.traceparent,
 )
 
 
@@ -254,6 +255,7 @@ def enrolment_row(new: NewEnrolment, version: int) -> dict[str, Any]:
         "withdrawn_by": "",
         "withdrawal_reason": "",
         "is_withdrawal_settled": True,
+        "traceparent": new.traceparent,
     }
 
 
@@ -459,6 +461,7 @@ def _pending(row: sa.Row[Any], template: bytes) -> PendingEnrolment:
         Source(row.source),
         row.crashes,
         decision,
+        row.traceparent,
     )
 
 
