@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.owner_turns import owner_turns
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
@@ -370,6 +371,7 @@ def _consumer(
         acceptance=acceptance,
         ledger=parts.stores.ledger,
         custody=life.custody,
+        turns=owner_turns(parts.stores.engine),
         withdrawal=withdrawal,
         erasing=life.erasing,
         register=life.register,

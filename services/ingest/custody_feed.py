@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -17,6 +18,7 @@ from services.ingest.life.custody import (
     CustodyFacts,
     CustodyLedger,
     EnrolmentFacts,
+    OwnerTurns,
     Receipt,
     ReceiptOutcome,
     SubjectLink,
@@ -50,6 +52,7 @@ class CustodyFeed:
         acceptance: AcceptEnrolments,
         ledger: EnrolmentLedger,
         custody: CustodyLedger,
+        turns: OwnerTurns,
         withdrawal: WithdrawReference,
         erasing: EraseSubject,
         register: ErasureRegister,
@@ -63,6 +66,7 @@ class CustodyFeed:
         self._acceptance = acceptance
         self._ledger = ledger
         self._custody = custody
+        self._turns = turns
         self._withdrawal = withdrawal
         self._erasing = erasing
         self._register = register
@@ -80,7 +84,8 @@ class CustodyFeed:
             self._refuse(event, None, error)
             raise
         try:
-            outcome, enrolment_id = self._take(found)
+            with self._turn(found):
+                outcome, enrolment_id = self._take(found)
         except Overloaded as error:
             raise MessageRejected(error.detail) from error
         except CallerError as error:
@@ -92,6 +97,10 @@ class CustodyFeed:
         except PlatformError as error:
             raise RecoverableError(error.detail) from error
         self._give_receipt(event, self._receipt(found, outcome, enrolment_id=enrolment_id))
+
+    def _turn(self, found: CustodyInput) -> AbstractContextManager[None]:
+        is_image = isinstance(found.message, events_pb2.CustodyImageReceived)
+        return self._turns.shared(found.owner) if is_image else self._turns.alone(found.owner)
 
     def _take(self, found: CustodyInput) -> _Outcome:
         if self._owners and found.owner not in self._owners:

@@ -20,6 +20,7 @@ from services.search.adapters.schema import metadata as search_metadata
 from services.shared.database import create_engine, migrate
 from services.shared.settings import DatabaseSettings
 from tests.contract import test_enrolment_ledger as contract
+from tests.contract import test_owner_turns as turns_contract
 from tests.integration.audit.store_contract import store_of
 from tests.unit.audit.builders import local_log, statement
 
@@ -76,6 +77,22 @@ class TestMigrations:
 class TestEnrolmentLedger(contract.TestEnrolmentLedger):
     """The ledger's contract, held on PostgreSQL."""
 
+    @pytest.fixture
+    def ledgers(self, database_url: str) -> Iterator[contract.Ledgers]:
+        yield from contract.open_ledgers(database_url)
+
+
+class TestOwnerTurns(turns_contract.TestOwnerTurns):
+    """Between processes too: by advisory locks."""
+
+    @pytest.fixture
+    def turns(self, database_url: str) -> Iterator[turns_contract.Both]:
+        engine = create_engine(DatabaseSettings(url=database_url))
+        yield turns_contract.Both(turns_contract.owner_turns(engine), turns_contract.owner_turns(engine))
+        engine.dispose()
+
+
+class TestMovedUnderWay(turns_contract.TestMovedUnderWay):
     @pytest.fixture
     def ledgers(self, database_url: str) -> Iterator[contract.Ledgers]:
         yield from contract.open_ledgers(database_url)

@@ -329,7 +329,7 @@ def _remember_idempotency(connection: sa.Connection, key: IdempotencyKey, enrolm
 def _decide(
     connection: sa.Connection, decisions: Sequence[tuple[PendingEnrolment, Decision]], sealed: Mapping[str, bytes]
 ) -> list[PendingEnrolment]:
-    still_accepted = _still_accepted(connection, [pending.enrolment_id for pending, _ in decisions])
+    still_accepted = _still_accepted(connection, [pending for pending, _ in decisions])
     provenance_ids: dict[ModelProvenance, str] = {}
     standing, rows = [], []
     for pending, made in decisions:
@@ -384,19 +384,22 @@ def _decision_row(
     }
 
 
-def _still_accepted(connection: sa.Connection, enrolment_ids: Sequence[str]) -> set[str]:
+def _still_accepted(connection: sa.Connection, claimed: Sequence[PendingEnrolment]) -> set[str]:
+    """Those that stand as they were claimed. What got a new version meanwhile (its subject was merged) is another's:
+    it was freed when that happened and is claimed again as it is now."""
     query = (
-        sa.select(enrolments.c.enrolment_id)
-        .where(enrolments.c.enrolment_id.in_(enrolment_ids), enrolments.c.state == ACCEPTED)
+        sa.select(enrolments.c.enrolment_id, enrolments.c.version)
+        .where(enrolments.c.enrolment_id.in_([each.enrolment_id for each in claimed]), enrolments.c.state == ACCEPTED)
         .with_for_update()
     )
-    return set(connection.scalars(query))
+    versions = {row.enrolment_id: row.version for row in connection.execute(query)}
+    return {each.enrolment_id for each in claimed if versions.get(each.enrolment_id) == each.version}
 
 
 def _settle(
     connection: sa.Connection, settled: Sequence[tuple[PendingEnrolment, Sequence[Event]]], settled_at_ms: int
 ) -> None:
-    still_accepted = _still_accepted(connection, [pending.enrolment_id for pending, _ in settled])
+    still_accepted = _still_accepted(connection, [pending for pending, _ in settled])
     rows: list[dict[str, str]] = []
     events: list[Event] = []
     for pending, its_events in settled:

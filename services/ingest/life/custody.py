@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -132,3 +133,18 @@ class CustodyLedger(Protocol):
         ...
 
     def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]: ...
+
+
+class OwnerTurns(Protocol):
+    """Keeps an owner's changes (merges, splits, withdrawals) apart from images that are being taken: an image looks up
+    under which subject it stands and whether it was taken back, and a change must not come between that and its
+    acceptance. Leaving a turn ends it, and so does the end of the process. Waiting is bounded: DependencyUnavailable.
+    """
+
+    def shared(self, owner: str) -> AbstractContextManager[None]:
+        """For an image: together with other images, not with a change."""
+        ...
+
+    def alone(self, owner: str) -> AbstractContextManager[None]:
+        """For a change: with nothing else of this owner."""
+        ...

@@ -143,6 +143,35 @@ def test_merged_and_split_subjects_are_found_under_their_new_ids(
     wait_receipts(log, merged.event_id, ("applied", ""), ("repeated", ""))
 
 
+def test_a_merge_sent_with_its_image_counts_whichever_is_taken_first(
+    ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
+) -> None:
+    """The topics have no order among them: both come in one batch and are taken at the same time."""
+    names = [f"MM-{number}" for number in range(40)]
+    for name in names:
+        merged = events_pb2.CustodySubjectMerged(**said(name, "2026-03-01T11:00:00Z", into_subject_id=f"{name}-into"))
+        pair = [image_event(name, name.encode()), change(MERGES, merged)]
+        log.publish(pair if int(name[3:]) % 2 else pair[::-1])
+    publish(log)
+    wait_until(lambda: all(len(held(peers, f"{name}-into")) == 1 for name in names), 60, "each under its new id")
+    assert not [name for name in names if held(peers, name)]
+
+
+def test_a_withdrawal_sent_with_its_image_counts_whichever_is_taken_first(
+    ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
+) -> None:
+    names = [f"WW-{number}" for number in range(40)]
+    for name in names:
+        withdrawn = events_pb2.CustodyImageWithdrawn(**said(name, reason="taken under the wrong power"))
+        log.publish([image_event(name, name.encode()), change(WITHDRAWALS, withdrawn)])
+    last = image_event("WW-last", b"the last one")
+    publish(log, last)
+    wait_until(lambda: len(held(peers, "WW-last")) == 1, 60, "what came last to be enrolled")
+    wait_until(lambda: not [name for name in names if held(peers, name)], 60, "none of them in the gallery")
+    states = ingest.custodian().http.get("/v1/enrolments", params={"state": "enrolled", "limit": 1000}).json()
+    assert not [each for each in states["enrolments"] if each["subject_id"] in names]
+
+
 def test_a_withdrawal_counts_before_and_after_its_image(
     ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
 ) -> None:
