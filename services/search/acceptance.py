@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import structlog
 
+from services.search.calibration import Calibration
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.operating_points import OperatingPoint, OperatingPoints
 from services.search.policy import Decision, Rulebook
@@ -30,7 +31,8 @@ ANSWER_MARGIN = timedelta(seconds=3)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request that is complete and permitted, not opened yet. `operating_points` is empty in investigation mode."""
+    """A request that is complete and permitted, not opened yet. `operating_points` is empty in investigation mode;
+    `calibrations` has the watchlists on which scores of this model were measured."""
 
     principal: Principal
     request: SearchRequest
@@ -39,6 +41,7 @@ class Accepted:
     operating_points: Mapping[str, OperatingPoint]
     accepted_at: datetime
     idempotency_key: str | None
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def open(self) -> NewSearch:
         """The search as it is to be stored, under new ids. Digests the probe: 1 ms for each MB."""
@@ -86,8 +89,11 @@ class Acceptance:
         if not decision.is_permitted:
             self._keep_denied(principal, request, decision)
         decision.require()
-        points = self._points(request, self._gallery.require_ready())
-        return Accepted(principal, request, probe, decision, points, now, idempotency_key)
+        model = self._gallery.require_ready()
+        points = self._points(request, model)
+        return Accepted(
+            principal, request, probe, decision, points, now, idempotency_key, self._calibrations(request, model)
+        )
 
     def decide_again(self, accepted: Accepted) -> Decision:
         """The same decision by what is in force when the answer leaves. Raises Forbidden, ConfigurationError.
@@ -123,6 +129,10 @@ class Acceptance:
             self._records.denied(new_id(), principal, request, decision)
         except DependencyUnavailable as error:
             structlog.get_logger().warning("denied_request_not_kept", detail=error.detail)
+
+    def _calibrations(self, request: SearchRequest, model: ModelProvenance) -> Mapping[str, Calibration]:
+        found = {name: self._operating_points.calibration(model, name) for name in request.watchlists}
+        return {name: calibration for name, calibration in found.items() if calibration is not None}
 
     def _points(self, request: SearchRequest, model: ModelProvenance) -> Mapping[str, OperatingPoint]:
         if request.mode is SearchMode.INVESTIGATION:

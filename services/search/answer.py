@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from services.search.calibration import Calibration, ScoreEvidence, calibrations_document, no_evidence
 from services.search.operating_points import OperatingPoint
 from services.search.policy import Decision
 from services.search.ports import Candidate, SearchScope, SearchStatus
@@ -49,6 +50,17 @@ class SearchOutcome:
     face_chosen_by: str = ""
     # Where the probe is a still of a film: which, and every frame that counts.
     film: Mapping[str, Any] | None = None
+    # By watchlist, where its scores were measured.
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+
+    def evidence_at(self, score: float, watchlist_id: str) -> ScoreEvidence:
+        """What is known of a score in this very search."""
+        if self.film is not None and len(self.film["frames"]) > 1:
+            return no_evidence(self.searchable, "scores that are means over several frames were not measured")
+        calibration = self.calibrations.get(watchlist_id)
+        if calibration is None:
+            return no_evidence(self.searchable, f"scores of this model were not measured for {watchlist_id}")
+        return calibration.at(score, self.analysis.faces[self.face_index].quality.unified, self.searchable)
 
 
 def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
@@ -93,6 +105,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
                 "watchlist": candidate.watchlist_id,
                 "owner": candidate.owner,
                 "score": round(candidate.score, SCORE_DECIMALS),
+                "score_evidence": outcome.evidence_at(candidate.score, candidate.watchlist_id).document(),
             }
             for candidate in outcome.candidates
         ],
@@ -105,7 +118,8 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
         "gallery": outcome.gallery_name,
         "gallery_snapshot": None if outcome.snapshot is None else outcome.snapshot.document(),
         "model": model_document(analysis.model),
-        "threshold": _threshold(request.mode, outcome.operating_points),
+        "threshold": _threshold(outcome),
+        "calibrations": calibrations_document(outcome.calibrations, outcome.searchable),
         "policy": {"digest": outcome.decision.policy, "watchlists": outcome.decision.watchlists},
         "statements": _statements(outcome),
     }
@@ -187,8 +201,9 @@ def _px(value: float) -> float:
     return round(value, 2)
 
 
-def _threshold(mode: SearchMode, points: Mapping[str, OperatingPoint]) -> dict[str, Any]:
+def _threshold(outcome: SearchOutcome) -> dict[str, Any]:
     """One value and version where all watchlists share them; always the point of each watchlist and why."""
+    mode, points = outcome.request.mode, outcome.operating_points
     by_watchlist = [
         {
             "watchlist": watchlist_id,
@@ -196,6 +211,8 @@ def _threshold(mode: SearchMode, points: Mapping[str, OperatingPoint]) -> dict[s
             "version": point.version,
             "is_evidenced": point.is_evidenced,
             "evidence": point.evidence.model_dump(exclude_none=True),
+            # Here: with as many compared and a probe of this quality.
+            "score_evidence": outcome.evidence_at(point.threshold, watchlist_id).document(),
         }
         for watchlist_id, point in points.items()
     ]

@@ -89,6 +89,27 @@ class Face(_Strict):
     assessment: FaceAssessment | None
 
 
+class ScoreEvidence(_Strict):
+    """FPIR: the share of searches for people who are not enrolled with anybody at this score, for as many references
+    and probes of this quality, with a 95 % interval. All null where there is no evidence, `fpir` alone where too few
+    searches reached the score for more than an upper limit; `says` has the reason. Never a probability."""
+
+    fpir: float | None
+    low: float | None
+    high: float | None
+    says: str
+
+
+class CalibrationUsed(_Strict):
+    """The measurement that a watchlist's rates come from, with `enrolled` references; this search has `searchable`."""
+
+    watchlist: str
+    version: str
+    enrolled: int
+    searchable: int
+    evidence: dict[str, Any]
+
+
 class AnsweredCandidate(_Strict):
     """One subject. `score` is the raw cosine in [-1, 1] to six decimals: neither a percentage nor a probability."""
 
@@ -98,6 +119,7 @@ class AnsweredCandidate(_Strict):
     watchlist: str
     owner: str
     score: float
+    score_evidence: ScoreEvidence | None = Field(default=None, description="Absent from answers of earlier versions.")
 
 
 class SearchedScope(_Strict):
@@ -125,6 +147,7 @@ class WatchlistThreshold(_Strict):
     version: str
     is_evidenced: bool
     evidence: dict[str, Any]
+    score_evidence: ScoreEvidence | None = Field(default=None, description="What the value is worth in this search.")
 
 
 class Threshold(_Strict):
@@ -224,6 +247,7 @@ class SearchAnswer(_Strict):
     )
     model: Model
     threshold: Threshold
+    calibrations: list[CalibrationUsed] = []
     policy: DecidedBy
     statements: list[str]
     timings_ms: Timings | None
@@ -395,6 +419,13 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "watchlist": "custody",
             "owner": "northshire",
             "score": 0.6174,
+            "score_evidence": {
+                "fpir": None,
+                "low": 0.0,
+                "high": 0.047,
+                "says": "FPIR at this score under 0.047, no estimate, for N=107,500, quality 60 and over: 0 of 6,120 "
+                "searches for people not enrolled had somebody at it, N=20,000, evidence custody-2026-11.",
+            },
         }
     ],
     "searched": [{"watchlist": "custody", "owners": ["northshire"], "agreements": []}],
@@ -433,6 +464,15 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             }
         ],
     },
+    "calibrations": [
+        {
+            "watchlist": "custody",
+            "version": "custody-2026-11",
+            "enrolled": 20000,
+            "searchable": 107500,
+            "evidence": {"reference": "evaluation-7"},
+        }
+    ],
     "policy": {"digest": "a" * 64, "watchlists": "b" * 64},
     "statements": ["FOR INTELLIGENCE PURPOSES ONLY. ..."],
     "timings_ms": {"gate": 9.3, "detect": 11.2, "template": 22.4, "gallery": 4.1, "audit": 3.9, "total": 55.0},

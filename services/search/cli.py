@@ -29,6 +29,8 @@ ModeOption = Annotated[
     str, typer.Option(help="investigation: a list of fixed length. identification: only over the threshold.")
 ]
 
+_EVIDENCE_SHOWN = 3  # candidates whose scores are spoken of
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -143,6 +145,9 @@ def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bo
         names = (candidate[name] for name in ("subject_id", "watchlist", "owner", "reference_id"))
         table.add_row(str(candidate["rank"]), f"{candidate['score']:.4f}", *(Text(str(name)) for name in names))
     console.print(table if body["candidates"] else "No candidate.")
+    for candidate in body["candidates"][:_EVIDENCE_SHOWN]:
+        if known := candidate.get("score_evidence"):
+            console.print(Text(f"rank {candidate['rank']}: {known['says']}"))
     console.print(Text(body["threshold"]["why"]))
     times = body["timings_ms"] or {}
     console.print("  ".join(f"{stage} {times[stage]:.1f} ms" for stage in times))

@@ -10,6 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.search.calibration import Calibration
 from services.shared.biometric import ModelProvenance
 from services.shared.errors import ConfigurationError
 
@@ -67,24 +68,39 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: int = Field(ge=1, le=1)
-    operating_points: list[OperatingPoint]
+    operating_points: tuple[OperatingPoint, ...]
+    calibrations: tuple[Calibration, ...] = ()
+
+
+_NOTHING = _Document(format=1, operating_points=())
 
 
 def parse_operating_points(text: str | bytes, where: str) -> tuple[OperatingPoint, ...]:
-    """Read the JSON form; ConfigurationError names the place that is wrong."""
+    """Read the thresholds of the JSON form; ConfigurationError names the place that is wrong."""
+    return _parse(text, where).operating_points
+
+
+def parse_calibrations(text: str | bytes, where: str) -> tuple[Calibration, ...]:
+    """Read what the same file says of scores. Raises ConfigurationError."""
+    return _parse(text, where).calibrations
+
+
+def _parse(text: str | bytes, where: str) -> _Document:
     try:
-        points = tuple(_Document.model_validate_json(text).operating_points)
+        document = _Document.model_validate_json(text)
     except ValidationError as error:
         raise ConfigurationError(
             f"{where}: {error}", advice="Make the file again with `likeness evaluate`, or mend the named place."
         ) from error
-    keys = [(point.model_id, point.recogniser, point.watchlist) for point in points]
-    if len(set(keys)) < len(keys):
-        raise ConfigurationError(
-            f"{where}: two operating points for one model and watchlist",
-            advice="Keep one for each model and watchlist.",
-        )
-    return points
+    points = [(point.model_id, point.recogniser, point.watchlist) for point in document.operating_points]
+    calibrations = [(calibration.model_id, calibration.watchlist) for calibration in document.calibrations]
+    for keys, what in ((points, "operating points"), (calibrations, "calibrations")):
+        if len(set(keys)) < len(keys):
+            raise ConfigurationError(
+                f"{where}: two {what} for one model and watchlist",
+                advice="Keep one for each model and watchlist.",
+            )
+    return document
 
 
 class OperatingPoints:
@@ -97,27 +113,42 @@ class OperatingPoints:
         self._path = path
         self._lock = Lock()
         self._stamp: tuple[int, int] | None = None
-        self._own: tuple[OperatingPoint, ...] = ()
+        self._own = _NOTHING
         packaged = resources.files("services.search").joinpath("operating_points.json").read_bytes()
-        self._packaged = parse_operating_points(packaged, "packaged operating_points.json")
+        self._packaged = _parse(packaged, "packaged operating_points.json")
 
     def find(self, model: ModelProvenance, watchlist_id: str) -> OperatingPoint | None:
         """The point of a model and a watchlist; None where no threshold was ever set. Raises ConfigurationError."""
-        for points in (self._current(), self._packaged):
-            fitting = [point for point in points if point.is_for(model, watchlist_id)]
+        for document in (self._current(), self._packaged):
+            fitting = [point for point in document.operating_points if point.is_for(model, watchlist_id)]
             if fitting:
                 return min(fitting, key=lambda point: point.watchlist == ANY_WATCHLIST)
         return None
 
-    def _current(self) -> tuple[OperatingPoint, ...]:
+    def calibration(self, model: ModelProvenance, watchlist_id: str) -> Calibration | None:
+        """What scores of this very model are worth on a watchlist; None where nobody measured it.
+
+        Raises ConfigurationError.
+        """
+        for document in (self._current(), self._packaged):
+            fitting = [
+                calibration
+                for calibration in document.calibrations
+                if calibration.model_id == model.model_id and calibration.watchlist in (watchlist_id, ANY_WATCHLIST)
+            ]
+            if fitting:
+                return min(fitting, key=lambda calibration: calibration.watchlist == ANY_WATCHLIST)
+        return None
+
+    def _current(self) -> _Document:
         if self._path is None:
-            return ()
+            return _NOTHING
         with self._lock:
             try:
                 status = self._path.stat()
                 stamp = (status.st_mtime_ns, status.st_size)
                 if stamp != self._stamp:
-                    self._own = parse_operating_points(self._path.read_bytes(), str(self._path))
+                    self._own = _parse(self._path.read_bytes(), str(self._path))
                     self._stamp = stamp
             except OSError as error:
                 raise ConfigurationError(

@@ -74,6 +74,8 @@ class SearchTrail:
             details["gallery_snapshot"] = outcome.snapshot.snapshot_id
         for watchlist_id, point in outcome.operating_points.items():
             details[f"threshold:{watchlist_id}"] = f"{point.threshold} ({point.version})"
+        for watchlist_id, calibration in outcome.calibrations.items():
+            details[f"calibration:{watchlist_id}"] = calibration.version
         self._record(
             search,
             audit_pb2.DONE,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +25,9 @@ UrlOption = Annotated[str, typer.Option(help="Search API of a running platform; 
 GroupOption = Annotated[list[str] | None, typer.Option("--group", help="A column to report by. Repeatable.")]
 FpirOption = Annotated[
     float, typer.Option(min=0, max=1, help="Propose a threshold for this FPIR and write its evidence; 0 for none.")
+]
+EnrolledOption = Annotated[
+    int, typer.Option(min=0, help="References in service, where they are not as many as are enrolled here.")
 ]
 
 
@@ -46,6 +50,7 @@ def evaluate(  # noqa: PLR0917 - the options of a command
     group: GroupOption = None,
     degrade: Annotated[bool, typer.Option("--degrade", help="Search worse versions of every probe, too.")] = False,
     fpir: FpirOption = 0.01,
+    in_service: EnrolledOption = 0,
     leave_one_out: Annotated[
         bool, typer.Option(help="Search what is enrolled as well, its own subject left out: carries smaller FPIRs.")
     ] = True,
@@ -67,17 +72,26 @@ def evaluate(  # noqa: PLR0917 - the options of a command
     given = Target(ingest_url, url, custodian_token, token)
     with nullcontext(given) if url else fresh_platform() as target, _Bars(console) as bars:
         done = run_evaluation(target, labelled, plan, SystemClock().now(), bars)
-    _write(done, out, watchlist, fpir, console)
+    _write(done, out, Wish(watchlist, fpir, in_service), console)
 
 
-def _write(done: Evaluation, out: Path, watchlist: str, fpir: float, console: Console) -> None:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """For which watchlist which FPIR is wished, with how many references (0: as many as were enrolled here)."""
+
+    watchlist: str
+    fpir: float
+    in_service: int = 0
+
+
+def _write(done: Evaluation, out: Path, wish: Wish, console: Console) -> None:
     from services.local.evaluation.discard import draw_discard  # noqa: PLC0415 - `likeness --help` stays quick
     from services.local.evaluation.evaluation import write_json  # noqa: PLC0415
     from services.local.evaluation.plots import draw_plots  # noqa: PLC0415
     from services.local.evaluation.report import write_report  # noqa: PLC0415
 
     figures = write_json(done, out)
-    proposal = _propose(done, out, watchlist, fpir, console) if fpir else None
+    proposal = _propose(done, out, wish, console)
     plots = draw_plots(done.summaries, out)
     if done.discard is not None:
         plots["Error versus discard"] = draw_discard([done.discard.curve], out / "discard.png")
@@ -86,32 +100,47 @@ def _write(done: Evaluation, out: Path, watchlist: str, fpir: float, console: Co
     console.print(f"Report: {report}\nFigures: {figures}", soft_wrap=True)
 
 
-def _propose(done: Evaluation, out: Path, watchlist: str, fpir: float, console: Console) -> TpirAtFpir | None:
+def _propose(done: Evaluation, out: Path, wish: Wish, console: Console) -> TpirAtFpir | None:
+    """Write what search loads: what scores are worth, and the threshold where one is wished and can be told."""
     import orjson  # noqa: PLC0415 - `likeness --help` stays quick
 
-    from services.local.evaluation.evidence import operating_points_document, propose_threshold  # noqa: PLC0415
+    from services.local.evaluation.calibration import calibration_document  # noqa: PLC0415
+    from services.local.evaluation.evidence import operating_points_document  # noqa: PLC0415
+
+    model_id, enrolled = done.model["model_id"], len(done.gallery.enrolled)
+    facts: dict[str, Any] = {
+        "measured_on": done.measured_on,
+        "manifest_sha256": done.labelled.manifest_sha256,
+    }
+    document: dict[str, Any] = {"format": 1, "operating_points": []}
+    point = _threshold(done, wish, console) if wish.fpir else None
+    if point is not None:
+        served = {"in_service": wish.in_service, "fpir_in_service": wish.fpir} if wish.in_service else {}
+        document = operating_points_document(
+            point, model_id=model_id, watchlist=wish.watchlist, enrolled=enrolled, facts={**facts, **served}
+        )
+    document["calibrations"] = [
+        calibration_document(done.runs, model_id=model_id, watchlist=wish.watchlist, enrolled=enrolled, facts=facts)
+    ]
+    path = out / "operating_points.json"
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    console.print(f"Search loads {path} from LIKENESS_SEARCH__OPERATING_POINTS_PATH.", soft_wrap=True)
+    return point
+
+
+def _threshold(done: Evaluation, wish: Wish, console: Console) -> TpirAtFpir | None:
+    from services.local.evaluation.evidence import fpir_as_measured, propose_threshold  # noqa: PLC0415
     from services.shared.errors import InvalidRequest  # noqa: PLC0415
 
+    enrolled = len(done.gallery.enrolled)
     try:
-        point = propose_threshold(done.main, fpir)
+        wished = fpir_as_measured(wish.fpir, enrolled, wish.in_service) if wish.in_service else wish.fpir
+        point = propose_threshold(done.main, wished)
     except InvalidRequest as error:
         console.print(f"No threshold is proposed: {error.detail} {error.advice}", soft_wrap=True)
         return None
-    facts = {"measured_on": done.measured_on, "manifest_sha256": done.labelled.manifest_sha256}
-    document = operating_points_document(
-        point,
-        model_id=done.model["model_id"],
-        watchlist=watchlist,
-        enrolled=len(done.gallery.enrolled),
-        facts=facts,
-    )
-    path = out / "operating_points.json"
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    console.print(
-        f"Threshold {point.threshold:.4f} for an FPIR of {fpir:.2%}: {path}\n"
-        "Search loads it from LIKENESS_SEARCH__OPERATING_POINTS_PATH.",
-        soft_wrap=True,
-    )
+    told = f"Threshold {point.threshold:.4f} for an FPIR of {wish.fpir:g} with {wish.in_service or enrolled:,} enrolled"
+    console.print(told, soft_wrap=True)
     return point
 
 

@@ -12,7 +12,22 @@ import orjson
 from services.local.evaluation.metrics import MIN_EXPECTED_FALSE_POSITIVES, Rate, TpirAtFpir, tpir_at_fpir
 from services.local.evaluation.records import Run
 from services.local.evaluation.searching import LIST_LENGTH
+from services.search.calibration import LARGEST_FACTOR
 from services.shared.errors import InvalidRequest
+
+
+def fpir_as_measured(wished_fpir: float, enrolled: int, in_service: int) -> float:
+    """The FPIR with `enrolled` that becomes the wished one with `in_service` (services/search/calibration.py).
+
+    Raises InvalidRequest where the two are further apart than the rule was tested.
+    """
+    factor = in_service / enrolled
+    if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
+        raise InvalidRequest(
+            f"{enrolled:,} were enrolled; nothing is known of {in_service:,}.",
+            advice=f"Enrol at least {math.ceil(in_service / LARGEST_FACTOR):,} for the measurement.",
+        )
+    return -math.expm1(math.log1p(-wished_fpir) / factor) if wished_fpir < 1 else 1.0
 
 
 def propose_threshold(run: Run, wished_fpir: float) -> TpirAtFpir:
@@ -25,7 +40,7 @@ def propose_threshold(run: Run, wished_fpir: float) -> TpirAtFpir:
         searches = len(run.non_mated_leaving_one_out())
         needed = math.ceil(MIN_EXPECTED_FALSE_POSITIVES / wished_fpir)
         raise InvalidRequest(
-            f"{searches} non-mated searches cannot tell a threshold for an FPIR of {wished_fpir:g}.",
+            f"{searches} non-mated searches cannot tell a threshold for an FPIR of {wished_fpir:.2g} here.",
             advice=f"Search at least {needed} probes, or wish for a higher FPIR.",
         )
     return point

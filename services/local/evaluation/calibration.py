@@ -1,0 +1,113 @@
+"""What scores are worth, out of an evaluation: the form that search loads and shows beside every candidate.
+
+Every search of every condition, with its own subject left out of the list, is a search for somebody who is not
+enrolled. They are parted by the quality of the probe and counted at each hundredth of a score. Searches of one person,
+worse versions of one picture among them, fail together: the limits are of whole people drawn with replacement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from services.local.evaluation.metrics import BOOTSTRAP_ROUNDS, CONFIDENCE, NonMatedSearches, wilson
+from services.local.evaluation.records import Run
+from services.search.calibration import MIN_PEOPLE, MIN_REACHED
+
+# The cuts between the grades of a probe: unsuitable, with caution, suitable.
+BAND_STARTS = (0, 40, 60)
+_SCORES = np.round(np.arange(0.10, 1.0, 0.01), 2)
+_SEED = 20260101
+
+Floats = npt.NDArray[np.float64]
+
+
+def calibration_document(
+    runs: Sequence[Run], *, model_id: str, watchlist: str, enrolled: int, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One calibration of search's operating points file. The version names the content."""
+    entry: dict[str, Any] = {
+        "model_id": model_id,
+        "watchlist": watchlist,
+        "enrolled": enrolled,
+        "evidence": {
+            "reference": f"likeness evaluate, {facts['measured_on']}, manifest SHA-256 {facts['manifest_sha256']}",
+            "conditions": [run.condition for run in runs],
+            "interval": "95 %, people drawn with replacement",
+            **facts,
+        },
+        "bands": [_band(start, part) for start, part in zip(BAND_STARTS, bands_of(runs), strict=True)],
+    }
+    digest = hashlib.sha256(orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    entry["version"] = f"evaluate-{str(facts['measured_on'])[:10]}-{digest[:12]}"
+    return entry
+
+
+def bands_of(runs: Sequence[Run]) -> list[NonMatedSearches]:
+    """The non-mated searches of each band. A probe without a face has no quality and asks the gallery nothing."""
+    parts = []
+    for place, start in enumerate(BAND_STARTS):
+        end = BAND_STARTS[place + 1] if place + 1 < len(BAND_STARTS) else np.inf
+        found = [
+            run.where(
+                lambda one, start=start, end=end: one.quality is not None and start <= one.quality < end
+            ).non_mated_leaving_one_out()  # type: ignore[misc]
+            for run in runs
+        ]
+        parts.append(
+            NonMatedSearches(
+                np.concatenate([part.scores for part in found]), np.concatenate([part.clusters for part in found])
+            )
+        )
+    return parts
+
+
+def _band(start: float, part: NonMatedSearches) -> dict[str, Any]:
+    people = len(np.unique(part.clusters))
+    rows = _rows(part, people) if people >= MIN_PEOPLE else []
+    return {"from_quality": start, "searches": len(part), "people": people, "rows": rows}
+
+
+def _rows(part: NonMatedSearches, people: int) -> list[dict[str, Any]]:
+    """Up to the first score that nobody reached: what holds there holds beyond."""
+    is_reached = part.scores[:, None] >= _SCORES[None, :]
+    reached = is_reached.sum(axis=0)
+    last = int(np.argmax(reached == 0)) if (reached == 0).any() else len(_SCORES) - 1
+    is_reached, reached = is_reached[:, : last + 1], reached[: last + 1]
+    names, index = np.unique(part.clusters, return_inverse=True)
+    by_person = np.zeros((len(names), last + 1))
+    np.add.at(by_person, index, is_reached)
+    low, high = _limits(by_person, np.bincount(index, minlength=len(names)).astype(np.float64))
+    rows = []
+    for place, count in enumerate(reached):
+        if count < MIN_REACHED or count == len(part):
+            # A bootstrap of so few, or of all, has no width. At least as many people as reached it, of those there are.
+            bound = wilson(int((by_person[:, place] > 0).sum()), people)
+            low[place], high[place] = (0.0, bound.high) if count < MIN_REACHED else (bound.low, 1.0)
+        rows.append(
+            {
+                "score": float(_SCORES[place]),
+                "reached": int(count),
+                "low": round(float(low[place]), 6),
+                "high": round(float(high[place]), 6),
+            }
+        )
+    return rows
+
+
+def _limits(hits: Floats, searches: Floats) -> tuple[Floats, Floats]:
+    """95 % limits of the share of searches at each score. `hits`: people by scores; `searches`: of each person."""
+    generator = np.random.default_rng(_SEED)
+    people = len(searches)
+    shares = np.empty((BOOTSTRAP_ROUNDS, hits.shape[1]))
+    for turn in range(BOOTSTRAP_ROUNDS):
+        drawn = np.bincount(generator.integers(0, people, people), minlength=people).astype(np.float64)
+        shares[turn] = (drawn @ hits) / (drawn @ searches)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(shares, [tail, 1 - tail], axis=0)
+    return low, high
