@@ -85,10 +85,12 @@ def _rows(part: NonMatedSearches, people: int) -> list[dict[str, Any]]:
     low, high = _limits(by_person, np.bincount(index, minlength=len(names)).astype(np.float64))
     rows = []
     for place, count in enumerate(reached):
-        if count < MIN_REACHED or count == len(part):
-            # A bootstrap of so few, or of all, has no width. At least as many people as reached it, of those there are.
-            bound = wilson(int((by_person[:, place] > 0).sum()), people)
-            low[place], high[place] = (0.0, bound.high) if count < MIN_REACHED else (bound.low, 1.0)
+        # Never narrower than searches that are independent would have it: people may be alike by chance. Of too few
+        # for a bootstrap, and of all, the limits are of people: those who reached it, of those there are.
+        is_few = count < MIN_REACHED or count == len(part)
+        bound = wilson(int((by_person[:, place] > 0).sum()), people) if is_few else wilson(int(count), len(part))
+        low[place] = 0.0 if count < MIN_REACHED else min(low[place], bound.low)
+        high[place] = max(high[place], bound.high)
         rows.append(
             {
                 "score": float(_SCORES[place]),
