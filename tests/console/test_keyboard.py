@@ -60,6 +60,7 @@ def _request(hands: Hands, picture: Path) -> str:
     hands.go("/console/queue")
     hands.key("n")
     hands.to("#images")
+    hands.page.bring_to_front()  # four people's windows are open, and a chooser opens for the one in front
     with hands.page.expect_file_chooser() as chooser:
         hands.page.keyboard.press("Enter")
     chooser.value.set_files(picture)
