@@ -20,6 +20,10 @@ from services.shared.errors import ConfigurationError
 _EVALUATION_SETTINGS = {
     "LIKENESS_INGEST__QUALITY__DEFAULT__RIVAL_SIZE_RATIO": "1",
     "LIKENESS_INGEST__QUALITY__DEFAULT__RIVAL_DETECTION_SCORE": "1",
+    # One person searches everything, every picture nine times where it is made worse, and nothing stored is any secret.
+    "LIKENESS_SEARCH__NEAR_DUPLICATES__PER_CASE": "1000000",
+    "LIKENESS_SEARCH__NEAR_DUPLICATES__PER_PERSON": "1000000",
+    "LIKENESS_SEARCH__NEAR_DUPLICATES__PROBES_PER_PERSON": "1000000",
 }
 
 
