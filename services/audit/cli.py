@@ -21,14 +21,12 @@ from services.audit.verification import (
     CHECKS,
     NOT_PROVEN,
     Checkpoint,
-    Report,
     VerificationFailed,
-    describe,
     outcomes,
     parse_checkpoint,
     read_public_key,
-    verify,
 )
+from services.audit.verifying import LogReport, describe, verify
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, LikenessError
 from services.shared.settings import DatabaseSettings
@@ -92,7 +90,7 @@ def _show_failure(console: Console, failure: VerificationFailed) -> None:
     console.print(f"first bad sequence number: {named}", style="bold red", highlight=False)
 
 
-def _show_report(console: Console, report: Report) -> None:
+def _show_report(console: Console, report: LogReport) -> None:
     for number, outcome in outcomes(report).items():
         style = "green" if outcome == "passed" else "yellow"
         console.print(f"  {number}. {CHECKS[number]}: {outcome}", style=style, highlight=False)

@@ -210,6 +210,13 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
         figures = reading.statistics(reader, sorted(set(month or ())), reason)
         return StatisticsView.model_validate(figures, from_attributes=True)
 
+    _add_proofs(router, reading, caller)
+    return router
+
+
+def _add_proofs(router: APIRouter, reading: AuditReading, caller: Any) -> None:
+    """What proves the log to whoever reads it, and the whole of it."""
+
     @router.get("/checkpoint")
     def checkpoint(reader: caller, fresh: bool = False) -> dict[str, Any]:
         """The newest signed checkpoint; with `fresh` one over everything that is in the log now."""
@@ -235,8 +242,6 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
             media_type="application/x-ndjson",
             headers={"Content-Disposition": 'attachment; filename="audit-export.jsonl"'},
         )
-
-    return router
 
 
 class _Wanted(BaseModel):

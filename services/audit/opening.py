@@ -128,7 +128,11 @@ def _check_tail(store: LogStore, start: int) -> None:
             facts = parse_entry(entry.canonical, position)
         except VerificationFailed as error:
             raise ConfigurationError(f"The audit store is damaged: {error.detail}.", advice=_MEND) from error
-        if entry.sequence != position or facts.sequence != position or leaf_hash(entry.canonical) != entry.leaf_hash:
+        if (
+            entry.sequence != position
+            or facts["sequence"] != str(position)
+            or leaf_hash(entry.canonical) != entry.leaf_hash
+        ):
             raise ConfigurationError(f"The audit store is damaged at entry {position}.", advice=_MEND)
 
 

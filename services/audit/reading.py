@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.audit.entries import Statement, StoredEntry
+from services.audit.export_form import entry_line, header_line
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
 from services.audit.sampling import Sample, draw
 from services.audit.statistics.unit_figures import UnitFigures, UnitStatistics
-from services.audit.verification import Checkpoint, entry_line, header_line
+from services.audit.verification import Checkpoint
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import Forbidden, NotFound
 from services.shared.ids import new_id

@@ -25,7 +25,7 @@ from services.audit.adapters.folder_witness import FolderWitness
 from services.audit.appending import next_entry
 from services.audit.opening import open_log
 from services.audit.reading import export_lines
-from services.audit.verification import verify
+from services.audit.verifying import verify
 from services.shared.clock import SystemClock, rfc3339
 from tests.bench.timing import Samples, side_by_side, timed_ms
 from tests.integration.audit.service import AuditProcess, record_search, recorder_to

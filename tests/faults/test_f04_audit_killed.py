@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.audit.verification import verify
+from services.audit.verifying import verify
 from services.rpc.auditing import AuditRecorder
 from services.shared.errors import AuditUnavailable
 from services.shared.ids import new_id

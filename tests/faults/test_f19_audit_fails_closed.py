@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.audit.verification import verify
+from services.audit.verifying import verify
 from services.rpc.clients import open_channel
 from services.shared.errors import AuditUnavailable
 from tests.integration.audit.service import AuditProcess, record_search, recorder_to

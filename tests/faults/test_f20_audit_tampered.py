@@ -22,19 +22,18 @@ from typing import Any
 
 import pytest
 
+from services.audit.export_form import entry_line, header_line
 from services.audit.reading import export_lines
 from services.audit.signing import Signer, create_signing_key, load_signer
 from services.audit.verification import (
     Checkpoint,
     Frontier,
     VerificationFailed,
-    entry_line,
-    header_line,
     leaf_hash,
     parse_checkpoint,
     read_public_key,
-    verify,
 )
+from services.audit.verifying import verify
 from services.shared.canonical import canonical_bytes
 from services.shared.clock import SystemClock
 from services.shared.ids import new_id

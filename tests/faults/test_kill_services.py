@@ -16,7 +16,7 @@ from threading import Lock
 import httpx
 import pytest
 
-from services.audit.verification import verify
+from services.audit.verifying import verify
 from services.rpc.clients import GalleryClient, LedgerClient
 from tests.support.casework import post_enrolment, wait_settled
 from tests.support.faces import DevelopmentFaces

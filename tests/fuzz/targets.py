@@ -120,7 +120,8 @@ def _events() -> list[bytes]:
 
 
 def _audit_verifier() -> Attempt:
-    from services.audit.verification import VerificationFailed, verify  # noqa: PLC0415 - instrumented first
+    from services.audit.verification import VerificationFailed  # noqa: PLC0415 - instrumented first
+    from services.audit.verifying import verify  # noqa: PLC0415 - instrumented first
 
     # In memory where there is such a place: a file is written for every attempt.
     memory = Path("/dev/shm")  # noqa: S108 - nobody else reads it

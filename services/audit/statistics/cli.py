@@ -17,14 +17,8 @@ from services.audit.cli import STORE_IN_DATA, WITNESS_IN_DATA
 from services.audit.reading import export_lines
 from services.audit.statistics.aggregates import Aggregates, count, months_of, parse_aggregates
 from services.audit.statistics.report import headline, period, render_html, render_pdf
-from services.audit.verification import (
-    Checkpoint,
-    VerificationFailed,
-    check_signature,
-    key_id_of,
-    read_public_key,
-    verify,
-)
+from services.audit.verification import Checkpoint, VerificationFailed, check_signature, key_id_of, read_public_key
+from services.audit.verifying import verify
 from services.shared.errors import ConfigurationError, IntegrityError
 from services.shared.settings import DatabaseSettings
 

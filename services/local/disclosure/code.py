@@ -11,7 +11,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.audit.verification import Report, entry_at, leaf_hash, verify
+from services.audit.verification import leaf_hash
+from services.audit.verifying import LogReport, entry_at, verify
 
 _CODE = re.compile(r"likeness:(0|[1-9][0-9]{0,18}):([0-9a-f]{64})")
 
@@ -42,7 +43,7 @@ def is_code(text: str) -> bool:
 
 def verify_code(
     text: str, log: Path, *, witness: Path | None, public_keys: Sequence[Ed25519PublicKey]
-) -> tuple[Report, dict[str, Any]]:
+) -> tuple[LogReport, dict[str, Any]]:
     """Check, offline, in this order:
 
     1. the code is well formed;

@@ -34,9 +34,9 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from services.audit.proofs import check_inclusion
 from services.audit.verification import (
     VerificationFailed,
-    check_inclusion,
     check_signature,
     endorsed_key,
     key_id_of,
@@ -144,9 +144,9 @@ def _check_entries(bundle: Bundle) -> str:  # 4
     head = bundle.checkpoint
     for entry in bundle.entries:
         try:
-            facts = parse_entry(entry.canonical, entry.sequence)
-            if facts.sequence != entry.sequence:
-                raise CheckFailed(4, f"what is given as entry {entry.sequence} is entry {facts.sequence}")
+            stated = parse_entry(entry.canonical, entry.sequence)["sequence"]
+            if stated != str(entry.sequence):
+                raise CheckFailed(4, f"what is given as entry {entry.sequence} is entry {stated}")
             check_inclusion(leaf_hash(entry.canonical), entry.sequence, head.tree_size, entry.path, head.root_hash)
         except VerificationFailed as error:
             raise CheckFailed(4, f"entry {entry.sequence}: {error.detail}") from error

@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 
 from services.audit import verification
 from services.audit.cli import audit_app
-from services.audit.verification import check_consistency, check_inclusion, leaf_hash, parse_checkpoint, verify
+from services.audit.proofs import check_consistency, check_inclusion
+from services.audit.verification import leaf_hash, parse_checkpoint
+from services.audit.verifying import verify
 from services.local.disclosure.cli import disclosure_app
 from services.rpc.clients import open_channel
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
@@ -193,6 +195,17 @@ def test_an_export_over_rest_verifies_offline(audit: AuditProcess, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["auditor.token", "export.jsonl"]
     phases = audit.get("/v1/audit/entries", "auditor", activity="audit_export", limit=2).json()["entries"]
     assert [entry["entry"]["phase"] for entry in phases] == ["DONE", "INTENT"]
+
+
+def test_figures_for_those_who_oversee(audit: AuditProcess) -> None:
+    answer = audit.get("/v1/audit/statistics", "inspector", reason="visit")
+    figures = answer.json()
+    assert answer.status_code == 200
+    assert figures["force"] is None
+    assert figures["searches"] == sum(one["count"] for one in figures["searches_by"]["purpose"]) >= 30
+    assert audit.get("/v1/audit/statistics", "supervisor").json()["force"] == "northshire"
+    assert audit.get("/v1/audit/statistics", "operator").status_code == 403
+    assert audit.get("/v1/audit/statistics", "auditor", month="2026-13").status_code == 422
 
 
 def test_the_store_of_the_running_service_verifies(audit: AuditProcess) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.ports import LogWriting
-from services.audit.verification import VerificationFailed, check_consistency, check_inclusion, parse_checkpoint, verify
+from services.audit.proofs import check_consistency, check_inclusion
+from services.audit.verification import VerificationFailed, parse_checkpoint
+from services.audit.verifying import verify
 from services.shared.errors import AuditUnavailable, ConfigurationError, Conflict, InvalidRequest, NotFound
 from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings

@@ -18,14 +18,8 @@ from services.audit.merkle import (
     node_of_stored,
     nodes_of,
 )
-from services.audit.verification import (
-    EMPTY_ROOT,
-    Frontier,
-    VerificationFailed,
-    check_consistency,
-    check_inclusion,
-    leaf_hash,
-)
+from services.audit.proofs import check_consistency, check_inclusion
+from services.audit.verification import EMPTY_ROOT, Frontier, VerificationFailed, leaf_hash
 
 # The leaves and roots that every Certificate Transparency implementation is tested with.
 CT_LEAVES = [

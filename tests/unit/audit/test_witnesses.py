@@ -8,7 +8,8 @@ import pytest
 
 from services.audit.adapters.topic_witness import TOPIC, TopicWitness
 from services.audit.ports import PublishedKey
-from services.audit.verification import Checkpoint, verify
+from services.audit.verification import Checkpoint
+from services.audit.verifying import verify
 from services.audit.witnessing import Witnessing
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.errors import DependencyUnavailable, IntegrityError, LikenessError
