@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
 from services.ingest import quality
 from services.ingest.enrolment import REFUSAL_REASONS, Decision, PendingEnrolment, Verdict
-from services.ingest.ports import EnrolmentLedger, FaceAnalyser
+from services.ingest.ports import FaceAnalyser
 from services.ingest.settings import QualitySettings
 from services.rpc.v1.embed_pb2 import AnalyseRequest
 from services.shared.biometric import ImageAnalysis
@@ -34,6 +35,12 @@ _OVERLOAD_PAUSE_S = 0.1
 _CRASHED = "image_decoder_crashed"
 
 
+class CountsCrashes(Protocol):
+    """Of the ledger: `services.ingest.ports.EnrolmentLedger`."""
+
+    def count_crash(self, enrolment_id: str) -> None: ...
+
+
 class Interrupted(Exception):
     """Embed went away or stayed silent while it had this image; which of those under way is to blame is unknown."""
 
@@ -52,7 +59,7 @@ class ImageAnalyst:
     def __init__(
         self,
         *,
-        ledger: EnrolmentLedger,
+        ledger: CountsCrashes,
         images: ImageStore,
         analyser: FaceAnalyser,
         quality_settings: QualitySettings,

@@ -119,6 +119,29 @@ class LifeSettings(BaseModel):
     reconcile_images_per_s: int = Field(default=500, ge=1)
 
 
+class MigrationSettings(BaseModel):
+    """How stored images are looked at by a candidate model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # The bound that leaves embed's machine to searches and enrolments.
+    images_per_s: float = Field(default=20.0, gt=0)
+    # At the candidate's embed at once.
+    concurrency: int = Field(default=2, ge=1, le=64)
+    batch: int = Field(default=32, ge=1, le=1024)
+    # Without so many shadow searches nobody can approve a switch.
+    min_shadow_searches: int = Field(default=100, ge=0)
+
+
+class FlagSettings(BaseModel):
+    """What is shown to custodians as probable duplicates, as one person under two subjects, as an odd image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # References checked in a second at most, beside everything else; 0: none ever.
+    per_s: float = Field(default=20.0, ge=0, le=1000)
+
+
 class IngestSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="LIKENESS_INGEST__", env_nested_delimiter="__", extra="forbid")
 
@@ -132,6 +155,11 @@ class IngestSettings(ServiceSettings):
     limits: LimitSettings = LimitSettings()
     custody_feed: CustodyFeedSettings = CustodyFeedSettings()
     life: LifeSettings = LifeSettings()
+    flags: FlagSettings = FlagSettings()
+    # Where the embed of a candidate model listens, once there is one; nothing needs to listen there before. Empty: no
+    # migration can be started.
+    candidate_embed: str = ""
+    migration: MigrationSettings = MigrationSettings()
     # A custody system sends every image of its force under one name.
     rate_limits: RateLimitSettings = RateLimitSettings(person_per_minute=6000, force_per_minute=60_000)
     # Whether FillSynthetic may add labelled synthetic references. Never on a platform with real casework.

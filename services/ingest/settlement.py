@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.enrolment import Decision, PendingEnrolment, Source, Verdict
@@ -14,12 +15,20 @@ from services.shared.telemetry import Metrics
 from services.shared.tracing import together
 
 
+class OtherModel(Protocol):
+    """`services.ingest.migrating.embedding.EmbedWithOtherModel`."""
+
+    def ensure(self, enrolment_ids: Sequence[str]) -> None:
+        """The gallery of a model beside the own one has these too. Raises like `GalleryWriter.put`."""
+        ...
+
+
 class SettleEnrolments:
     """Takes decided enrolments to their final state. Every step can be repeated, so a crash between two of them costs
     nothing: the next worker starts again at 2 with what 1 left.
 
     1. the decisions, with the templates, are durable in the ledger;
-    2. the references stand in the gallery (idempotent by reference and version);
+    2. the references stand in the gallery, and in that of a model beside it (idempotent by reference and version);
     3. the audit log has one terminal entry for each (idempotent by a derived id);
     4. final state and event in one transaction.
     """
@@ -31,12 +40,15 @@ class SettleEnrolments:
         audit: EnrolmentAudit,
         metrics: Metrics,
         now_ms: Callable[[], int],
+        *,
+        other_model: OtherModel | None = None,
     ) -> None:
         self._ledger = ledger
         self._gallery = gallery
         self._audit = audit
         self._metrics = metrics
         self._now_ms = now_ms
+        self._other_model = other_model
 
     def write_decisions(self, made: Sequence[tuple[PendingEnrolment, Decision]]) -> Sequence[PendingEnrolment]:
         """Step 1. Answers what is still to be settled. Raises DependencyUnavailable."""
@@ -45,7 +57,10 @@ class SettleEnrolments:
     def settle(self, decided: Sequence[PendingEnrolment]) -> None:
         """Steps 2 to 4. Raises DependencyUnavailable, GalleryIncomplete, ModelMismatch, AuditUnavailable: then all of
         it is to be tried again."""
-        self._put([pending for pending in decided if _verdict(pending) is Verdict.ENROL])
+        enrolled = [pending for pending in decided if _verdict(pending) is Verdict.ENROL]
+        self._put(enrolled)
+        if self._other_model is not None:
+            self._other_model.ensure([pending.enrolment_id for pending in enrolled])
         # Synthetic references have one entry for the whole fill.
         told = [pending for pending in decided if pending.source is not Source.SYNTHETIC]
         with together("audit", [pending.traceparent for pending in told]):

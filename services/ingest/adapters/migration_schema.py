@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
 from services.ingest.adapters.schema import metadata
+from services.ingest.enrolment import NewEnrolment
+from services.ingest.migrating.migration import MigrationState
 
 model_migrations = sa.Table(
     "model_migrations",
@@ -50,3 +53,22 @@ def forget_other_templates(connection: sa.Connection, enrolment_ids: Sequence[st
     """In the transaction that takes the own template away: what other models made of the image goes with it."""
     if enrolment_ids:
         connection.execute(sa.delete(model_templates).where(model_templates.c.enrolment_id.in_(enrolment_ids)))
+
+
+def under_the_base_model(connection: sa.Connection, new: Sequence[NewEnrolment]) -> Sequence[NewEnrolment]:
+    """Enrolments that were keyed by a model that a migration has just left, keyed by the one that it led to: else the
+    same image would come in twice."""
+    left = {
+        row.from_model_id: row.to_model_id
+        for row in connection.execute(
+            sa.select(model_migrations.c.from_model_id, model_migrations.c.to_model_id)
+            .where(model_migrations.c.state == MigrationState.FINISHED.value)
+            .order_by(model_migrations.c.migration_id.desc())
+            .limit(1)
+        )
+    }
+    if not left:
+        return new
+    return [
+        replace(item, key=replace(item.key, model_id=left.get(item.key.model_id, item.key.model_id))) for item in new
+    ]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, feed_receipts, subject_links
+from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
 from services.ingest.adapters.sql_ledger import insert_ignoring, next_versions
 from services.ingest.adapters.sql_queries import reading
@@ -184,6 +185,7 @@ def _moved(connection: sa.Connection, row: sa.Row[Any], link: SubjectLink, now_m
         enrolments.c.model_id == row.model_id,
     )
     if connection.execute(twin).first() is not None:
+        forget_other_templates(connection, [row.enrolment_id])
         return {
             "state": _WITHDRAWN,
             "template": None,

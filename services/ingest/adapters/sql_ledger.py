@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.intents import intent_from_json, intent_json
+from services.ingest.adapters.migration_schema import forget_other_templates, under_the_base_model
 from services.ingest.adapters.schema import (
     enrolments,
     idempotency_keys,
@@ -291,6 +292,7 @@ def _checked_idempotency(connection: sa.Connection, key: IdempotencyKey) -> str 
 
 
 def _accept(connection: sa.Connection, new: Sequence[NewEnrolment]) -> list[Acceptance]:
+    new = under_the_base_model(connection, new)
     versions = next_versions(connection, len(new))
     rows = [enrolment_row(item, version) for item, version in zip(new, versions, strict=True)]
     connection.execute(insert_ignoring(connection, enrolments), rows)
@@ -442,6 +444,7 @@ def _withdraw(connection: sa.Connection, enrolment_id: str, person_id: str, reas
             leased_until_ms=0,
         )
     )
+    forget_other_templates(connection, [enrolment_id])
 
 
 def _pending(row: sa.Row[Any], template: bytes) -> PendingEnrolment:

@@ -144,8 +144,9 @@ class MigrationLedger(Protocol):
 class OtherTemplates(Protocol):
     """Templates beside the ledger's own. Durable when it returns; all raise DependencyUnavailable."""
 
-    def without(self, model_id: str, after_version: int, limit: int) -> Sequence[PendingEnrolment]:
-        """Enrolled references whose own template is of another model and that have none of this one, by version."""
+    def without(self, model_id: str, after: str, limit: int) -> Sequence[PendingEnrolment]:
+        """Enrolled references whose own template is of another model and that have none of this one, by
+        enrolment_id from `after` on."""
         ...
 
     def missing_of(self, enrolment_ids: Sequence[str], model_id: str) -> Sequence[PendingEnrolment]:
