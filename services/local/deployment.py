@@ -160,6 +160,8 @@ def environment(
             for peer in ("ingest", "audit")
             if peer in ports
         }
+        if "search" in ports:
+            fixed["FILMS__SEARCH_URL"] = f"http://{HOST}:{ports['search'].http}"
     return {
         **{prefix + name: value for name, value in defaults.items()},
         **inherited,
@@ -204,6 +206,7 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "review": {
             "DATABASE__URL": data.database_url("review"),
             "IMAGES__PATH": str(data.root / "review" / "pictures"),
+            "FILMS__SPOOL_PATH": str(data.root / "spool"),
         },
         "embed": {"FILM__SPOOL_PATH": str(data.root / "spool")},
         "audit": {

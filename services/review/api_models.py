@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.review.casework.films import MAX_PROBES
 from services.review.casework.forms import MAX_PROSE_CHARS
 from services.review.casework.looking import ResultView
 from services.review.model import (
@@ -63,6 +64,10 @@ class SearchBody(Reasoned):
     probe_id: str
     enhancement_id: str | None = None
     max_candidates: int = Field(default=20, ge=2, le=50)
+
+
+class PicksBody(Versioned):
+    tracks: list[int] = Field(min_length=1, max_length=MAX_PROBES)
 
 
 class FeatureBody(_Strict):

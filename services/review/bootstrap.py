@@ -8,16 +8,19 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
+from services.review.adapters.http_films import HttpFilmReader
 from services.review.adapters.sql_review_store import SqlReviewStore
 from services.review.casework.desk import Desk, Peers
 from services.review.casework_api import create_casework_router
 from services.review.console.app import create_console
+from services.review.console.guard import NEW_REQUEST_PATH
 from services.review.documents.typesetting import Typesetter
 from services.review.error_rates import ErrorRates
 from services.review.grpc_server import SERVICE_NAME, ReviewServicer
-from services.review.http_api import API_DESCRIPTION, create_request_router
+from services.review.http_api import API_DESCRIPTION, REQUESTS_PATH, create_request_router
 from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
+from services.review.uploads import FilmSettings
 from services.review.workflow import WORKFLOW
 from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
@@ -71,6 +74,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     migrate(engine, MIGRATIONS)
     embed, search, ingest, audit = (open_peer(settings, name) for name in ("embed", "search", "ingest", "audit"))
     recorder = AuditRecorder(AuditClient(audit), "review", clock)
+    films = HttpFilmReader(settings.films.search_url)
     desk = Desk.make(
         store=SqlReviewStore(engine),
         images=open_image_store(settings.images),
@@ -81,6 +85,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
             analyser=EmbedClient(embed),
             renderer=PictureClient(embed),
             agreements=AgreementClient(search),
+            films=films,
         ),
         watchlists=watchlists,
         setter=Typesetter(),
@@ -88,8 +93,11 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         min_view_s=settings.min_view_s,
         rates=ErrorRates.read(settings.evaluation_path) if settings.evaluation_path else ErrorRates.none(),
         metrics=metrics,
+        film_settings=settings.films,
     )
-    console = create_console(desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console)
+    console = create_console(
+        desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console, films=settings.films
+    )
     servicer = ReviewServicer(WORKFLOW)
     grpc = GrpcServer(
         settings.grpc_host,
@@ -98,22 +106,27 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         lambda server: review_pb2_grpc.add_ReviewServicer_to_server(servicer, server),
         tls=settings.tls,
     )
-    app = _app(desk, TokenVerifier(settings.tokens), metrics, console)
+    app = _app(desk, TokenVerifier(settings.tokens), metrics, console, settings.films)
     limit_rates(app, settings.rate_limits, metrics, rate_reporter(recorder))
     return ReviewService(
         app=app,
         grpc=grpc,
         desk=desk,
         sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),
-        closers=[engine.dispose, *(channel.close for channel in (embed, search, ingest, audit))],
+        closers=[engine.dispose, films.close, *(channel.close for channel in (embed, search, ingest, audit))],
     )
 
 
-def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRouter) -> FastAPI:
+def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRouter, films: FilmSettings) -> FastAPI:
     app = create_app(
-        "Likeness review", metrics, readiness=dict, max_body_bytes=MAX_REQUEST_BYTES, description=API_DESCRIPTION
+        "Likeness review",
+        metrics,
+        readiness=dict,
+        max_body_bytes=MAX_REQUEST_BYTES,
+        larger_bodies=dict.fromkeys((REQUESTS_PATH, NEW_REQUEST_PATH), films.max_bytes + MAX_REQUEST_BYTES),
+        description=API_DESCRIPTION,
     )
-    app.include_router(create_request_router(desk, verifier))
+    app.include_router(create_request_router(desk, verifier, films))
     app.include_router(create_casework_router(desk, verifier))
     app.include_router(create_supervision_router(desk, verifier))
     app.include_router(console)

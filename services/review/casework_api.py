@@ -11,6 +11,7 @@ from services.review.api_models import (
     AssessmentBody,
     EnhancementBody,
     JudgementBody,
+    PicksBody,
     Reasoned,
     ReleaseBody,
     SearchBody,
@@ -22,6 +23,7 @@ from services.review.casework.caller import Caller
 from services.review.casework.comparison import Comparison, OpenedCandidate
 from services.review.casework.deciding import Disagreement
 from services.review.casework.desk import Desk
+from services.review.casework.films import FilmView
 from services.review.casework.looking import CaseRow, CaseView
 from services.review.casework.probes import Picture
 from services.review.http_api import pdf
@@ -32,6 +34,7 @@ _ROWS = TypeAdapter(list[CaseRow])
 _VIEW = TypeAdapter(CaseView)
 _COMPARISON = TypeAdapter(Comparison)
 _OPENED = TypeAdapter(OpenedCandidate)
+_FILM = TypeAdapter(FilmView)
 _DISAGREEMENT = TypeAdapter(Disagreement)
 _JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "the picture"}}
 
@@ -105,6 +108,27 @@ def _add_work(router: APIRouter, desk: Desk, who_type: Any) -> None:
         return {**_moved(case), "candidates": len(case.candidates)}
 
     _add_flagged(router, desk, who_type)
+
+    _add_films(router, desk, who_type)
+
+
+def _add_films(router: APIRouter, desk: Desk, who_type: Any) -> None:
+    base = "/{request_id}/films/{film_id}"
+
+    @router.post(base + "/reading", summary="Have a film read: its people found and followed")
+    def read(who: who_type, request_id: str, film_id: str, body: Versioned) -> dict[str, Any]:
+        return _moved(desk.films.read(who, request_id, body.version, film_id))
+
+    @router.get(base, summary="How far a film is, and who is in it")
+    def see(who: who_type, request_id: str, film_id: str) -> dict[str, Any]:
+        view = desk.films.see(who, request_id, film_id, with_chips=False)
+        seen = _dumped(_FILM, view)
+        return {name: value for name, value in seen.items() if name != "case"}
+
+    @router.post(base + "/picks", summary="Make probes of people in a film")
+    def pick(who: who_type, request_id: str, film_id: str, body: PicksBody) -> dict[str, Any]:
+        case = desk.films.pick(who, request_id, body.version, film_id, body.tracks)
+        return {**_moved(case), "probes": [probe.probe_id for probe in case.probes[-len(set(body.tracks)) :]]}
 
 
 def _add_flagged(router: APIRouter, desk: Desk, who_type: Any) -> None:

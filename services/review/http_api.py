@@ -1,6 +1,7 @@
 """The REST API for force systems: send a request, follow it, fetch its released result, report its outcome."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -20,7 +21,8 @@ from services.review.casework.desk import Desk
 from services.review.casework.forms import MAX_PICTURES, MAX_PROSE_CHARS, MAX_TEXT_CHARS
 from services.review.casework.intake import SUBMITTERS
 from services.review.model import CaseType, ImageNature, ProbeSource, Urgency
-from services.shared.multipart import Upload, read_multipart
+from services.review.uploads import FILM, FilmSettings, FilmUpload, read_request, spooled
+from services.shared.multipart import Upload
 from services.shared.tokens import TokenVerifier
 
 API_DESCRIPTION = """
@@ -31,6 +33,7 @@ never an identification. Nothing is released without two signed judgements by di
 Every step is recorded in the audit log before it is done; where it cannot be recorded, the answer is 503. What is not
 there and what is another force's is one and the same 404.
 """
+REQUESTS_PATH = "/v1/requests"
 IMAGES = "images"
 _FORM: dict[str, Any] = {
     "required": True,
@@ -39,7 +42,6 @@ _FORM: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": [
-                    IMAGES,
                     "case_reference",
                     "offence",
                     "purpose",
@@ -57,6 +59,11 @@ _FORM: dict[str, Any] = {
                         "type": "array",
                         "items": {"type": "string", "format": "binary"},
                         "description": f"1 to {MAX_PICTURES} stills, each at most 32 MiB. Repeat the field.",
+                    },
+                    FILM: {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "One film; with it, pictures may be left out. docs/films.md: what is read.",
                     },
                     "case_reference": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
                     "offence": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
@@ -87,27 +94,31 @@ _FORM: dict[str, Any] = {
 _PDF: dict[int | str, dict[str, Any]] = {200: {"content": {"application/pdf": {}}, "description": "the document"}}
 
 
-def create_request_router(desk: Desk, verifier: TokenVerifier) -> APIRouter:
+def create_request_router(desk: Desk, verifier: TokenVerifier, films: FilmSettings) -> APIRouter:
     """Routes under `/v1/requests`."""
-    router = APIRouter(prefix="/v1/requests", tags=["requests"])
+    router = APIRouter(prefix=REQUESTS_PATH, tags=["requests"])
     caller = calling(verifier)
 
     def submitter(who: Annotated[Caller, Depends(caller)]) -> None:
         desk.intake.admit(who, *SUBMITTERS)
 
-    async def form(_admitted: Annotated[None, Depends(submitter)], request: Request) -> Upload:
-        return await read_multipart(request, frozenset({IMAGES}), max_text_bytes=4 * MAX_PROSE_CHARS)
+    async def form(
+        _admitted: Annotated[None, Depends(submitter)], request: Request
+    ) -> AsyncIterator[tuple[Upload, FilmUpload | None]]:
+        with spooled(films) as file:
+            yield await read_request(request, frozenset({IMAGES}), films, file, max_text_bytes=4 * MAX_PROSE_CHARS)
 
     @router.post("", status_code=201, summary="Send a request", openapi_extra={"requestBody": _FORM})
     def send(
         who: Annotated[Caller, Depends(caller)],
-        upload: Annotated[Upload, Depends(form)],
+        received: Annotated[tuple[Upload, FilmUpload | None], Depends(form)],
         idempotency_key: Annotated[
             str | None, Header(description="Send a request again with the same key and it is made once. Yours alone.")
         ] = None,
     ) -> RequestStatus:
         """An incomplete request is refused with every missing field named in `fields`."""
-        case = desk.intake.submit(who, upload.texts, upload.files.get(IMAGES, ()), idempotency_key)
+        upload, film = received
+        case = desk.intake.submit(who, upload.texts, upload.files.get(IMAGES, ()), idempotency_key, film)
         return request_status(case)
 
     @router.get("", summary="Your requests")

@@ -122,6 +122,41 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameOrigin:
+    """The frame of a film that a probe is: its number from 0 in order of presentation, its timestamp in units of the
+    stream, its time. Anybody can cut the same frame out of the same film again."""
+
+    film_id: str
+    film_sha256: str
+    track: int
+    frame_number: int
+    pts: int
+    time_s: float
+    # Which of its faces the track is.
+    face: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilmReading:
+    """That a film was handed to search to be read, by whom. `reading_id` is search's name of it."""
+
+    reading_id: str
+    handed_in_by: str
+    handed_in_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FilmFile:
+    """A sealed film. `pieces` are the images that hold its bytes, in order."""
+
+    film_id: str
+    sha256: str
+    size_bytes: int
+    pieces: tuple[str, ...]
+    reading: FilmReading | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeImage:
     """One picture of a request: the sealed original, its working copy (PNG, upright), its faces, what was done."""
 
@@ -136,6 +171,8 @@ class ProbeImage:
     face: int | None = None
     assessment: Assessment | None = None
     enhancements: tuple[Enhancement, ...] = ()
+    # Where it was picked from a film.
+    frame: FrameOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +410,7 @@ class Case:
     due_at: datetime
     updated_at: datetime
     probes: tuple[ProbeImage, ...]
+    films: tuple[FilmFile, ...] = ()
     triage: Triage | None = None
     searches: tuple[SearchRecord, ...] = ()
     candidates: tuple[CandidateForJudgement, ...] = ()
@@ -396,6 +434,7 @@ class Case:
     def pictures_ever(self) -> frozenset[str]:
         """SHA-256 of everything that it holds, or held before it was erased."""
         held = {sha256 for probe in self.probes for sha256 in (probe.original.sha256, probe.working_sha256)}
+        held |= {piece for film in self.films for piece in film.pieces}
         return frozenset(held | {made.sha256 for probe in self.probes for made in probe.enhancements})
 
     def retention_ends(self) -> date | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from services.review.model import Case, CaseState, Examination, Training
 from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, reference_pb2, search_pb2
@@ -131,6 +131,26 @@ class Searcher(Protocol):
         Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound, FaceChoiceNeeded,
         GalleryIncomplete, ...
         """
+        ...
+
+
+class FilmReader(Protocol):
+    """Search, as review has films read by it; `adapters.http_films.HttpFilmReader`. The operator's own token decides.
+
+    All raise what search answers with: FilmRefused, Forbidden, InvalidRequest, NotFound, Overloaded, ...,
+    DependencyUnavailable.
+    """
+
+    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes]) -> str:
+        """Send a film with the fields of the searches that may come of it; search's id of it."""
+        ...
+
+    def see(self, bearer: str, reading_id: str, *, with_chips: bool) -> Mapping[str, Any]:
+        """The document of `GET /v1/films/{film_id}`."""
+        ...
+
+    def still(self, bearer: str, reading_id: str, sha256: str) -> bytes:
+        """A frame that a track names, as PNG."""
         ...
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.review.console.app import ConsoleSettings
+from services.review.uploads import FilmSettings
 from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
 
 
@@ -21,5 +22,6 @@ class ReviewSettings(ServiceSettings):
     min_view_s: float = Field(default=5.0, ge=0, le=600)
     # The operator's console: sessions, and where custodians' and auditors' pages read.
     console: ConsoleSettings = ConsoleSettings()
+    films: FilmSettings = FilmSettings()
     # `evaluation.json` of `likeness evaluate`, made with the model in service: the error rates on released results.
     evaluation_path: Path | None = None

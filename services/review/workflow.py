@@ -30,6 +30,8 @@ class Action(StrEnum):
     ACCEPT = "accept"
     RETURN = "return"
     WITHDRAW = "withdraw"
+    READ_FILM = "read_film"
+    PICK_FACES = "pick_faces"
     ASSESS = "assess"
     CALL_UNSUITABLE = "call_unsuitable"
     ENHANCE = "enhance"
@@ -60,6 +62,13 @@ TRANSITIONS: Mapping[tuple[CaseState, Action], CaseState] = {
     (_S.ACCEPTED, Action.WITHDRAW): _S.WITHDRAWN,
     (_S.ACCEPTED, Action.ASSESS): _S.ASSESSED,
     (_S.ACCEPTED, Action.CALL_UNSUITABLE): _S.UNSUITABLE,
+    # People of a film become probes as long as nobody has begun to judge.
+    (_S.ACCEPTED, Action.READ_FILM): _S.ACCEPTED,
+    (_S.ASSESSED, Action.READ_FILM): _S.ASSESSED,
+    (_S.SEARCHED, Action.READ_FILM): _S.SEARCHED,
+    (_S.ACCEPTED, Action.PICK_FACES): _S.ACCEPTED,
+    (_S.ASSESSED, Action.PICK_FACES): _S.ASSESSED,
+    (_S.SEARCHED, Action.PICK_FACES): _S.SEARCHED,
     (_S.ASSESSED, Action.ASSESS): _S.ASSESSED,
     (_S.ASSESSED, Action.CALL_UNSUITABLE): _S.UNSUITABLE,
     (_S.ASSESSED, Action.ENHANCE): _S.ASSESSED,

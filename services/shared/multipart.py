@@ -52,10 +52,13 @@ async def read_multipart(
     max_file_bytes: int = MAX_IMAGE_BYTES,
     max_text_bytes: int = MAX_TEXT_BYTES,
     spool: Spool | None = None,
+    spooled: frozenset[str] | None = None,
+    max_spooled_bytes: int | None = None,
 ) -> Upload:
     """Read the body of a request; fields named in `file_fields` are bytes, all others UTF-8 text.
 
-    With a `spool` the contents of files go there as they come, and the upload has b"" in their place.
+    With a `spool` the contents of files go there as they come, and the upload has b"" in their place: of all files, or
+    of the fields named in `spooled`, whose limit is then `max_spooled_bytes`.
 
     Raises InvalidRequest (not a multipart form, malformed, broken off, too many parts, a text over its limit),
     PayloadTooLarge (a file over its limit).
@@ -63,7 +66,9 @@ async def read_multipart(
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest("The body is not multipart/form-data with a boundary.", advice=_FORM)
-    form = _Form(file_fields, max_file_bytes, max_text_bytes, spool)
+    to_spool = frozenset() if spool is None else file_fields if spooled is None else spooled
+    limits = dict.fromkeys(to_spool, max_spooled_bytes or max_file_bytes)
+    form = _Form(file_fields, {**dict.fromkeys(file_fields, max_file_bytes), **limits}, max_text_bytes, spool, to_spool)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())
         async for chunk in request.stream():
@@ -81,9 +86,15 @@ class _Form:
     """Collects the parser's events."""
 
     def __init__(
-        self, file_fields: frozenset[str], max_file_bytes: int, max_text_bytes: int, spool: Spool | None
+        self,
+        file_fields: frozenset[str],
+        max_file_bytes: Mapping[str, int],
+        max_text_bytes: int,
+        spool: Spool | None,
+        spooled: frozenset[str],
     ) -> None:
         self._spool = spool
+        self._spooled = spooled
         self._file_fields = file_fields
         self._max_file_bytes = max_file_bytes
         self._max_text_bytes = max_text_bytes
@@ -144,9 +155,9 @@ class _Form:
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size_bytes += end - start
-        if self._is_file and self._size_bytes > self._max_file_bytes:
+        if self._is_file and self._size_bytes > self._max_file_bytes[self._name]:
             raise PayloadTooLarge(
-                f"The field {self._name!r} is over {self._max_file_bytes // (1024 * 1024)} MiB.",
+                f"The field {self._name!r} is over {self._max_file_bytes[self._name] // (1024 * 1024)} MiB.",
                 advice="Send a smaller file.",
             )
         if not self._is_file and self._size_bytes > self._max_text_bytes:
@@ -154,7 +165,7 @@ class _Form:
                 f"The field {self._name[:64]!r} is over {self._max_text_bytes} bytes.", advice="Shorten it."
             )
         content = data if (start, end) == (0, len(data)) else data[start:end]
-        if self._is_file and self._spool is not None:
+        if self._spool is not None and self._name in self._spooled:
             self._spool.write(content)
         else:
             self._chunks.append(content)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.review.casework.deciding import Deciding
 from services.review.casework.documents import Documents
 from services.review.casework.examining import Examining
+from services.review.casework.films import Films
 from services.review.casework.flagged import FlaggedProbes
 from services.review.casework.intake import Intake, Pictures
 from services.review.casework.looking import Looking
@@ -24,11 +25,13 @@ from services.review.ports import (
     AuditTrail,
     DocumentSetter,
     FaceAnalyser,
+    FilmReader,
     PictureRenderer,
     ReferenceDirectory,
     ReviewStore,
     Searcher,
 )
+from services.review.uploads import FilmSettings
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
 from services.shared.telemetry import Metrics
@@ -45,6 +48,7 @@ class Peers:
     analyser: FaceAnalyser
     renderer: PictureRenderer
     agreements: AgreementRegister
+    films: FilmReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Desk:
 
     intake: Intake
     triage: TriageRequests
+    films: Films
     probes: Probes
     searching: RunSearch
     flagged: FlaggedProbes
@@ -78,14 +83,17 @@ class Desk:
         min_view_s: float,
         rates: ErrorRates,
         metrics: Metrics,
+        film_settings: FilmSettings | None = None,
     ) -> Desk:
         trail = CaseTrail(peers.audit, store, clock, metrics)
         book = Casebook(store, trail, clock)
         training = TrainingCheck(store, clock)
+        pictures = Pictures(peers.analyser, peers.renderer, images)
         searching = RunSearch(book, images, peers.searcher, peers.analyser)
         return cls(
-            intake=Intake(book, Pictures(peers.analyser, peers.renderer, images), watchlists),
+            intake=Intake(book, pictures, watchlists),
             triage=TriageRequests(book, watchlists, peers.agreements),
+            films=Films(book, images, pictures, peers.films, film_settings or FilmSettings()),
             probes=Probes(book, images),
             searching=searching,
             flagged=FlaggedProbes(book),

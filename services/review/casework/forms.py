@@ -63,7 +63,9 @@ def choices(watchlists: Watchlists, permitted: frozenset[str]) -> Choices:
     )
 
 
-def parse_form(texts: Mapping[str, Sequence[str]], picture_count: int, watchlists: Watchlists) -> CaseRequest:
+def parse_form(
+    texts: Mapping[str, Sequence[str]], picture_count: int, watchlists: Watchlists, *, has_film: bool = False
+) -> CaseRequest:
     """The request that a form makes. Raises InvalidRequest whose context `fields` names all that is wrong."""
     form = _Form(texts)
     form.reject_unknown()
@@ -82,8 +84,8 @@ def parse_form(texts: Mapping[str, Sequence[str]], picture_count: int, watchlist
     )
     if request.nature not in _SEARCHABLE:
         form.problems.setdefault("nature", "Composites, look-alikes and generated images are never searched.")
-    if not 1 <= picture_count <= MAX_PICTURES:
-        form.problems["images"] = f"Required: 1 to {MAX_PICTURES} pictures."
+    if not (0 if has_film else 1) <= picture_count <= MAX_PICTURES:
+        form.problems["images"] = f"Required: 1 to {MAX_PICTURES} pictures, or a film."
     form.complain()
     return request
 

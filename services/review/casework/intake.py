@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import orjson
 
@@ -16,12 +17,14 @@ from services.review.model import (
     Case,
     CaseRequest,
     CaseState,
+    FilmFile,
     KnownAnswer,
     ProbeFace,
     ProbeFile,
     ProbeImage,
 )
 from services.review.ports import FaceAnalyser, PictureRenderer
+from services.review.uploads import FilmUpload
 from services.review.workflow import OPERATOR, REQUESTER, SUPERVISOR, TURNAROUND, Action
 from services.rpc.v1 import audit_pb2, embed_pb2
 from services.shared.biometric import DetectedFace
@@ -33,6 +36,7 @@ from services.shared.watchlists import WatchlistFile
 SUBMIT = "submit_request"
 WORKING_SIDE = 4096
 MAX_KEY_CHARS = 200
+FILM_PIECE_BYTES = 16 * 1024 * 1024
 SUBMITTERS, PLANTERS = (REQUESTER, OPERATOR), (SUPERVISOR,)
 _AT_ONCE = 2  # pictures of one request that the gate looks at together
 
@@ -49,6 +53,11 @@ class Pictures:
         """Raises ImageRefused with the number of the picture, Overloaded, DependencyUnavailable."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="intake") as threads:
             return tuple(threads.map(self._take_one, range(1, len(pictures) + 1), pictures))
+
+    def seal(self, film: FilmUpload) -> FilmFile:
+        """Keep a film as received, in pieces that any image store takes. Raises DependencyUnavailable."""
+        pieces = tuple(self._store.put(piece) for piece in film.pieces(FILM_PIECE_BYTES))
+        return FilmFile(new_id(), film.sha256, film.size_bytes, pieces)
 
     def _take_one(self, number: int, content: bytes) -> ProbeImage:
         try:
@@ -100,13 +109,14 @@ class Intake:
         texts: Mapping[str, Sequence[str]],
         pictures: Sequence[bytes],
         idempotency_key: str | None = None,
+        film: FilmUpload | None = None,
     ) -> Case:
         """A new case, RECEIVED, its originals sealed. The same key with the same request again gives the same case.
 
         Raises InvalidRequest (`fields` names all that is wrong), Forbidden, ImageRefused, Conflict
         (`idempotency_key_reused`), AuditUnavailable, DependencyUnavailable.
         """
-        return self._submit(caller, texts, pictures, idempotency_key, None)
+        return self._submit(caller, texts, pictures, idempotency_key, film=film)
 
     def plant(
         self,
@@ -120,7 +130,7 @@ class Intake:
 
         `subject` is (owner, subject_id) of who is right, None when nobody enrolled is.
         """
-        return self._submit(caller, texts, pictures, None, (subject, shown_requester))
+        return self._submit(caller, texts, pictures, None, planted=(subject, shown_requester))
 
     def withdraw(self, caller: Caller, request_id: str, version: int) -> Case:
         """Taken back by the requesting force before it was searched."""
@@ -133,15 +143,18 @@ class Intake:
         texts: Mapping[str, Sequence[str]],
         pictures: Sequence[bytes],
         key: str | None,
-        planted: tuple[tuple[str, str] | None, str] | None,
+        *,
+        planted: tuple[tuple[str, str] | None, str] | None = None,
+        film: FilmUpload | None = None,
     ) -> Case:
         trail = self._book.trail
         try:
-            request = self._accept(caller, texts, pictures, key, is_planted=planted is not None)
+            request = self._accept(caller, texts, pictures, key, is_planted=planted is not None, film=film)
         except CallerError as error:
             trail.refused(caller.principal, SUBMIT, About(), error)
             raise
         digests = [hashlib.sha256(picture).hexdigest() for picture in pictures]
+        digests += [film.sha256] if film is not None else []
         objects = tuple(f"probe:{digest}" for digest in digests)
         about = About(objects, request.purpose, request.case_reference)
         told = {
@@ -153,6 +166,8 @@ class Intake:
         }
         with trail.act(caller.principal, SUBMIT, about, audit_pb2.COLLECTION, told) as act:
             case = self._open(caller, request, self._pictures.take_in(pictures), planted)
+            if film is not None:
+                case = replace(case, films=(self._pictures.seal(film),))
             earlier = self._book.store.add(case, key, _fingerprint(request, digests))
             stored = earlier or case
             act.objects.append(f"request:{stored.request_id}")
@@ -168,11 +183,12 @@ class Intake:
         key: str | None,
         *,
         is_planted: bool,
+        film: FilmUpload | None,
     ) -> CaseRequest:
         require_role(caller, *(PLANTERS if is_planted else SUBMITTERS))
         if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
             raise InvalidRequest(f"Idempotency-Key is 1 to {MAX_KEY_CHARS} printable characters.", advice="Use a UUID.")
-        request = parse_form(texts, len(pictures), self._watchlists.current())
+        request = parse_form(texts, len(pictures), self._watchlists.current(), has_film=film is not None)
         missing = sorted(set(request.watchlists) - caller.principal.watchlists)
         if missing:
             raise Forbidden(

@@ -189,7 +189,8 @@ class Probes:
     def _graded(self, step: Step, assessed: ProbeImage) -> Case:
         probes = _with(step.case, assessed)
         grades = [probe.assessment.grade if probe.assessment else None for probe in probes]
-        is_hopeless = all(grade is Suitability.UNSUITABLE for grade in grades)
+        # People may yet be picked from a film.
+        is_hopeless = not step.case.films and all(grade is Suitability.UNSUITABLE for grade in grades)
         if is_hopeless and not step.case.searches:
             return step.move(action=Action.CALL_UNSUITABLE, probes=probes)
         return step.move(probes=probes)

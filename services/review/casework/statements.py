@@ -141,7 +141,14 @@ def _enhancement(case: Case) -> list[str]:
     searched = {record.probe_id for record in case.searches}
     originals = [probe.original.sha256 for probe in case.probes if probe.probe_id in searched]
     said = said or ["Enhancement: none."]
-    return [*said, *(f"Original probe: SHA-256 {sha256}." for sha256 in originals)]
+    frames = [(probe.frame, probe.original.sha256) for probe in case.probes if probe.frame is not None]
+    taken = [
+        f"Frame {frame.frame_number} (timestamp {frame.pts}, {frame.time_s:.2f} s) of the film with SHA-256 "
+        f"{frame.film_sha256}."
+        for frame, sha256 in frames
+        if sha256 in originals
+    ]
+    return [*said, *(f"Original probe: SHA-256 {sha256}." for sha256 in originals), *taken]
 
 
 def _watchlists(case: Case, agreements: Mapping[str, Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from services.review.console import (
     compare_pages,
+    film_pages,
     oversight_pages,
     picture_pages,
     probe_pages,
@@ -22,6 +23,7 @@ from services.review.console.oversight import Oversight, OversightSettings
 from services.review.console.rendering import Pages
 from services.review.console.sessions import Sessions, SessionSettings
 from services.review.console.static_files import StaticFiles
+from services.review.uploads import FilmSettings
 from services.shared.clock import Clock
 from services.shared.tokens import TokenVerifier
 from services.shared.watchlists import WatchlistFile
@@ -38,17 +40,23 @@ class ConsoleSettings(BaseModel):
 
 
 def create_console(
-    desk: Desk, verifier: TokenVerifier, clock: Clock, watchlists: WatchlistFile, settings: ConsoleSettings
+    desk: Desk,
+    verifier: TokenVerifier,
+    clock: Clock,
+    watchlists: WatchlistFile,
+    settings: ConsoleSettings,
+    *,
+    films: FilmSettings,
 ) -> APIRouter:
     """Every route of the console, for the application of review."""
     static = StaticFiles()
     sessions = Sessions(verifier.verify, clock, settings.sessions)
-    console = Console(desk, Pages(static.path), sessions, clock, watchlists)
+    console = Console(desk, Pages(static.path), sessions, clock, watchlists, films)
     router = APIRouter(include_in_schema=False)
     router.include_router(open_routes(console, settings.sessions, static))
     router.include_router(signed_in_routes(console))
     # Before the pages of one request, whose addresses take any name.
     router.include_router(oversight_pages.routes(console, Oversight(settings.oversight)))
-    for pages in (request_pages, probe_pages, compare_pages, picture_pages, result_pages, unit_pages):
+    for pages in (request_pages, film_pages, probe_pages, compare_pages, picture_pages, result_pages, unit_pages):
         router.include_router(pages.routes(console))
     return router

@@ -13,6 +13,7 @@ from services.review.casework.caller import Caller
 from services.review.console.guard import Visit, guarded_route, with_headers
 from services.review.console.rendering import Pages
 from services.review.console.sessions import Sessions
+from services.review.uploads import FilmSettings
 from services.shared.clock import Clock
 from services.shared.errors import LikenessError, Unauthenticated
 from services.shared.watchlists import WatchlistFile
@@ -36,6 +37,9 @@ TOLD: Mapping[str, str] = {
     "accepted": "Accepted. The probe is assessed next.",
     "returned": "Sent back to the requesting officer.",
     "withdrawn": "Withdrawn.",
+    "film-read": "The film is being read. You can leave this page.",
+    "picked": "Taken over as probes. Assess each.",
+    "unsuitable": "Called not suitable. The requesting officer reads why.",
     "assessed": "The assessment is recorded.",
     "enhanced": "The working copy was made from the sealed original.",
     "searched": "Searched. The candidates wait for the first review.",
@@ -64,10 +68,11 @@ class Console:
     sessions: Sessions
     clock: Clock
     watchlists: WatchlistFile
+    films: FilmSettings
 
     def router(self) -> APIRouter:
         """A router whose every route is behind the sign-in."""
-        return APIRouter(include_in_schema=False, route_class=guarded_route(self.sessions, self.error))
+        return APIRouter(include_in_schema=False, route_class=guarded_route(self.sessions, self.error, self.films))
 
     def page(
         self, visit: Visit, template: str, context: Mapping[str, Any] | None = None, *, status_code: int = 200

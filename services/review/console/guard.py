@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,14 +13,17 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from services.review.console.sessions import Session, Sessions
+from services.review.uploads import FilmSettings, FilmUpload, read_request, spooled
 from services.shared.errors import Forbidden, InvalidRequest, LikenessError, PayloadTooLarge, Unauthenticated
-from services.shared.multipart import read_multipart
+from services.shared.multipart import MAX_TEXT_BYTES, Upload, read_multipart
 from services.shared.settings import MAX_IMAGE_BYTES
 from services.shared.tokens import Principal
 
 # `__Host-`: the browser takes it only with Secure, without Domain and for the whole site, so no neighbour can plant it.
 COOKIE = "__Host-likeness"
 FILE_FIELDS = frozenset({"files", "token_file"})
+# The one page that takes a film.
+NEW_REQUEST_PATH = "/console/requests/new"
 _MAX_FORM_BYTES = 256 * 1024
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -55,6 +59,7 @@ class Form:
 
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    film: FilmUpload | None = None
 
     def text(self, name: str) -> str:
         """The field's first value without the space around it, or nothing."""
@@ -96,7 +101,7 @@ def visit_of(request: Request) -> Visit:
 ErrorPage = Callable[[Request, LikenessError], Response]
 
 
-def guarded_route(sessions: Sessions, error_page: ErrorPage) -> type[APIRoute]:
+def guarded_route(sessions: Sessions, error_page: ErrorPage, films: FilmSettings) -> type[APIRoute]:
     """The class of every route behind the sign-in. For each request, in this order:
 
     1. the cookie names a session that stands; else the sign-in page;
@@ -110,11 +115,12 @@ def guarded_route(sessions: Sessions, error_page: ErrorPage) -> type[APIRoute]:
             answer = super().get_route_handler()
 
             async def handle(request: Request) -> Response:
-                try:
-                    request.state.visit = await _admit(request, sessions)
-                    response = await answer(request)
-                except LikenessError as error:
-                    response = error_page(request, error)
+                with ExitStack() as stack:  # what an upload lies in is there until the answer is
+                    try:
+                        request.state.visit = await _admit(request, sessions, films, stack)
+                        response = await answer(request)
+                    except LikenessError as error:
+                        response = error_page(request, error)
                 return with_headers(response)
 
             return handle
@@ -122,7 +128,7 @@ def guarded_route(sessions: Sessions, error_page: ErrorPage) -> type[APIRoute]:
     return Guarded
 
 
-async def _admit(request: Request, sessions: Sessions) -> Visit:
+async def _admit(request: Request, sessions: Sessions, films: FilmSettings, stack: ExitStack) -> Visit:
     session = sessions.find(request.cookies.get(COOKIE, ""))
     if session is None:
         raise Unauthenticated("You are not signed in, or your session has ended.", advice="Sign in again.")
@@ -130,7 +136,7 @@ async def _admit(request: Request, sessions: Sessions) -> Visit:
     if request.method not in _UNSAFE:
         return Visit(request, session, Form())
     require_own_origin(request)
-    form = await read_form(request)
+    form = await _read_any_form(request, films, stack)
     sent = request.headers.get("x-csrf-token") or form.text("csrf")
     if not hmac.compare_digest(sent.encode(), session.csrf.encode()):
         raise Forbidden(
@@ -153,11 +159,25 @@ def require_own_origin(request: Request) -> None:
         )
 
 
+async def _read_any_form(request: Request, films: FilmSettings, stack: ExitStack) -> Form:
+    is_multipart = request.headers.get("content-type", "").startswith("multipart/form-data")
+    if not is_multipart or request.url.path != NEW_REQUEST_PATH:
+        return await read_form(request)
+    file = stack.enter_context(spooled(films))
+    upload, film = await read_request(request, FILE_FIELDS, films, file, max_text_bytes=MAX_TEXT_BYTES)
+    return Form(upload.texts, _not_empty(upload), film)
+
+
+def _not_empty(upload: Upload) -> dict[str, tuple[bytes, ...]]:
+    """A browser sends an empty file where none was chosen."""
+    return {name: tuple(content for content in files if content) for name, files in upload.files.items()}
+
+
 async def read_form(request: Request) -> Form:
     """The posted form, of either encoding. Raises InvalidRequest, PayloadTooLarge."""
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         upload = await read_multipart(request, FILE_FIELDS, max_file_bytes=MAX_IMAGE_BYTES)
-        return Form(upload.texts, {name: tuple(c for c in files if c) for name, files in upload.files.items()})
+        return Form(upload.texts, _not_empty(upload))
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -52,7 +52,10 @@ def routes(console: Console) -> APIRouter:
     @router.get("/console/requests/{request_id}/probe")
     def first(visit: _Visit, request_id: str) -> Response:
         """The first probe that is not assessed yet, else the first."""
-        probes = desk.looking.case(caller_of(visit), request_id).case.probes
+        case = desk.looking.case(caller_of(visit), request_id).case
+        probes = case.probes
+        if not probes and case.films:
+            return see_other(f"/console/requests/{request_id}/films/{case.films[0].film_id}")
         if not probes:
             raise NotFound("The request has no probe.")
         probe = next((probe for probe in probes if probe.assessment is None), probes[0])
@@ -157,9 +160,10 @@ def _recipe(probe: ProbeImage, enhancement_id: str) -> Enhancement:
 
 
 def _face(probe: ProbeImage) -> ProbeFace | None:
-    """The chosen face; before that the largest one, as a suggestion."""
-    if probe.face is not None:
-        return next((face for face in probe.faces if face.index == probe.face), None)
+    """The chosen face; before that whom was picked in the film, or the largest one, as a suggestion."""
+    known = probe.face if probe.face is not None or probe.frame is None else probe.frame.face
+    if known is not None:
+        return next((face for face in probe.faces if face.index == known), None)
     return max(probe.faces, key=lambda face: face.inter_eye_px, default=None)
 
 

@@ -62,6 +62,7 @@ class Pages:
         self._environment.filters.update(
             phrase=words.phrase,
             moment=words.moment,
+            place=words.place,
             quality_name=words.quality_name,
             component_words=lambda value, component: words.component_words(component, value),
         )

@@ -25,6 +25,7 @@ _Visit = Annotated[Visit, Depends(visit_of)]
 _DONE = frozenset({CaseState.RELEASED, CaseState.CLOSED, CaseState.WITHDRAWN, CaseState.RETURNED, CaseState.UNSUITABLE})
 LABELS: Mapping[str, str] = {
     "images": "Pictures",
+    "film": "Film",
     "source": "Where the picture comes from",
     "nature": "What kind of picture it is",
     "face_chosen_by": "Who chose the face",
@@ -143,7 +144,9 @@ def _add_new(router: APIRouter, console: Console) -> None:
     def send_request(visit: _Visit) -> Response:
         texts = {name: values for name, values in visit.form.texts.items() if name in LABELS}
         try:
-            case = console.desk.intake.submit(caller_of(visit), texts, visit.form.files.get("files", ()))
+            case = console.desk.intake.submit(
+                caller_of(visit), texts, visit.form.files.get("files", ()), None, visit.form.film
+            )
         except (InvalidRequest, ImageRefused) as error:
             kept = {name: visit.form.text(name) for name in LABELS}
             return request_form(
@@ -242,6 +245,12 @@ def _add_steps(router: APIRouter, console: Console) -> None:
         decide = desk.triage.accept if is_accepted else desk.triage.send_back
         decide(caller_of(visit), request_id, form.whole("version"), form.text("reason"))
         return see_other(f"/console/requests/{request_id}", "accepted" if is_accepted else "returned")
+
+    @router.post(base + "/unsuitable")
+    def unsuitable(visit: _Visit, request_id: str) -> Response:
+        form = visit.form
+        desk.probes.call_unsuitable(caller_of(visit), request_id, form.whole("version"), form.text("why"))
+        return see_other(f"/console/requests/{request_id}", "unsuitable")
 
     @router.post(base + "/withdraw")
     def withdraw(visit: _Visit, request_id: str) -> Response:

@@ -20,6 +20,9 @@ _PHRASES: Mapping[str, str] = {
     "in_first_review": "In first review",
     "awaiting_second_review": "Waiting for second review",
     "in_second_review": "In second review",
+    "ends_early": "The file ends early: what decodes was read.",
+    "timestamps_irregular": "The times of its frames are irregular.",
+    "too_long": "The film is longer than is read: later frames are missing.",
     "disputed": "Waiting for a supervisor",
     "decided": "Ready to release",
     "released": "Released",
@@ -111,3 +114,10 @@ def moment(value: datetime | str | None) -> str:
     if isinstance(value, str):
         value = datetime.fromisoformat(value.replace("Z", "+00:00"))
     return value.strftime("%d %b %Y, %H:%M UTC")
+
+
+def place(seconds: float) -> str:
+    """A place in a film, as a player shows it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.search.api_models import SEARCH_FORM, SearchAnswer
 from services.search.film.picks import MAX_PICKS
+from services.search.requests import MAX_TEXT_CHARS
 
-Status = Literal["opened", "queued", "reading", "choosing", "closing", "done", "refused", "cancelled", "failed"]
+Status = Literal[
+    "opened", "queued", "reading", "choosing", "closing", "done", "refused", "cancelled", "failed", "erased"
+]
 
 
 class _Strict(BaseModel):
@@ -87,6 +90,44 @@ class PickedTrack(_Strict):
     picked_at: str
 
 
+class FilmErasure(_Strict):
+    """Who erased the film, when and why."""
+
+    erased_by: str
+    erased_at: str
+    reason: str
+
+
+class FilmErased(_Strict):
+    """`removed`: images of the store; what was searched stays with its searches."""
+
+    film_id: str
+    status: Status
+    removed: int
+
+
+class ErasureReason(_Strict):
+    reason: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
+
+
+class ListedFilm(_Strict):
+    """A film without anybody in it."""
+
+    film_id: str
+    status: Status
+    case_reference: str
+    sha256: str
+    size_bytes: int
+    opened_at: str
+    opened_by: str
+    retain_until: str | None
+    is_due: bool = Field(description="It may be erased.")
+
+
+class ListedFilms(_Strict):
+    films: list[ListedFilm]
+
+
 class FilmAnswer(_Strict):
     """A film: how far it has been read, and once it is done its tracks and who searched them."""
 
@@ -102,6 +143,8 @@ class FilmAnswer(_Strict):
     model: dict[str, Any] | None
     tracks: list[Track]
     searches: list[PickedTrack]
+    retain_until: str | None = Field(description="The day from which it may be erased, where people were searched.")
+    erasure: FilmErasure | None
     problem: dict[str, Any] | None
 
 

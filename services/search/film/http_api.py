@@ -20,6 +20,7 @@ from services.search.film.api_models import (
 )
 from services.search.film.picks import SearchTracks
 from services.search.film.settings import FilmsSettings
+from services.search.film.stills import ReadStill
 from services.search.film.submit import SubmitFilm
 from services.search.film.upload import received
 from services.search.film.view import CancelFilm, ViewFilm
@@ -63,12 +64,13 @@ def create_film_router(
     view: ViewFilm,
     cancel: CancelFilm,
     search_tracks: SearchTracks,
+    still: ReadStill,
     *,
     verifier: TokenVerifier,
     slots: Slots,
     settings: FilmsSettings,
 ) -> APIRouter:
-    """`POST /v1/films`, `GET` and `DELETE /v1/films/{film_id}`, `POST /v1/films/{film_id}/searches`."""
+    """`POST /v1/films`, `GET` and `DELETE /v1/films/{film_id}`, its stills, `POST /v1/films/{film_id}/searches`."""
     router = APIRouter(prefix=FILMS_PATH, tags=["films"], responses=_PROBLEMS)
     caller = bearer(verifier)
     uploads = Uploads(settings.max_uploads)
@@ -102,12 +104,13 @@ def create_film_router(
     def hand_in(
         principal: Annotated[Principal, Depends(caller)],
         read: Annotated[tuple[Upload, Path] | CallerError, Depends(film)],
+        idempotency_key: Annotated[str | None, Header()] = None,
     ) -> Response:
         """Seals a film and has its faces found and followed. The fields are those of a search, which counts for every
-        search of one of its tracks."""
+        search of one of its tracks. With the same `Idempotency-Key` again it is the same film."""
         if isinstance(read, CallerError):
             submit.reject(principal, read)
-        return Response(submit(principal, *read), status_code=202, media_type=_JSON)
+        return Response(submit(principal, *read, idempotency_key), status_code=202, media_type=_JSON)
 
     @router.get("/{film_id}", summary="See how far a film is, and who is in it", response_model=FilmAnswer)
     def see(
@@ -122,6 +125,16 @@ def create_film_router(
     def give_up(principal: Annotated[Principal, Depends(caller)], film_id: str) -> Response:
         """Reads it no further and erases what was read; the sealed original stays."""
         return Response(cancel(principal, film_id), media_type=_JSON)
+
+    @router.get(
+        "/{film_id}/stills/{sha256}",
+        summary="A frame that a track is shown and searched by",
+        responses={200: {"content": {"image/png": {}}, "description": "the whole frame, lossless"}},
+    )
+    def see_still(principal: Annotated[Principal, Depends(caller)], film_id: str, sha256: str) -> Response:
+        """Recorded before it is given out."""
+        headers = {"Content-Security-Policy": "sandbox", "Content-Disposition": 'attachment; filename="still.png"'}
+        return Response(still(principal, film_id, sha256), media_type="image/png", headers=headers)
 
     _add_searching(router, search_tracks, slots, caller, limited)
     return router

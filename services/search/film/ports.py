@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -29,10 +29,11 @@ class FilmStatus(StrEnum):
     REFUSED = "refused"
     CANCELLED = "cancelled"
     FAILED = "failed"
+    ERASED = "erased"
 
 
 WORKABLE = (FilmStatus.QUEUED, FilmStatus.READING, FilmStatus.CHOOSING, FilmStatus.CLOSING)
-TERMINAL = (FilmStatus.DONE, FilmStatus.REFUSED, FilmStatus.CANCELLED, FilmStatus.FAILED)
+TERMINAL = (FilmStatus.DONE, FilmStatus.REFUSED, FilmStatus.CANCELLED, FilmStatus.FAILED, FilmStatus.ERASED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,15 @@ class NewFilm:
     sha256: str
     size_bytes: int
     opened_at: datetime
+    idempotency_key: str | None
+    # None only for films of versions that kept no day.
+    retain_until: date | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFilm(NewFilm):
-    """A film as it was stored. `description` is what embed found it to be, `pieces` the images that hold its bytes."""
+    """A film as it was stored. `description` is what embed found it to be, `pieces` the images that hold its bytes;
+    of an erased film what is still to be removed."""
 
     status: FilmStatus
     pieces: tuple[str, ...]
@@ -68,6 +73,7 @@ class StoredFilm(NewFilm):
     failures: int
     problem: Mapping[str, Any] | None
     is_closed: bool
+    erasure: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,8 +137,11 @@ class FilmStore(Protocol):
     """Films and what is read of them. Every method is one transaction, durable when it returns; all raise
     DependencyUnavailable when the store cannot be used."""
 
-    def open(self, film: NewFilm) -> None:
-        """Record a film before anything is done with it."""
+    def open(self, film: NewFilm) -> StoredFilm | None:
+        """Record a film before anything is done with it, or give the one that the same request made before.
+
+        A film that failed gives its key up. Raises Conflict `idempotency_key_reused` where the key was another's.
+        """
         ...
 
     def queue(self, film_id: str, pieces: Sequence[str]) -> None:
@@ -189,6 +198,20 @@ class FilmStore(Protocol):
 
     def unclosed(self, limit: int) -> Sequence[StoredFilm]:
         """Films that have ended or were never sealed, and whose terminal audit entry is not known to be in the log."""
+        ...
+
+    def erase(self, film_id: str, erasure: Mapping[str, Any]) -> Sequence[str]:
+        """Forget everything of a film that has ended but that it was there and who picked whom. Returns the images to
+        remove: its pieces and stills, without those that another film or a search holds. Again: what is left of them.
+        """
+        ...
+
+    def removed(self, film_id: str) -> None:
+        """The images of an erased film are gone."""
+        ...
+
+    def listed(self, force: str) -> Sequence[StoredFilm]:
+        """The films of a force that are not erased, oldest first; at most 1,000."""
         ...
 
     def add_pick(self, film_id: str, pick: Pick) -> None:

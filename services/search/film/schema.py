@@ -35,6 +35,12 @@ films = sa.Table(
     sa.Column("problem", sa.JSON(none_as_null=True)),
     # Whether the terminal audit entry is known to be in the log.
     sa.Column("is_closed", sa.Boolean, nullable=False),
+    # Of the request that it came of; a person's own.
+    sa.Column("idempotency_key", sa.String(200)),
+    sa.Column("retain_until", sa.Date),
+    # Who erased it, when and why; then `pieces` has what is still to be removed from the image store.
+    sa.Column("erasure", sa.JSON(none_as_null=True)),
+    sa.Index("films_keys", "force", "person_id", "idempotency_key", unique=True),
     sa.Index(
         "films_unclosed", "opened_at", sqlite_where=sa.text("NOT is_closed"), postgresql_where=sa.text("NOT is_closed")
     ),

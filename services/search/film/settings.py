@@ -17,6 +17,8 @@ class FilmsSettings(BaseModel):
     spool_path: Path | None = None
     # Reading one film, all attempts together. Then tracks are made of what was read, and the answer says so.
     max_read_s: float = Field(default=4 * 3600.0, gt=0)
+    # A film of which people were searched is relevant material for so long; nothing is erased because a clock says so.
+    retain_days: int = Field(default=90, ge=0, le=6 * 366)
     # Films up to this size are opened before the upload is answered, so that a broken one is refused at once.
     describe_bytes: int = Field(default=64 * 1024**2, ge=0)
     # A film that nobody tends for so long is taken up by whoever is there.

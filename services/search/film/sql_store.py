@@ -23,11 +23,13 @@ from services.search.film.ports import (
     TrackStill,
 )
 from services.search.film.schema import film_picks, film_segments, film_stills, film_tracks, films
-from services.shared.errors import DependencyUnavailable
+from services.search.film.sql_holding import removable_images
+from services.shared.errors import Conflict, DependencyUnavailable
 from services.shared.tokens import Principal
 
 _WORKABLE = [status.value for status in WORKABLE]
 _TERMINAL = [status.value for status in TERMINAL]
+_LISTED = 1000
 
 
 class SqlFilmStore:
@@ -38,9 +40,12 @@ class SqlFilmStore:
         # As in SqlSearchStore: writers of SQLite wait for a lock in turn rather than look again ever less often.
         self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
-    def open(self, film: NewFilm) -> None:
+    def open(self, film: NewFilm) -> StoredFilm | None:
         with self._writing, self._transaction() as connection:
-            connection.execute(sa.insert(films), _row_of(film))
+            earlier = _earlier(connection, film)
+            if earlier is None:
+                connection.execute(sa.insert(films), _row_of(film))
+            return earlier
 
     def queue(self, film_id: str, pieces: Sequence[str]) -> None:
         self._update(film_id, status=FilmStatus.QUEUED.value, pieces=list(pieces))
@@ -216,6 +221,33 @@ class SqlFilmStore:
         with self._transaction() as connection:
             return [_stored(row) for row in connection.execute(query)]
 
+    def erase(self, film_id: str, erasure: Mapping[str, Any]) -> Sequence[str]:
+        with self._writing, self._transaction() as connection:
+            row = connection.execute(sa.select(films).where(films.c.film_id == film_id)).one()
+            if row.status == FilmStatus.ERASED.value:
+                return list(row.pieces)
+            images = removable_images(connection, row)
+            self._forget(connection, film_id)
+            connection.execute(
+                sa.update(films)
+                .where(films.c.film_id == film_id)
+                .values(status=FilmStatus.ERASED.value, erasure=dict(erasure), pieces=images, description=None)
+            )
+            return images
+
+    def removed(self, film_id: str) -> None:
+        self._update(film_id, pieces=[])
+
+    def listed(self, force: str) -> Sequence[StoredFilm]:
+        query = (
+            sa.select(films)
+            .where(films.c.force == force, films.c.status != FilmStatus.ERASED.value)
+            .order_by(films.c.opened_at)
+            .limit(_LISTED)
+        )
+        with self._transaction() as connection:
+            return [_stored(row) for row in connection.execute(query)]
+
     def add_pick(self, film_id: str, pick: Pick) -> None:
         with self._writing, self._transaction() as connection:
             known = sa.select(film_picks.c.search_id).where(film_picks.c.search_id == pick.search_id)
@@ -282,7 +314,34 @@ def _row_of(film: NewFilm) -> dict[str, Any]:
         "claimed_by": "",
         "claimed_until_s": 0.0,
         "is_closed": False,
+        "idempotency_key": film.idempotency_key,
+        "retain_until": film.retain_until,
     }
+
+
+def _earlier(connection: sa.Connection, film: NewFilm) -> StoredFilm | None:
+    """What the same request made before. A film that failed leaves its key to the next."""
+    if film.idempotency_key is None:
+        return None
+    is_mine = sa.and_(
+        films.c.force == film.principal.force,
+        films.c.person_id == film.principal.person_id,
+        films.c.idempotency_key == film.idempotency_key,
+    )
+    row = connection.execute(sa.select(films).where(is_mine)).one_or_none()
+    if row is None:
+        return None
+    earlier = _stored(row)
+    if (earlier.sha256, earlier.texts) != (film.sha256, film.texts):
+        raise Conflict(
+            "This Idempotency-Key was used for another film or form.",
+            advice="Use a new key for a new request; the same key only to send the same request again.",
+            code="idempotency_key_reused",
+        )
+    if earlier.status is not FilmStatus.FAILED:
+        return earlier
+    connection.execute(sa.update(films).where(is_mine).values(idempotency_key=None))
+    return None
 
 
 def _stored(row: sa.Row[Any]) -> StoredFilm:
@@ -307,6 +366,9 @@ def _stored(row: sa.Row[Any]) -> StoredFilm:
         failures=row.failures,
         problem=row.problem,
         is_closed=row.is_closed,
+        idempotency_key=row.idempotency_key,
+        retain_until=row.retain_until,
+        erasure=row.erasure,
     )
 
 

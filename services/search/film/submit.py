@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -71,31 +72,34 @@ class SubmitFilm:
         self._trail = trail
         self._clock = clock
 
-    def __call__(self, principal: Principal, upload: Upload, path: Path) -> bytes:
-        """The film lies at `path`; the JSON of the answer. Raises InvalidRequest, FilmRefused, Forbidden,
-        GalleryIncomplete, AuditUnavailable, DependencyUnavailable."""
+    def __call__(self, principal: Principal, upload: Upload, path: Path, idempotency_key: str | None = None) -> bytes:
+        """The film lies at `path`; the JSON of the answer, which is that of the first time where the same person sends
+        the same film and form with the same key again. Raises InvalidRequest, FilmRefused, Forbidden, Conflict (the key
+        was another request's), GalleryIncomplete, AuditUnavailable, DependencyUnavailable."""
         try:
-            accepted = self._accepted(principal, upload, path)
+            accepted = self._accepted(principal, upload, path, idempotency_key)
             film = self._new_film(accepted, upload.texts, path)
             self._look_into(film, path)
+            earlier = self._store.open(film)
         except CallerError as error:
             self._refuse(principal, error, upload.texts)
             raise
-        self._store.open(film)
+        if earlier is not None:
+            return _handed_in(earlier, earlier.status)
         try:
             self._trail.intend(film, accepted.decision)
             self._store.queue(film.film_id, seal(self._probes, path))
         except LikenessError as error:
             self._fail(film, error)
             raise
-        return orjson.dumps({"film_id": film.film_id, "status": FilmStatus.QUEUED.value, "sha256": film.sha256})
+        return _handed_in(film, FilmStatus.QUEUED)
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:
         """Record and raise what made an upload unreadable. Raises AuditUnavailable instead when it cannot."""
         self._refuse(principal, error, {})
         raise error
 
-    def _accepted(self, principal: Principal, upload: Upload, path: Path) -> Accepted:
+    def _accepted(self, principal: Principal, upload: Upload, path: Path, key: str | None) -> Accepted:
         """As a search is accepted; only the probe is not there yet."""
         if len(upload.files.get(FILM_FIELD, ())) != 1:
             raise _missing(FILM_FIELD, "Required, once.")
@@ -103,7 +107,7 @@ class SubmitFilm:
             raise _missing("face", "Tracks are picked once the film has been read.")
         if not path.stat().st_size:
             raise FilmRefused("The film is empty.", code="film_empty", advice="Send the file itself.")
-        return self._accept(principal, Upload(upload.texts, {IMAGE_FIELD: (b"film",)}), None)
+        return self._accept(principal, Upload(upload.texts, {IMAGE_FIELD: (b"film",)}), key)
 
     def _new_film(self, accepted: Accepted, texts: Mapping[str, Sequence[str]], path: Path) -> NewFilm:
         with path.open("rb") as file:
@@ -119,6 +123,8 @@ class SubmitFilm:
             sha256=sha256,
             size_bytes=path.stat().st_size,
             opened_at=accepted.accepted_at,
+            idempotency_key=accepted.idempotency_key,
+            retain_until=accepted.accepted_at.date() + timedelta(days=self._settings.retain_days),
         )
 
     def _look_into(self, film: NewFilm, path: Path) -> None:
@@ -150,6 +156,10 @@ class SubmitFilm:
             if (values := texts.get(name)) and values[0].isprintable() and len(values[0]) <= _MAX_TEXT_CHARS
         }
         self._trail.refused(principal, FILM, error, about)
+
+
+def _handed_in(film: NewFilm, status: FilmStatus) -> bytes:
+    return orjson.dumps({"film_id": film.film_id, "status": status.value, "sha256": film.sha256})
 
 
 def _missing(field: str, wrong: str) -> InvalidRequest:

@@ -12,7 +12,7 @@ from services.shared.errors import LikenessError
 from services.shared.ids import is_id, new_id
 from services.shared.tokens import Principal
 
-FILM, FILM_VIEW, FILM_CANCEL = "film", "film_view", "film_cancel"
+FILM, FILM_VIEW, FILM_CANCEL, FILM_ERASE = "film", "film_view", "film_cancel", "film_erase"
 
 
 class FilmTrail:
@@ -81,6 +81,29 @@ class FilmTrail:
             purpose=film.purpose,
             case_reference=film.case_reference,
             objects=[film_object(film.film_id)],
+        )
+
+    def erase(
+        self,
+        principal: Principal,
+        film: NewFilm,
+        activity_id: str,
+        phase: audit_pb2.Phase.ValueType,
+        *,
+        reason: str,
+        images: Sequence[str] = (),
+    ) -> None:
+        """Before a film that has ended is erased, and after; `images` are those that were removed."""
+        self._recorder.record(
+            audit_pb2.ERASURE,
+            phase,
+            FILM_ERASE,
+            activity_id,
+            principal,
+            purpose=film.purpose,
+            case_reference=film.case_reference,
+            objects=[film_object(film.film_id), *(f"probe:{sha256}" for sha256 in images)],
+            details={"reason": reason},
         )
 
     def _record(

@@ -142,6 +142,8 @@ def film_document(film: StoredFilm, contents: FilmContents, *, with_chips: bool)
             }
             for pick in contents.picks
         ],
+        "retain_until": None if film.retain_until is None else film.retain_until.isoformat(),
+        "erasure": film.erasure,
         "problem": film.problem,
     }
 

@@ -11,11 +11,14 @@ from fastapi import APIRouter
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import FilmsClient
 from services.search.acceptance import Acceptance
+from services.search.film.erasing import EraseFilm, ListFilms
 from services.search.film.http_api import create_film_router
 from services.search.film.picks import SearchTracks
+from services.search.film.retention_api import create_retention_router
 from services.search.film.runner import FilmRunner
 from services.search.film.settings import FilmsSettings
 from services.search.film.sql_store import SqlFilmStore
+from services.search.film.stills import ReadStill
 from services.search.film.submit import SubmitFilm
 from services.search.film.trail import FilmTrail
 from services.search.film.view import CancelFilm, FilmAccess, ViewFilm
@@ -86,8 +89,13 @@ def wire_films(
         ViewFilm(access, store, trail),
         CancelFilm(access, store, trail, metrics),
         SearchTracks(access, store, identify, probes, clock),
+        ReadStill(access, store, probes, trail),
         verifier=verifier,
         slots=slots,
         settings=settings,
     )
-    return FilmParts(router, (_Job(runner), Periodic("film-sweep", runner.sweep, _SWEEP_EVERY_S)))
+    erase, listing = EraseFilm(access, store, probes, trail, clock), ListFilms(store, clock)
+    both = APIRouter()
+    both.include_router(router)
+    both.include_router(create_retention_router(erase, listing, verifier))
+    return FilmParts(both, (_Job(runner), Periodic("film-sweep", runner.sweep, _SWEEP_EVERY_S)))

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -243,6 +243,43 @@ class Agreements:
         return "" if owner in self.ended else f"AGR-{watchlist_id}-{owner}"
 
 
+class FilmReader:
+    """Reads every film at once: two tracks, of one frame each."""
+
+    def __init__(self) -> None:
+        self.status = "done"
+        self.handed_in: list[tuple[str, Mapping[str, str | list[str]], bytes]] = []
+        self.frames = {hashlib.sha256(frame).hexdigest(): frame for frame in (png(seed=11), png(seed=12))}
+
+    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes]) -> str:
+        self.handed_in.append((bearer, form, film.read()))
+        return f"00000000-0000-7000-a000-{len(self.handed_in):012d}"
+
+    def see(self, bearer: str, reading_id: str, *, with_chips: bool) -> Mapping[str, Any]:
+        still = {"frame_number": 40, "pts": 20480, "time_s": 1.6, "face": 0, "quality": 50.0, "inter_eye_px": 70.0}
+        tracks = [
+            {
+                "track": number,
+                "appearances": [{"from_s": 1.0, "until_s": 2.0}],
+                "frames_seen": 6,
+                "stills": [{**still, "still_sha256": sha256}],
+            }
+            for number, sha256 in enumerate(self.frames)
+        ]
+        problem = {"detail": "It is no film.", "advice": "Send the file itself."}
+        return {
+            "status": self.status,
+            "progress": {"share": 1.0, "frames_looked_at": 12},
+            "film": {"duration_s": 4.0},
+            "warnings": ["ends_early"],
+            "problem": problem if self.status == "refused" else None,
+            "tracks": tracks if self.status == "done" else [],
+        }
+
+    def still(self, bearer: str, reading_id: str, sha256: str) -> bytes:
+        return self.frames[sha256]
+
+
 class Setter:
     """Keeps what was to be set."""
 
@@ -281,6 +318,7 @@ class Unit:
     search: Search
     setter: Setter
     agreements: Agreements
+    films: FilmReader
 
     @classmethod
     def open(cls, folder: Path, min_view_s: float = 5.0, rates: ErrorRates | None = None) -> Unit:
@@ -288,8 +326,15 @@ class Unit:
         engine = create_engine(DatabaseSettings(url=f"sqlite:///{folder / 'review.sqlite'}"))
         store, clock, audit = SqlReviewStore(engine), StillClock(), AuditLog()
         embed, search, setter, agreements = Embed(), Search(), Setter(), Agreements()
+        films = FilmReader()
         peers = Peers(
-            audit=audit, searcher=search, references=Ingest(), analyser=embed, renderer=embed, agreements=agreements
+            audit=audit,
+            searcher=search,
+            references=Ingest(),
+            analyser=embed,
+            renderer=embed,
+            agreements=agreements,
+            films=films,
         )
         desk = Desk.make(
             store=store,
@@ -302,7 +347,7 @@ class Unit:
             rates=rates or ErrorRates.none(),
             metrics=Metrics(CollectorRegistry()),
         )
-        return cls(desk, store, clock, audit, embed, search, setter, agreements)
+        return cls(desk, store, clock, audit, embed, search, setter, agreements, films)
 
     def requested(self, **changes: Sequence[str]) -> Case:
         return self.desk.intake.submit(OFFICER, {**FORM, **changes}, [png()])

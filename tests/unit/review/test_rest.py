@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from services.review.casework_api import create_casework_router
 from services.review.http_api import create_request_router
 from services.review.supervision_api import create_supervision_router
+from services.review.uploads import FilmSettings
 from services.shared.errors import Unauthenticated
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
@@ -38,7 +39,8 @@ class Api:
     def __init__(self, unit: Unit) -> None:
         app = create_app("review", Metrics(CollectorRegistry()), dict)
         verifier = cast("TokenVerifier", Names())
-        for create in (create_request_router, create_casework_router, create_supervision_router):
+        app.include_router(create_request_router(unit.desk, verifier, FilmSettings()))
+        for create in (create_casework_router, create_supervision_router):
             app.include_router(create(unit.desk, verifier))
         self._client = TestClient(app)
 

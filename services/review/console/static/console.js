@@ -73,8 +73,12 @@ document.addEventListener("submit", (event) => {
 });
 
 // --- uploads: choosing, dragging, pasting ---
+// Pictures gather in one list; what a phone's camera took joins it; a film has a field of its own.
 for (const drop of document.querySelectorAll("[data-drop]")) {
-  const input = drop.querySelector("input[type=file]");
+  const input = drop.querySelector("[data-pictures]");
+  const camera = drop.querySelector("[data-camera]");
+  const film = drop.querySelector("[data-film]");
+  const isFilm = (file) => Boolean(film) && (file.type.startsWith("video/") || /\.(mp4|mov|m4v|3gp|mkv|webm|avi|flv|mpe?g|ts)$/i.test(file.name));
   const list = document.querySelector("[data-previews]");
   const say = document.querySelector("[data-upload-status]");
   let files = [];
@@ -83,11 +87,27 @@ for (const drop of document.querySelectorAll("[data-drop]")) {
     const transfer = new DataTransfer();
     files.forEach((file) => transfer.items.add(file));
     input.files = transfer.files;
-    list.replaceChildren(...files.map((file, index) => preview(file, index)));
-    say.textContent = files.length ? `${files.length} ${files.length === 1 ? "file" : "files"} chosen.` : "No file chosen yet.";
+    const films = film ? [...film.files] : [];
+    list.replaceChildren(
+      ...files.map((file, index) => preview(file, () => { files.splice(index, 1); show(); input.focus(); })),
+      ...films.map((file) => preview(file, () => { film.value = ""; show(); film.focus(); })),
+    );
+    const told = [];
+    if (files.length) told.push(`${files.length} ${files.length === 1 ? "picture" : "pictures"} chosen.`);
+    if (films.length) told.push("A film chosen.");
+    say.textContent = told.join(" ") || "No file chosen yet.";
   };
-  const add = (more) => { files = [...files, ...more].slice(0, Number(drop.dataset.drop)); show(); };
-  const preview = (file, index) => {
+  const add = (more) => {
+    const [films, pictures] = [[...more].filter(isFilm), [...more].filter((file) => !isFilm(file))];
+    files = [...files, ...pictures].slice(0, Number(drop.dataset.drop));
+    if (films.length) {
+      const transfer = new DataTransfer();
+      transfer.items.add(films[0]);
+      film.files = transfer.files;
+    }
+    show();
+  };
+  const preview = (file, takeOut) => {
     const item = document.createElement("li");
     if (file.type.startsWith("image/") && file.type !== "image/svg+xml") {
       const image = document.createElement("img");
@@ -103,16 +123,21 @@ for (const drop of document.querySelectorAll("[data-drop]")) {
     remove.className = "compact";
     remove.textContent = "Remove";
     remove.setAttribute("aria-label", `Remove ${file.name || "pasted picture"}`);
-    remove.addEventListener("click", () => { files.splice(index, 1); show(); input.focus(); });
+    remove.addEventListener("click", takeOut);
     item.append(name, remove);
     return item;
   };
   input.addEventListener("change", () => add(input.files));
+  camera?.addEventListener("change", () => { const taken = [...camera.files]; camera.value = ""; add(taken); });
+  film?.addEventListener("change", show);
   drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); add(event.dataTransfer.files); });
   addEventListener("paste", (event) => { if (event.clipboardData?.files.length) { event.preventDefault(); add(event.clipboardData.files); } });
 }
+
+// --- what goes on by itself is looked at again, unless somebody is about to do something on the page ---
+for (const part of document.querySelectorAll("[data-refresh]")) setTimeout(() => { location.replace(location.pathname); }, Number(part.dataset.refresh) * 1000);
 
 // --- a token from its file ---
 const tokenFile = document.querySelector("[data-token-file]");

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from services.review.casework.desk import Desk
 from services.review.console.app import ConsoleSettings, create_console
+from services.review.uploads import FilmSettings
 from services.shared.errors import Unauthenticated
 from services.shared.http import create_app
 from services.shared.telemetry import Metrics
@@ -66,7 +67,11 @@ class Browser:
         self.tokens.add("good", "operator", "supervisor", "requester")
         app = create_app("review", Metrics(CollectorRegistry()), readiness=dict)
         verifier = cast("TokenVerifier", self.tokens)
-        app.include_router(create_console(cast("Desk", desk), verifier, self.clock, WatchlistFile(), ConsoleSettings()))
+        app.include_router(
+            create_console(
+                cast("Desk", desk), verifier, self.clock, WatchlistFile(), ConsoleSettings(), films=FilmSettings()
+            )
+        )
         self.app = app
         self.client = TestClient(app, base_url=ORIGIN, follow_redirects=False)
         self.csrf = ""

@@ -142,11 +142,13 @@ class FakeDesk:
 
         return call
 
-    def _submit(self, caller: Caller, texts: Mapping[str, Sequence[str]], pictures: Sequence[bytes]) -> Case:
+    def _submit(
+        self, caller: Caller, texts: Mapping[str, Sequence[str]], pictures: Sequence[bytes], film: object = None
+    ) -> Case:
         from services.review.casework.forms import parse_form  # noqa: PLC0415
         from services.shared.watchlists import WatchlistFile  # noqa: PLC0415
 
-        parse_form(texts, len(pictures), WatchlistFile().current())
+        parse_form(texts, len(pictures), WatchlistFile().current(), has_film=film is not None)
         self.calls.append(("submit", (texts, pictures)))
         return self.case
 
