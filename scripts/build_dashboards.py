@@ -88,6 +88,14 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         Panel("Accepted without an outcome yet", {"pending": "sum(likeness_ingest_pending_enrolments)"}),
         Panel("Custody events not read yet", {"lag": "max(likeness_ingest_consumer_lag_events)"}),
         Panel("Events in the outbox", {"waiting": "sum(likeness_ingest_outbox_events)"}),
+        Panel("Open flags by kind", {"{{kind}}": "sum by (kind) (likeness_ingest_open_flags)"}),
+        Panel(
+            "Flags raised and references checked",
+            {
+                "{{kind}} {{band}}": "sum by (kind, band) (increase(likeness_ingest_flags_total[$__rate_interval]))",
+                "checked": "sum(increase(likeness_ingest_flag_checks_total[$__rate_interval]))",
+            },
+        ),
         Panel(
             "Dead letters by reason",
             {"{{reason}}": "sum by (reason) (increase(likeness_ingest_dead_letters_total[$__rate_interval]))"},

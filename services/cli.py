@@ -69,6 +69,9 @@ PARTS = {
         "services.search.agreements.cli", "agreements_app", "Sign, register and withdraw owners' agreements."
     ),
     "gallery": Part("services.ingest.gallery_cli", "gallery_app", "Erase, review, reconcile, rebuild, compare."),
+    "flags": Part(
+        "services.ingest.flags.cli", "flags_app", "Probable duplicates and odd images that a custodian should look at."
+    ),
     "dlq": Part("services.ingest.gallery_cli", "dlq_app", "List and replay dead letters of the custody feed."),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }

@@ -25,6 +25,7 @@ from services.ingest.admission import Admission
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.checks import LawfulnessChecks
+from services.ingest.custodian_bootstrap import Desk, DeskParts, build_desk
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
@@ -224,7 +225,8 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
-    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer), *life.loops]
+    desk = _desk(parts)
+    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer), *life.loops, *desk.loops]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
     api = EnrolmentApi(
@@ -241,7 +243,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     app.include_router(api.router())
-    for router in life.routers:
+    for router in (*life.routers, *desk.routers):
         app.include_router(router)
     return IngestService(
         app=app,
@@ -290,6 +292,27 @@ def _life(parts: _Parts) -> Life:
             log=parts.log,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
+        )
+    )
+
+
+def _desk(parts: _Parts) -> Desk:
+    _embed, search, *_others = parts.peers.channels
+    return build_desk(
+        DeskParts(
+            settings=parts.settings,
+            engine=parts.stores.engine,
+            committer=parts.stores.committer,
+            keys=parts.keys,
+            images=parts.images,
+            search=search,
+            audit=parts.peers.audit,
+            audit_client=parts.peers.audit_client,
+            model_id=parts.model.model_id,
+            watchlists=parts.watchlists,
+            pending=parts.backlog.pending,
+            clock=parts.clock,
+            metrics=parts.metrics,
         )
     )
 

@@ -36,6 +36,9 @@ from services.search.identify import Identify
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates
+from services.search.neighbours.finding import FindNeighbours
+from services.search.neighbours.points import FlagPointsFile
+from services.search.neighbours.servicer import NeighbourServicer
 from services.search.operating_points import OperatingPoints
 from services.search.ports import GalleryStore
 from services.search.settings import GallerySettings, SearchSettings
@@ -141,7 +144,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers, films.router):
         app.include_router(router)
     servicers = _servicers(
-        GalleryServicer(gallery), IdentificationServicer(identify, verifier, slots), governance.agreements
+        NeighbourServicer(gallery, FindNeighbours(gallery, FlagPointsFile(settings.flag_points_path), clock)),
+        IdentificationServicer(identify, verifier, slots),
+        governance.agreements,
     )
     names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS]
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)

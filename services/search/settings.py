@@ -37,6 +37,8 @@ class SearchSettings(ServiceSettings):
     probes: ImageStoreSettings = ImageStoreSettings(path=Path("probes"), bucket="likeness-probes")
     # Thresholds with their evidence, as `likeness evaluate` writes them; they go before the packaged default.
     operating_points_path: Path | None = None
+    # At which scores pairs of references are flagged for custodians; they go before the packaged ones.
+    flag_points_path: Path | None = None
     # A folder with an administrator's policies.cedar (and schema.cedarschema); the packaged ones when not set.
     policy_path: Path | None = None
     # Whether an agreement counts only under its owner's signature; those of the watchlist file then permit nothing.

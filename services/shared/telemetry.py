@@ -97,6 +97,24 @@ class Metrics:
             "Events of the custody feed that are not committed yet",
             registry=registry,
         )
+        self.ingest_flags_total = Counter(
+            "likeness_ingest_flags_total",
+            "Flags raised for custodians, by watchlist, kind and band",
+            ["watchlist", "kind", "band"],
+            registry=registry,
+        )
+        self.ingest_open_flags = Gauge(
+            "likeness_ingest_open_flags",
+            "Flags that no custodian has decided yet",
+            ["watchlist", "kind"],
+            registry=registry,
+        )
+        self.ingest_flag_checks_total = Counter(
+            "likeness_ingest_flag_checks_total",
+            "References that were compared with their owner's others",
+            ["watchlist"],
+            registry=registry,
+        )
         self.embed_stage_seconds = Histogram(
             "likeness_embed_stage_seconds",
             "Time of an analysis by stage: queue, gate, detect, template",

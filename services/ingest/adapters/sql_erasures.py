@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.ingest.adapters.flag_schema import erase_flags
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import enrolment_facts, erasures
 from services.ingest.adapters.schema import enrolments, outbox
@@ -119,6 +120,8 @@ class SqlErasures:
             ).all()
             _move_rows(connection, due, **_bare(erasure, now_ms))
             connection.execute(sa.delete(enrolment_facts).where(enrolment_facts.c.enrolment_id.in_(due)))
+            whole = (erasure.owner, erasure.subject_id) if erasure.is_whole_subject else None
+            erase_flags(connection, erasure.enrolment_ids, whole)
             return len(due)
 
         count = self._committer.run(work)

@@ -33,7 +33,7 @@ class FindNeighboursRequest(_message.Message):
     dimension: _builtins.int
     @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NeighbourProbe]:
-        """At most 64."""
+        """At most 64; none to learn `points_version` alone."""
 
     def __init__(
         self,

@@ -1,0 +1,76 @@
+"""The part of ingest's composition root that wires what custodians work with: flags, access packages, exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+import sqlalchemy as sa
+from fastapi import APIRouter
+
+from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.template_vault import TemplateVault
+from services.ingest.auditing import EnrolmentAudit
+from services.ingest.flags.wiring import FlagParts, build_flags
+from services.ingest.loops import Loop
+from services.ingest.settings import IngestSettings
+from services.rpc.auditing import AuditRecorder
+from services.rpc.clients import AuditClient
+from services.shared.adapters.image_keys import ImageKeys
+from services.shared.clock import Clock
+from services.shared.ports.image_store import ImageStore
+from services.shared.telemetry import Metrics
+from services.shared.tokens import TokenVerifier
+from services.shared.watchlists import WatchlistFile
+
+
+@dataclass(frozen=True)
+class DeskParts:
+    """What custodians' tools take from the rest of ingest. `search`: the channel to it."""
+
+    settings: IngestSettings
+    engine: sa.Engine
+    committer: GroupCommitter
+    keys: ImageKeys | None
+    images: ImageStore
+    search: grpc.Channel
+    audit: EnrolmentAudit
+    audit_client: AuditClient
+    model_id: Callable[[], str]
+    watchlists: WatchlistFile
+    pending: Callable[[], int]
+    clock: Clock
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What they give back: loops to run, routes to serve."""
+
+    loops: Sequence[Loop]
+    routers: Sequence[APIRouter]
+
+
+def build_desk(parts: DeskParts) -> Desk:
+    """Raises ConfigurationError."""
+    recorder = AuditRecorder(parts.audit_client, "ingest", parts.clock)
+    verifier = TokenVerifier(parts.settings.tokens)
+    flags = build_flags(
+        FlagParts(
+            engine=parts.engine,
+            committer=parts.committer,
+            vault=TemplateVault(parts.keys),
+            search=parts.search,
+            recorder=recorder,
+            audit=parts.audit,
+            verifier=verifier,
+            model_id=parts.model_id,
+            watchlists=lambda: parts.watchlists.current().ids,
+            pending=parts.pending,
+            clock=parts.clock,
+            metrics=parts.metrics,
+            per_s=parts.settings.flags.per_s,
+        )
+    )
+    return Desk(loops=flags.loops, routers=[flags.router])
