@@ -34,11 +34,21 @@ def main() -> None:
     data = DataFolder(folder / "local")
     data.root.mkdir(parents=True, exist_ok=True)
     prepare_data(data, SystemClock())
-    # The containers' user is not this one: what it reads is public (keys to verify with, watchlists).
-    (data.tokens / "jwks.json").chmod(0o644)
-    data.tokens.chmod(0o711)
-    data.watchlists.chmod(0o644)
+    publish(data)
     print(f"tokens for a trial in {data.tokens}")
+
+
+def publish(data: DataFolder) -> None:
+    """What the containers read, and nothing else: their user is not this one. Run again after `likeness revoke`."""
+    public = data.root / "public"
+    public.mkdir(exist_ok=True)
+    public.chmod(0o755)
+    for name in ("jwks.json", "revocations.json"):
+        copy = public / f".{name}.new"
+        copy.write_bytes((data.tokens / name).read_bytes())
+        copy.chmod(0o644)
+        copy.replace(public / name)
+    data.watchlists.chmod(0o644)
 
 
 def filled(example: str) -> str:

@@ -171,7 +171,7 @@ class TestAlerts:
         run(
             [tool("promtool"), "test", "rules", DEPLOY / "prometheus" / "tests.yml"],
             "promtool test rules",
-            timeout_s=60,
+            timeout_s=300,
         )
 
     def test_rules_and_dashboards_name_metrics_that_exist(self) -> None:
@@ -308,6 +308,10 @@ class TestKubernetes:
             ("search", "audit", 50064),
             ("ingest", "audit", 50064),
             ("review", "audit", 50064),
+            # The console reads REST of others with the token of whoever looks.
+            ("review", "search", 8080),
+            ("review", "ingest", 8081),
+            ("review", "audit", 8082),
         }
 
     def test_everything_else_is_denied(self, overlay: Path) -> None:

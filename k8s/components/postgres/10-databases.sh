@@ -14,11 +14,14 @@ REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
 SQL
 }
 make_role ingest "$INGEST_DB_PASSWORD"
+make_role image_keys "$IMAGE_KEYS_DB_PASSWORD"
 make_role search "$SEARCH_DB_PASSWORD"
 make_role review "$REVIEW_DB_PASSWORD"
 make_role audit_owner "$AUDIT_OWNER_DB_PASSWORD"
 make_role audit_writer "$AUDIT_DB_PASSWORD"
 make_database ingest ingest
+# The keys of the images: a copy of the ledger opens nothing.
+make_database image_keys image_keys
 make_database search search
 make_database review review
 make_database audit audit_owner

@@ -177,8 +177,10 @@ class ImageKeys:
     # --- inside
 
     def _open_master(self) -> dict[str, MasterKey]:
-        held = self._file.read()
         with self._engine.begin() as connection:
+            # Several processes of a service may start on an empty table at once: one of them makes the first key.
+            _one_at_a_time(connection)
+            held = self._file.read()
             in_use = connection.scalar(sa.select(master_in_use.c.master_id))
             if in_use is None:
                 if not held:
@@ -275,6 +277,14 @@ def empty_write_ahead_log(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
         busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
     return not busy
+
+
+def _one_at_a_time(connection: sa.Connection) -> None:
+    """Until the transaction ends."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(sa.update(master_in_use).where(sa.false()).values(master_id=""))  # takes the write lock
+    else:
+        connection.exec_driver_sql("LOCK TABLE image_key_master IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _overwrite_deleted(connection: sa.Connection) -> None:

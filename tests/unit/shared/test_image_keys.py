@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.shared.adapters.folder_image_store import FolderImageStore
-from services.shared.adapters.image_keys import ImageKeys
+from services.shared.adapters.image_keys import ImageKeys, metadata
 from services.shared.adapters.master_key import MasterKey, MasterKeyFile
 from services.shared.adapters.sealed_image_store import SealedImageStore
 from services.shared.database import create_engine
@@ -122,3 +122,13 @@ def test_a_master_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None
     (tmp_path / "master.key").chmod(0o644)
     with pytest.raises(ConfigurationError):
         open_keys(tmp_path)
+
+
+def test_processes_that_start_together_agree_on_the_first_master_key(tmp_path: Path) -> None:
+    metadata.create_all(create_engine(DatabaseSettings(url=f"sqlite:///{tmp_path / 'keys.sqlite'}")))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _number: open_keys(tmp_path), range(4)))
+    name = "0" * 64
+    opened[0].ensure({name: ""})
+    assert len({keys.find([name])[name].key for keys in opened}) == 1
+    assert len(MasterKeyFile(tmp_path / "master.key").read()) == 1
