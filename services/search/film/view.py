@@ -80,6 +80,8 @@ class ViewFilm:
         if film.status is FilmStatus.DONE:
             contents = self._store.contents(film_id)
             self._trail.viewed(principal, film, [track.track for track in contents.tracks])
+        elif film.status is FilmStatus.ERASED:
+            contents = self._store.contents(film_id)  # who picked whom; nobody is shown
         return orjson.dumps(film_document(film, contents, with_chips=with_chips))
 
 

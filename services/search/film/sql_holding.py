@@ -1,0 +1,41 @@
+"""Which images of the probe store a film alone holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.search.adapters.schema import searches
+from services.search.film.ports import FilmStatus
+from services.search.film.schema import film_picks, film_stills, films
+
+
+def removable_images(connection: sa.Connection, film: sa.Row[Any]) -> list[str]:
+    """The film's pieces and stills without those that anything else rests on: probes of searches, and all stills of a
+    track that was searched, since its scores are fused over them; and whatever another film is made of."""
+    names = {*film.pieces, *_stills(connection, film.film_id)}
+    names -= _searched(connection, film.film_id)
+    for other in connection.execute(
+        sa.select(films.c.sha256, films.c.pieces).where(
+            films.c.film_id != film.film_id, films.c.status != FilmStatus.ERASED.value
+        )
+    ):
+        # One that is being sealed right now has not told its pieces yet.
+        names -= {*other.pieces, *(film.pieces if other.sha256 == film.sha256 else ())}
+    shared = sa.select(film_stills.c.sha256).where(film_stills.c.film_id != film.film_id)
+    names -= {*connection.execute(shared).scalars()} if names else set()
+    return sorted(names)
+
+
+def _stills(connection: sa.Connection, film_id: str) -> set[str]:
+    return {*connection.execute(sa.select(film_stills.c.sha256).where(film_stills.c.film_id == film_id)).scalars()}
+
+
+def _searched(connection: sa.Connection, film_id: str) -> set[str]:
+    """Stills of tracks that somebody picked, or one of whose stills is the probe of a search all the same."""
+    own = film_stills.c.film_id == film_id
+    picked = sa.select(film_picks.c.track).where(film_picks.c.film_id == film_id)
+    probes = sa.select(film_stills.c.track).join(searches, searches.c.probe_sha256 == film_stills.c.sha256).where(own)
+    tracks = {*connection.execute(picked).scalars(), *connection.execute(probes).scalars()}
+    return {*connection.execute(sa.select(film_stills.c.sha256).where(own, film_stills.c.track.in_(tracks))).scalars()}
