@@ -145,7 +145,7 @@ def _add_new(router: APIRouter, console: Console) -> None:
         texts = {name: values for name, values in visit.form.texts.items() if name in LABELS}
         try:
             case = console.desk.intake.submit(
-                caller_of(visit), texts, visit.form.files.get("files", ()), None, visit.form.film
+                caller_of(visit), texts, visit.form.files.get("files", ()), film=visit.form.film
             )
         except (InvalidRequest, ImageRefused) as error:
             kept = {name: visit.form.text(name) for name in LABELS}
