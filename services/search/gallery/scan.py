@@ -1,6 +1,7 @@
 """The exact scan: which rows of some blocks are the most like a probe.
 
-1. The eight-bit codes are scanned for several times as many rows as are wanted, over one thread or more.
+1. The eight-bit codes are scanned for several times as many rows as are wanted, over one thread or more; once more for
+   many times as many where too many rows are as good as the last of these.
 2. Those rows, and those whose codes are bad, are scored in float64. `bar` is the score that the wanted number reach.
 3. Any other row scores no more than the least code score of step 1 plus the error of its chunk's codes. A chunk for
    which that is below `bar` is proven; in any other the float32 vectors are scanned, and what may reach `bar` joins.
@@ -32,6 +33,8 @@ from services.search.gallery.slots import Slots
 from services.search.ports import GalleryHit
 from services.shared.biometric import Vector
 
+_CODES_IN_A_VECTOR = 4  # of equal bytes
+_MORE = 8
 _ROW_MASK = (1 << LABEL_ROW_BITS) - 1
 
 Labels = npt.NDArray[np.int64]
@@ -109,13 +112,19 @@ class ExactScan:
     def _proven(self, parts: Sequence[Part], shares: Sequence[Sequence[_Piece]], probe: Vector, limit: int) -> _Scored:
         """Exact scores of rows among which the answer is."""
         keep, code = int(limit * self._spare) + 32, ProbeCode.of(probe)
+        errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32)) + self._slack
         found = self._scan_codes(shares, code, keep)
         scored = _score(parts, _with_odd_rows(parts, found.labels), probe)
-        if len(found.labels) == keep:  # there may be more
-            errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32))
-            could_reach = float(found.scores.min()) + errors + self._slack
-            for number in np.flatnonzero(could_reach >= scored.bar(limit)).tolist():
-                scored = scored.with_part(number, self._scan_floats(parts, number, probe, scored.bar(limit)))
+        unproven = _unproven(found, keep, errors, scored.bar(limit))
+        rows = [len(part.chunk.columns.vectors) for part in parts]
+        if sum(rows[number] for number in unproven) * _CODES_IN_A_VECTOR > sum(rows):
+            # Many are as good as the last wanted one, as copies of one picture are: to keep more is less to read.
+            found = self._scan_codes(shares, code, keep * _MORE)
+            likely = found.labels[found.scores >= scored.bar(limit) - errors.max()]
+            scored = _score(parts, _with_odd_rows(parts, likely), probe)
+            unproven = _unproven(found, keep * _MORE, errors, scored.bar(limit))
+        for number in unproven:
+            scored = scored.with_part(number, self._scan_floats(parts, number, probe, scored.bar(limit)))
         return scored
 
     def _shares(self, views: Sequence[BlockView], rows: int, threads: int) -> list[list[_Piece]]:
@@ -166,6 +175,14 @@ class ExactScan:
         scores = float_scores(probe, parts[number].chunk.columns.vectors)
         rows = np.flatnonzero(scores >= bar - self._slack)
         return _score(parts, rows | (number << LABEL_ROW_BITS), probe)
+
+
+def _unproven(found: CodeScores, keep: int, errors: npt.NDArray[np.float64], bar: float) -> list[int]:
+    """The parts in which a row that was not among the `keep` found may reach `bar`."""
+    if len(found.labels) < keep:  # there are no others
+        return []
+    could_reach = float(found.scores.min()) + errors
+    return np.flatnonzero(could_reach >= bar).tolist()
 
 
 def _with_odd_rows(parts: Sequence[Part], labels: Labels) -> Labels:
