@@ -47,14 +47,22 @@ def report_command(
     """
     console = Console(highlight=False, soft_wrap=True)
     with _export(data, export) as (source, own_witness):
-        aggregates = counted(source, witness or own_witness, month)
+        for line in write_report(source, out, witness=witness or own_witness, months=month):
+            console.print(line, markup=False)
+
+
+def write_report(
+    source: Path, out: Path, *, witness: Path | None = None, months: list[str] | None = None
+) -> Iterator[str]:
+    """Verify an export, count it and write the three files; what is told of them. Raises IntegrityError."""
+    aggregates = counted(source, witness, months)
     out.mkdir(parents=True, exist_ok=True)
     (out / AGGREGATES).write_bytes(aggregates.document())
     (out / PAGE).write_text(render_html(aggregates), "utf-8")
     (out / PAPER).write_bytes(render_pdf(aggregates))
-    console.print(f"{period(aggregates.months)}: {out / PAGE}, {PAPER}, {AGGREGATES}", markup=False)
+    yield f"{period(aggregates.months)}: {out / PAGE}, {PAPER}, {AGGREGATES}"
     for name, value in headline(aggregates):
-        console.print(f"  {name}: {value}", markup=False)
+        yield f"  {name}: {value}"
 
 
 @transparency_app.command("check")
