@@ -33,9 +33,16 @@ def _stills(connection: sa.Connection, film_id: str) -> set[str]:
 
 
 def _searched(connection: sa.Connection, film_id: str) -> set[str]:
-    """Stills of tracks that somebody picked, or one of whose stills is the probe of a search all the same."""
-    own = film_stills.c.film_id == film_id
-    picked = sa.select(film_picks.c.track).where(film_picks.c.film_id == film_id)
-    probes = sa.select(film_stills.c.track).join(searches, searches.c.probe_sha256 == film_stills.c.sha256).where(own)
-    tracks = {*connection.execute(picked).scalars(), *connection.execute(probes).scalars()}
-    return {*connection.execute(sa.select(film_stills.c.sha256).where(own, film_stills.c.track.in_(tracks))).scalars()}
+    """Stills of tracks that somebody picked; and where a still is the probe of a search that no pick accounts for (the
+    service was killed in between), those of every track that it is in."""
+    stills_of: dict[int, set[str]] = {}
+    own = sa.select(film_stills.c.track, film_stills.c.sha256).where(film_stills.c.film_id == film_id)
+    for track, sha256 in connection.execute(own):
+        stills_of.setdefault(track, set()).add(sha256)
+    picks = connection.execute(sa.select(film_picks.c.track).where(film_picks.c.film_id == film_id)).scalars()
+    kept = {sha256 for track in picks for sha256 in stills_of.get(track, ())}
+    every = set().union(*stills_of.values())
+    probes = connection.execute(sa.select(searches.c.probe_sha256).where(searches.c.probe_sha256.in_(every))).scalars()
+    for probe in set(probes) - kept:
+        kept = kept.union(*(stills for stills in stills_of.values() if probe in stills))
+    return kept
