@@ -34,7 +34,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Embed/DescribeModel": frozenset({"search", "ingest"}),
     "/likeness.v1.Films/ReadFilm": frozenset({"search"}),
     # Pictures of untrusted bytes, and enrolled images and searches with the token of the person who judges candidates.
-    "/likeness.v1.Pictures/Render": frozenset({"review"}),
+    "/likeness.v1.Pictures/Render": frozenset({"review", "search"}),
     "/likeness.v1.References/ListReferences": frozenset({"review"}),
     "/likeness.v1.References/ReadImage": frozenset({"review"}),
     "/likeness.v1.Identification/Identify": frozenset({"review"}),
@@ -52,6 +52,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Gallery/ListGallery": frozenset({"ingest"}),
     "/likeness.v1.Gallery/RebuildGallery": frozenset({"ingest"}),
     "/likeness.v1.Gallery/FindNeighbours": frozenset({"ingest"}),
+    "/likeness.v1.Gallery/ListReturns": frozenset({"ingest"}),
     # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed,
     # which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,
@@ -59,8 +60,9 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Audit/GetCheckpoint": _WRITERS,
     "/likeness.v1.Audit/ProveInclusion": _WRITERS,
     "/likeness.v1.Audit/ProveConsistency": _WRITERS,
-    "/likeness.v1.Audit/ProveActivity": frozenset({"search"}),
+    "/likeness.v1.Audit/ProveActivity": frozenset({"search", "ingest"}),
     "/likeness.v1.Review/DescribeWorkflow": frozenset({"search", TOOLS}),
+    "/likeness.v1.Review/ListReleases": frozenset({"ingest"}),
     # Two models side by side: search follows what ingest says, ingest asks what search serves and measured.
     "/likeness.v1.Migrations/DescribeMigration": frozenset({"search"}),
     "/likeness.v1.Migrations/ReadModelReferences": frozenset({"search"}),

@@ -6,15 +6,17 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
 from fastapi import FastAPI
 
 from services.rpc.auditing import AuditRecorder, rate_reporter
+from services.rpc.casework import PictureClient
 from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import agreements_pb2_grpc, search_pb2_grpc
+from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc
 from services.search.acceptance import Acceptance
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
@@ -33,6 +35,7 @@ from services.search.http_api import API_DESCRIPTION, Slots, create_router
 from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
 from services.search.identification_server import IdentificationServicer
 from services.search.identify import Identify
+from services.search.identifying import IdentifyFor
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates
@@ -40,7 +43,12 @@ from services.search.neighbours.finding import FindNeighbours
 from services.search.neighbours.points import FlagPointsFile
 from services.search.neighbours.servicer import NeighbourServicer
 from services.search.operating_points import OperatingPoints
+from services.search.partners.gateway import PartnerGateway
+from services.search.partners.wiring import wire_partners
 from services.search.ports import GalleryStore
+from services.search.serving.grpc_server import SERVICE_NAME as MODELS
+from services.search.serving.grpc_server import ModelsServicer
+from services.search.serving.wiring import wire_serving
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
 from services.search.view import ViewSearch
@@ -71,14 +79,19 @@ class SearchService:
     gallery: GalleryKeeper
     periodics: Sequence[Periodic]
     closers: Sequence[Callable[[], None]]
+    gateway: PartnerGateway | None = None
 
     def start(self) -> None:
         """Serve gRPC and begin to load the gallery; health says SERVING once it is ready."""
         self.grpc.start()
+        if self.gateway is not None:
+            self.gateway.start()
         for periodic in self.periodics:
             periodic.start()
 
     def stop(self) -> None:
+        if self.gateway is not None:
+            self.gateway.stop()
         self.grpc.stop()
         for periodic in self.periodics:
             periodic.stop()
@@ -93,13 +106,13 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     migrate(engine, MIGRATIONS)
     store = SqlSearchStore(engine)
     channels = {name: open_peer(settings, name) for name in ("embed", "ingest", "audit")}
-    embed, ledger = EmbedClient(channels["embed"]), LedgerClient(channels["ingest"])
+    ledger = LedgerClient(channels["ingest"])
     audit = AuditClient(channels["audit"])
     recorder = AuditRecorder(audit, "search", clock)
     trail = SearchTrail(recorder)
-    gallery_store = _gallery_store(settings.gallery)
-    gallery = GalleryKeeper(gallery_store, embed, ledger, metrics, fresh=lambda: _gallery_store(settings.gallery))
-    counts = LedgerCounts(ledger)
+    serving = wire_serving(settings, channels, engine, _gallery_store, metrics, clock)
+    embed, gallery = serving.embed, serving.gallery
+    counts = LedgerCounts(ledger, serving.lost)
     closing = Closing(store, trail, clock, settings.orphan_age_s)
     verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
     slots = Slots(settings.max_concurrent_searches, RateLimits(settings.search_rate_limits, metrics, report))
@@ -109,20 +122,22 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
     executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
     probes = open_image_store(settings.probes)
-    identify = Identify(
+    make_identify = partial(
+        Identify,
         acceptance=acceptance,
         embed=embed,
-        matching=Matching(gallery, acceptance, clock),
         store=store,
         probes=probes,
-        trail=trail,
         closing=closing,
         counts=counts,
         near_duplicates=NearDuplicates(settings.near_duplicates, clock, metrics),
         clock=clock,
         metrics=metrics,
         executor=executor,
+        shadow=serving.shadow,
     )
+    identify_for = IdentifyFor(make_identify, recorder, Matching(gallery, acceptance, clock))
+    identify = identify_for({})
     app = _app(settings, metrics, gallery, report)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
     access, disclosing = DisclosureAccess(store, closing), DisclosureTrail(recorder)
@@ -141,14 +156,28 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         slots=slots,
         metrics=metrics,
     )
-    for router in (create_disclosure_router(disclose, replay, verifier, slots), *governance.routers, films.router):
+    partners = wire_partners(
+        settings.partners,
+        engine=engine,
+        identify_for=identify_for,
+        renderer=PictureClient(channels["embed"]),
+        recorder=recorder,
+        clock=clock,
+        verifier=verifier,
+        slots=slots,
+        limits=settings.search_rate_limits,
+        metrics=metrics,
+    )
+    disclosure = create_disclosure_router(disclose, replay, verifier, slots)
+    for router in (disclosure, *governance.routers, films.router, partners.router):
         app.include_router(router)
     servicers = _servicers(
         NeighbourServicer(gallery, FindNeighbours(gallery, FlagPointsFile(settings.flag_points_path), clock)),
         IdentificationServicer(identify, verifier, slots),
         governance.agreements,
+        serving.servicer,
     )
-    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS]
+    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS]
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
     def tend() -> None:
@@ -160,10 +189,12 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
         *_tidying(closing),
         *films.periodics,
+        *partners.periodics,
+        *serving.periodics,
     ]
     connections = [gallery.close, engine.dispose, *(channel.close for channel in channels.values())]
-    closers = [lambda: executor.shutdown(wait=True), closing.flush, *connections]
-    return SearchService(app=app, grpc=grpc_server, gallery=gallery, periodics=periodics, closers=closers)
+    closers = [*partners.closers, lambda: executor.shutdown(wait=True), closing.flush, *connections, *serving.closers]
+    return SearchService(app, grpc_server, gallery, periodics, closers, partners.gateway)
 
 
 def _tidying(closing: Closing) -> tuple[Periodic, ...]:
@@ -205,10 +236,14 @@ def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, rep
 
 
 def _servicers(
-    gallery: GalleryServicer, identification: IdentificationServicer, agreements: AgreementsServicer
+    gallery: GalleryServicer,
+    identification: IdentificationServicer,
+    agreements: AgreementsServicer,
+    models: ModelsServicer,
 ) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
         agreements_pb2_grpc.add_AgreementsServicer_to_server(agreements, server)
+        migration_pb2_grpc.add_ModelsServicer_to_server(models, server)
         search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
         search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
 

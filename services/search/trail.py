@@ -24,8 +24,10 @@ SEARCH_WITHHELD = "search_withheld"
 class SearchTrail:
     """Entries of searches and of views of searches. All methods raise AuditUnavailable; `ended` also Conflict."""
 
-    def __init__(self, recorder: AuditRecorder) -> None:
+    def __init__(self, recorder: AuditRecorder, always: Mapping[str, str] | None = None) -> None:
+        """`always` stands in the details of every entry that tells of a search."""
         self._recorder = recorder
+        self._always = dict(always or {})
 
     def intend(self, search: NewSearch, decision: Decision, evidence: FilmEvidence | None = None) -> None:
         """Before the gallery is touched: who searches what for whom, and by which permission."""
@@ -70,6 +72,8 @@ class SearchTrail:
             details["flags"] = ",".join(flag.code for flag in flags)
         quality = outcome.analysis.faces[outcome.face_index].quality.unified
         details["quality"] = f"{quality:.1f}"
+        if outcome.index.recall is not None:
+            details["gallery_index_recall"] = f"{outcome.index.recall.recall:.4f}"
         if outcome.snapshot is not None:
             details["gallery_snapshot"] = outcome.snapshot.snapshot_id
         for watchlist_id, point in outcome.operating_points.items():
@@ -93,7 +97,7 @@ class SearchTrail:
         self, principal: Principal, activity: str, activity_id: str, error: LikenessError, about: Mapping[str, str]
     ) -> None:
         """A request that was never begun: not permitted, or incomplete. `about` may hold purpose and case_reference."""
-        details = {"reason": error.code}
+        details = {"reason": error.code, **self._always}
         if reasons := error.context.get("reasons"):
             details["reasons"] = ",".join(reasons)
         if policy := error.context.get("policy"):
@@ -161,7 +165,7 @@ class SearchTrail:
                 *(f"reference:{reference_id}" for reference_id in references),
             ],
             recipients=recipients,
-            details=details,
+            details={**details, **self._always},
             entry_id=entry_id,
         )
 

@@ -1,0 +1,25 @@
+"""Searches that say more of themselves in the log than who made them: for a partner, for an unsolved case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from services.rpc.auditing import AuditRecorder
+from services.search.identify import Identify
+from services.search.matching import Matching
+from services.search.trail import SearchTrail
+
+
+class IdentifyFor:
+    """Makes the use case `Identify` for one call; all of them share stores, limits and the guard against near
+    duplicates."""
+
+    def __init__(self, make: Callable[..., Identify], recorder: AuditRecorder, matching: Matching) -> None:
+        """`make` is Identify with everything but its matching and its trail."""
+        self._make = make
+        self._recorder = recorder
+        self._matching = matching
+
+    def __call__(self, details: Mapping[str, str], matching: Matching | None = None) -> Identify:
+        """`details` stand in every entry that the search writes."""
+        return self._make(matching=matching or self._matching, trail=SearchTrail(self._recorder, details))
