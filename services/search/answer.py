@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from services.search.calibration import Calibration, ScoreEvidence, calibrations_document, no_evidence
+from services.search.gallery_index import EXACT, GalleryIndex
 from services.search.operating_points import OperatingPoint
 from services.search.policy import Decision
 from services.search.ports import Candidate, SearchScope, SearchStatus
@@ -52,6 +53,7 @@ class SearchOutcome:
     film: Mapping[str, Any] | None = None
     # By watchlist, where its scores were measured.
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    index: GalleryIndex = EXACT
 
     def evidence_at(self, score: float, watchlist_id: str) -> ScoreEvidence:
         """What is known of a score in this very search."""
@@ -116,6 +118,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
         "searchable": outcome.searchable,
         "unsearchable": outcome.unsearchable,
         "gallery": outcome.gallery_name,
+        "gallery_index": outcome.index.document(),
         "gallery_snapshot": None if outcome.snapshot is None else outcome.snapshot.document(),
         "model": model_document(analysis.model),
         "threshold": _threshold(outcome),
@@ -245,7 +248,8 @@ def _statements(outcome: SearchOutcome) -> list[str]:
         searched=searched,
         unevidenced=[name for name, point in outcome.operating_points.items() if not point.is_evidenced],
     )
-    return said if outcome.film is None else [*said, _film_statement(outcome.film)]
+    more = [outcome.index.statement(), "" if outcome.film is None else _film_statement(outcome.film)]
+    return [*said, *(statement for statement in more if statement)]
 
 
 def _film_statement(film: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.search.gallery_models import SearchableSnapshot, UsedIndex
 from services.search.requests import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
@@ -181,24 +182,6 @@ class RequestEcho(_Strict):
     max_candidates: int
 
 
-class GalleryPartition(_Strict):
-    """References of one owner in one watchlist; the digest is over their ids (docs/disclosure.md)."""
-
-    watchlist: str
-    owner: str
-    references: int
-    digest: str
-
-
-class SearchableSnapshot(_Strict):
-    """What was searchable, in one id that can be worked out again from the ledger."""
-
-    snapshot_id: str
-    is_exact: bool = Field(description="False where references came or went during the search.")
-    model_id: str
-    partitions: list[GalleryPartition]
-
-
 class DecidedBy(_Strict):
     """SHA-256 digests of the policies, and of the watchlists and agreements, by which the search was permitted."""
 
@@ -242,6 +225,7 @@ class SearchAnswer(_Strict):
     searchable: int = Field(description="References that were compared.")
     unsearchable: int | None = Field(description="Enrolments that could not be searched; null while not known.")
     gallery: str
+    gallery_index: UsedIndex | None = Field(default=None, description="Null in answers from before it was recorded.")
     gallery_snapshot: SearchableSnapshot | None = Field(
         default=None, description="Null where the gallery is shared by several processes."
     )
@@ -432,6 +416,7 @@ SEARCH_EXAMPLE: dict[str, Any] = {
     "searchable": 107500,
     "unsearchable": 312,
     "gallery": "exact in-process",
+    "gallery_index": {"kind": "exact", "is_exact": True, "build": {}, "search": {}, "recall": None},
     "gallery_snapshot": {
         "snapshot_id": "3" * 64,
         "is_exact": True,

@@ -36,6 +36,7 @@ from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
 from services.search.identification_server import IdentificationServicer
 from services.search.identify import Identify
 from services.search.identifying import IdentifyFor
+from services.search.index_watch import IndexWatch
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates

@@ -17,6 +17,8 @@ from services.rpc.v1 import ingest_pb2
 from services.search.columns import records_of
 from services.search.gallery_contents import GalleryContents, TellsStanding
 from services.search.gallery_drift import Lacking
+from services.search.gallery_index import GalleryIndex
+from services.search.index_watch import IndexWatch
 from services.search.ports import (
     GalleryAnswer,
     GalleryHit,
@@ -26,6 +28,7 @@ from services.search.ports import (
     PutOutcome,
     SearchScope,
 )
+from services.search.settings import GalleryIndexSettings
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.errors import Conflict, GalleryIncomplete, InvalidRequest, LikenessError, ModelMismatch
 from services.shared.gallery_snapshot import GallerySnapshot
@@ -63,15 +66,17 @@ class GalleryKeeper:
     harmless. Before the store is open they are refused as retriable, and the ledger's stream brings them later.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a gallery and all that it is kept with
         self,
         store: GalleryStore,
         models: ModelSource,
         ledger: LedgerSource,
         metrics: Metrics,
         fresh: Callable[[], GalleryStore] | None = None,
+        index: IndexWatch | None = None,
     ) -> None:
         """`fresh` makes an empty store of the same kind, for a rebuild beside the one in use."""
+        self._index = index or IndexWatch(GalleryIndexSettings(), metrics)
         self._store = store
         self._fresh = fresh
         self._rebuilding = Lock()
@@ -100,6 +105,11 @@ class GalleryKeeper:
         return self._store.name
 
     @property
+    def index(self) -> GalleryIndex:
+        """By which index searches go, with the recall measured last."""
+        return self._index.index(self._store)
+
+    @property
     def model(self) -> ModelProvenance | None:
         """The model that the gallery is open for; None before embed has said which."""
         return self._model
@@ -125,6 +135,11 @@ class GalleryKeeper:
             obstacle = self._obstacle
             raise type(obstacle)(obstacle.detail, advice=obstacle.advice, context=obstacle.context)
         return self._model
+
+    def of(self, model_id: str) -> GalleryKeeper:
+        """The gallery that templates of this model are searched in: this one, where there is no other. It refuses
+        templates of another model itself."""
+        return self
 
     def search(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
         """The best references of the scopes. A probe that is the mean of several templates (evidence.py)
@@ -280,6 +295,7 @@ class GalleryKeeper:
             for batch in self._ledger.read_references(model.model_id):
                 self.put(batch)
         self._contents.digest()
+        self._require_index()
         # Embed may have been restarted with another model while the ledger was read; then the next turn finds out.
         self._state = GalleryState.READY
         self._measured_s = -math.inf
@@ -301,8 +317,19 @@ class GalleryKeeper:
         held = self._require_open().model_id
         if model.model_id != held:
             raise _mismatch(held, model.model_id)
+        self._require_index()
         self._state = GalleryState.READY
         self._noted = ""
+
+    def _require_index(self) -> None:
+        """Measure the index where that is due. Raises GalleryIncomplete where it finds too little to be used."""
+        references = 0 if self.index.is_exact else sum(self.counts_by_watchlist().values())
+        self._index.tend(self._store, references)
+        try:
+            self._index.require(self._store, references)
+        except GalleryIncomplete:
+            self._state = GalleryState.LOADING  # until it is found to be good enough
+            raise
 
     def _note(self, error: LikenessError) -> None:
         """Remember why the gallery cannot be searched; once loaded, only another model keeps it from being."""

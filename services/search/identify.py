@@ -235,6 +235,7 @@ class Identify:
             operating_points=running.accepted.operating_points,
             calibrations=running.accepted.calibrations,
             snapshot=found.snapshot,
+            index=found.index,
             face_chosen_by=search.request.face_chosen_by or search.principal.person_id,
             film=None if running.evidence is None else running.evidence.document(),
         )

@@ -8,6 +8,7 @@ from functools import partial
 
 from services.search.acceptance import ANSWER_MARGIN, Acceptance, Accepted
 from services.search.candidates import is_permitted, list_candidates, meets_threshold
+from services.search.gallery_index import EXACT, GalleryIndex
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.policy import Decision, PermittedScope
 from services.search.ports import Candidate, SearchScope
@@ -32,6 +33,7 @@ class Found:
     compared: int
     gallery_name: str
     snapshot: GallerySnapshot | None
+    index: GalleryIndex = EXACT
 
 
 class Matching:
@@ -55,7 +57,8 @@ class Matching:
             snapshot = self._gallery.snapshot(scopes, since=generation)
             before, decision = decision, self._acceptance.decide_again(accepted)
             if decision.scopes == before.scopes:
-                return Found(decision, scopes, candidates, compared, self._gallery.store_name, snapshot)
+                store, index = self._gallery.store_name, self._gallery.index
+                return Found(decision, scopes, candidates, compared, store, snapshot, index)
         raise GalleryIncomplete("Permissions change faster than they can be searched.", advice="Try again in a minute.")
 
     def _resolve(self, accepted: Accepted, scope: PermittedScope) -> SearchScope:

@@ -28,6 +28,11 @@ _ADVICE = "Try again; operators: check that Milvus is up and not overloaded."
 _UNREACHABLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Retry timeout", "Fail connecting", "CANCELLED", "Connection reset")
 
 
+def seeing(timestamp: int) -> dict[str, Any]:
+    """The arguments by which a read sees everything up to the server's time `timestamp`."""
+    return {"consistency_level": "Customized", "guarantee_timestamp": timestamp}
+
+
 class Breaker:
     """Counts failures in a row; open, it refuses for BREAK_S, then lets one caller try."""
 

@@ -1,4 +1,4 @@
-"""The gallery on a Milvus server: exact (FLAT), a partition a watchlist, for more than one machine.
+"""The gallery on a Milvus server: exact (FLAT) by default, a partition a watchlist, for more than one machine.
 
 Tested on Milvus 2.3.5; it keeps to calls that newer servers document too.
 """
@@ -18,7 +18,8 @@ import structlog
 
 from services.search.adapters import milvus_answers as answers
 from services.search.adapters import milvus_schema as schema
-from services.search.adapters.milvus_calls import MilvusCalls
+from services.search.adapters.milvus_calls import MilvusCalls, seeing
+from services.search.adapters.milvus_index import MilvusIndex
 from services.search.adapters.milvus_listing import MilvusListing
 from services.search.ports import GalleryAnswer, GalleryHit, PutOutcome, ReferenceRecord, SearchScope
 from services.search.settings import GallerySettings
@@ -41,7 +42,7 @@ _LOGICAL_BITS = 18  # of Milvus's hybrid timestamps, below the milliseconds
 Count = Mapping[tuple[str, str], int]
 
 
-class MilvusGalleryStore(MilvusListing):
+class MilvusGalleryStore(MilvusListing, MilvusIndex):
     """GalleryStore on Milvus.
 
     **Visible to the next search.** A write returns after Milvus serves it: having written, `put` and `withdraw` take
@@ -67,7 +68,7 @@ class MilvusGalleryStore(MilvusListing):
     """
 
     def __init__(self, settings: GallerySettings) -> None:
-        self._alias = settings.collection
+        self._alias, self._index = settings.collection, settings.index
         self._tombstones = schema.tombstones_name(settings.collection)
         self._calls = MilvusCalls(settings.uri, settings.token, settings.database, settings.timeout_s)
         self._writing = Lock()
@@ -84,7 +85,7 @@ class MilvusGalleryStore(MilvusListing):
 
     @property
     def name(self) -> str:
-        return f"milvus {self._version} FLAT" if self._version else "milvus FLAT"
+        return " ".join(part for part in ("milvus", self._version, self._index.kind) if part)
 
     @property
     def needs_rebuild(self) -> bool:
@@ -102,7 +103,7 @@ class MilvusGalleryStore(MilvusListing):
             self._partitions = frozenset(self._open("list_partitions", self._alias))
             seen = self._mark()
             for collection in (self._alias, self._tombstones):
-                self._open("query", collection, output_fields=["count(*)"], **_seeing(seen))
+                self._open("query", collection, output_fields=["count(*)"], **seeing(seen))
             self._seen = seen
             self._model_id, self._dimension = model_id, dimension
             self._counted = None
@@ -190,7 +191,8 @@ class MilvusGalleryStore(MilvusListing):
         if present is not None and present["collection_name"] != wanted:
             self._require_empty(present)
         if not self._open("has_collection", wanted):
-            self._create(wanted, schema.reference_schema(self._calls.library, model_id, dimension))
+            fields = schema.reference_schema(self._calls.library, model_id, dimension)
+            self._create(wanted, fields, self._index_parameters())
         if present is None:
             self._open("create_alias", wanted, self._alias)
         elif present["collection_name"] != wanted:
@@ -200,16 +202,17 @@ class MilvusGalleryStore(MilvusListing):
         # The collection's name is the model's. Milvus Lite keeps no description.
         if int(held) != dimension or described["description"] not in (model_id, ""):
             raise answers.other_model(described["description"], int(held), model_id, dimension)
+        self._prepare_index()
         self._open("load_collection", self._alias)
 
     def _prepare_tombstones(self) -> None:
         if not self._open("has_collection", self._tombstones):
-            self._create(self._tombstones, schema.tombstone_schema(self._calls.library))
+            library = self._calls.library
+            self._create(self._tombstones, schema.tombstone_schema(library), schema.flat_index(library))
         self._open("load_collection", self._tombstones)
 
-    def _create(self, name: str, fields: Any) -> None:
+    def _create(self, name: str, fields: Any, index: Any) -> None:
         # One shard: read-your-writes waits for every shard's tick, and a gallery of millions fits one.
-        index = schema.flat_index(self._calls.library)
         try:
             self._open("create_collection", name, schema=fields, index_params=index, num_shards=1)
         except GalleryIncomplete:
@@ -226,7 +229,7 @@ class MilvusGalleryStore(MilvusListing):
 
     def _require_empty(self, other: Mapping[str, Any]) -> None:
         self._open("load_collection", other["collection_name"])
-        [row] = self._open("query", other["collection_name"], output_fields=["count(*)"], **_seeing(self._mark()))
+        [row] = self._open("query", other["collection_name"], output_fields=["count(*)"], **seeing(self._mark()))
         if row["count(*)"]:
             raise ModelMismatch(
                 f"The gallery {self._alias} holds templates of {other['description']}.",
@@ -282,7 +285,7 @@ class MilvusGalleryStore(MilvusListing):
         for some in answers.chunks(list(ids), _IDS):
             condition = schema.is_one_of("reference_id", some)
             yield from self._ask_write(
-                "query", collection, filter=condition, output_fields=list(fields), **_seeing(seen)
+                "query", collection, filter=condition, output_fields=list(fields), **seeing(seen)
             )
 
     def _replace(
@@ -409,14 +412,14 @@ class MilvusGalleryStore(MilvusListing):
         where = {
             "filter": schema.is_one_of("owner", owners),
             "partition_names": [schema.partition_name(watchlist) for watchlist in watchlists],
-            **_seeing(self._guarantee()),
+            **seeing(self._guarantee()),
         }
         nearest = {
             "data": [probe],
             "anns_field": schema.VECTOR,
             "limit": asked,
             "output_fields": list(schema.FIELDS),
-            "search_params": {"metric_type": "IP"},
+            "search_params": self._search_parameters(asked),
             **where,
         }
         found, counted = self._calls.ask_all(
@@ -441,7 +444,7 @@ class MilvusGalleryStore(MilvusListing):
                 self._alias,
                 filter=schema.is_one_of(schema.ROW_ID, some),
                 output_fields=[schema.VECTOR],
-                **_seeing(self._guarantee()),
+                **seeing(self._guarantee()),
             )
         }
         if vectors.keys() != close:
@@ -466,7 +469,7 @@ class MilvusGalleryStore(MilvusListing):
                 limit=1,
                 output_fields=["watchlist_id"],
                 partition_names=[partition],
-                **_seeing(self._guarantee()),
+                **seeing(self._guarantee()),
             )
             self._watchlists |= {row["watchlist_id"] for row in rows}
         return self._watchlists
@@ -491,10 +494,6 @@ class MilvusGalleryStore(MilvusListing):
             filter=condition,
             output_fields=list(fields),
             partition_names=[schema.partition_name(watchlist)],
-            **_seeing(self._guarantee()),
+            **seeing(self._guarantee()),
             **named,
         )
-
-
-def _seeing(timestamp: int) -> dict[str, Any]:
-    return {"consistency_level": "Customized", "guarantee_timestamp": timestamp}
