@@ -44,6 +44,9 @@ PARTS = {
     "status": Part(_LOCAL, "register", "Say whether a platform runs, and what each service says of itself."),
     "token": Part(_LOCAL, "register", "Issue a token of the local issuer and print it."),
     "revoke": Part(_LOCAL, "register", "Revoke a token, or every token of a person, at once."),
+    "backup": Part("services.local.backup.cli", "register", "Back up a platform of this machine, while it runs."),
+    "restore": Part("services.local.backup.cli", "register", "Put a backup into an empty data folder, checked."),
+    "keys": Part("services.local.backup.keys_cli", "keys_app", "Change keys that no service changes by itself."),
     "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
     "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
     "film": Part("services.search.film.cli", "register", "Find the people in a film, and search those that you pick."),
@@ -68,10 +71,14 @@ PARTS = {
     "agreements": Part(
         "services.search.agreements.cli", "agreements_app", "Sign, register and withdraw owners' agreements."
     ),
+    "partners": Part(
+        "services.search.partners.cli", "partners_app", "Keys and agreements with other forces' platforms."
+    ),
     "gallery": Part("services.ingest.gallery_cli", "gallery_app", "Erase, review, reconcile, rebuild, compare."),
     "flags": Part(
         "services.ingest.flags.cli", "flags_app", "Probable duplicates and odd images that a custodian should look at."
     ),
+    "subject": Part("services.ingest.access.cli", "subject_app", "Give a subject what is held of them."),
     "dlq": Part("services.ingest.gallery_cli", "dlq_app", "List and replay dead letters of the custody feed."),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import httpx
     from rich.console import Console
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 WatchlistOption = Annotated[list[str], typer.Option("--watchlist", help="Which watchlist to search. Repeatable.")]
 CaseOption = Annotated[str, typer.Option("--case", help="Crime or occurrence number.")]
@@ -47,6 +47,8 @@ def identify(  # noqa: PLR0917 - the options of a command
     mode: ModeOption = "investigation",
     max_candidates: Annotated[int, typer.Option(min=2, max=50, help="Length of the list.")] = 20,
     face: Annotated[int | None, typer.Option(min=0, help="Which face to search, where there are several.")] = None,
+    partner: Annotated[list[str] | None, typer.Option(help="A partner to ask too, by its name. Repeatable.")] = None,
+    authority: Annotated[str, typer.Option(help="With --partner: by whose authority the probe goes there.")] = "",
     token: TokenOption = Path("data/tokens/operator.token"),
     url: UrlOption = "http://127.0.0.1:8080",
     as_json: Annotated[bool, typer.Option("--json", help="The answer as it is, for programs.")] = False,
@@ -64,8 +66,10 @@ def identify(  # noqa: PLR0917 - the options of a command
         "mode": mode,
         "max_candidates": str(max_candidates),
         **({} if face is None else {"face": str(face)}),
+        **({"partners": partner, "authority": authority} if partner else {}),
     }
-    response = _post(url, read_token(token), form, image)
+    path = "/v1/consortium-searches" if partner else "/v1/searches"
+    response = _post(url.rstrip("/") + path, read_token(token), form, image)
     body = json_body(response)
     if response.status_code == 200:
         _print_answer(response, body, as_json=as_json)
@@ -90,12 +94,13 @@ def read_token(path: Path) -> str:
 
 
 def _post(url: str, token: str, form: dict[str, Any], image: Path) -> httpx.Response:
+    """Partners are waited for beside the search at home."""
     import httpx  # noqa: PLC0415 - `likeness --help` stays quick
 
     try:
         with image.open("rb") as file:
             return httpx.post(
-                f"{url.rstrip('/')}/v1/searches",
+                url,
                 headers={"Authorization": f"Bearer {token}"},
                 data=form,
                 files={"image": ("probe", file)},
@@ -129,6 +134,11 @@ def error_of(body: dict[str, Any]) -> LikenessError:
 def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(response.text + "\n")
+        return
+    if "consortium_id" in body:
+        from services.search.partners.cli import print_consortium  # noqa: PLC0415
+
+        print_consortium(_console(), body)
         return
     from rich.table import Table  # noqa: PLC0415 - `likeness --help` stays quick
     from rich.text import Text  # noqa: PLC0415
