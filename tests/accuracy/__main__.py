@@ -17,6 +17,7 @@ from services.local.evaluation.degrade import SERIES, Degradation, inter_eye, in
 from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
 from services.local.evaluation.records import Run
 from services.local.evaluation.summary import plain, summarise
+from tests.accuracy import calibrating
 from tests.accuracy.clustering import clustering_table
 from tests.accuracy.cohort import write_cohort_mean
 from tests.accuracy.detection import detection_tables
@@ -143,6 +144,21 @@ def signals(count: Annotated[int, typer.Option(help="How many stills are made in
 def clustering(minutes: Annotated[float, typer.Option(help="Go on templating for so long first.")] = 2.0) -> None:
     """B-cubed precision and recall of grouping the development faces by who they are."""
     print(clustering_table(development_set(), minutes * 60))
+
+
+@app.command()
+def calibration(
+    evaluation: Annotated[Path, typer.Argument(help="evaluation.json of `likeness evaluate --degrade`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write what scores are worth into this operating points file.")
+    ] = None,
+) -> None:
+    """Whether thresholds by quality help, and how well an FPIR is carried to a gallery of another size."""
+    document: dict[str, Any] = json.loads(evaluation.read_text("utf-8"))
+    if out is not None:
+        calibrating.write_packaged(document, out)
+    labelled = development_set()
+    print(calibrating.report(document, labelled, collect(labelled, 0)))
 
 
 @app.command()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from services.search.bootstrap import MIGRATIONS
 from services.search.film.ports import FilmStatus, FilmTrack, NewFilm, Pick, TrackStill
 from services.search.film.sql_store import SqlFilmStore
 from services.shared.database import create_engine, migrate
+from services.shared.errors import Conflict
 from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from tests.unit.search.fakes import OPERATOR
@@ -24,8 +27,8 @@ STILL = TrackStill(7, -40, 0.28, 1, 61.5, 22.0, "a" * 64, b"\xff\xd8 chip")
 TRACKS = [FilmTrack(0, ((0.0, 1.5), (9.0, 9.4)), 12, 61.5, (STILL,)), FilmTrack(1, ((2.0, 2.0),), 1, 20.0, (STILL,))]
 
 
-def new_film() -> NewFilm:
-    return NewFilm(
+def new_film(**changes: Any) -> NewFilm:
+    film = NewFilm(
         film_id=new_id(),
         outcome_entry_id=new_id(),
         principal=OPERATOR,
@@ -36,7 +39,10 @@ def new_film() -> NewFilm:
         sha256="0b" * 32,
         size_bytes=5 * 2**32,
         opened_at=NOW,
+        idempotency_key=None,
+        retain_until=date(2027, 2, 20),
     )
+    return replace(film, **changes)
 
 
 def segment(number: int, problem: str = "") -> films_pb2.FilmSegment:
@@ -124,6 +130,42 @@ class TestFilmStore:
         assert [film.film_id for film in store.unclosed(10)] == [queued.film_id]
         store.close(queued.film_id)
         assert store.unclosed(10) == []
+
+    def test_a_key_gives_the_film_that_it_made_until_that_one_fails(self, store: SqlFilmStore) -> None:
+        first, again = new_film(idempotency_key="k"), new_film(idempotency_key="k")
+        assert store.open(first) is None
+        earlier = store.open(again)
+        assert earlier is not None
+        assert earlier.film_id == first.film_id
+        with pytest.raises(Conflict, match="another film"):
+            store.open(new_film(idempotency_key="k", sha256="0c" * 32))
+        assert store.open(new_film(idempotency_key="k", principal=replace(OPERATOR, person_id="op-8"))) is None
+        assert store.stop(first.film_id, FilmStatus.FAILED, {"code": "audit_unavailable"})
+        assert store.open(again) is None
+        assert store.find(again.film_id) is not None
+
+    def test_erasing_gives_what_the_film_alone_holds(self, store: SqlFilmStore, queued: NewFilm) -> None:
+        other = new_film(sha256="0c" * 32)
+        store.open(other)
+        store.queue(other.film_id, ["p2", "p3"])  # a film cut short shares its first pieces
+        store.set_status(queued.film_id, FilmStatus.CHOOSING)
+        stills = [replace(STILL, sha256=letter * 64) for letter in "abc"]
+        tracks = [FilmTrack(number, ((0.0, 1.0),), 9, 60.0, (still,)) for number, still in enumerate(stills)]
+        store.put_tracks(queued.film_id, tracks)
+        store.close(queued.film_id)
+        store.add_pick(queued.film_id, Pick(1, new_id(), "op-7", NOW))
+        assert [film.film_id for film in store.listed(OPERATOR.force)] == [queued.film_id, other.film_id]
+        left = ["a" * 64, "c" * 64, "p1"]
+        assert store.erase(queued.film_id, {"reason": "over"}) == left
+        assert store.erase(queued.film_id, {"reason": "again"}) == left, "what a failure left is told again"
+        store.removed(queued.film_id)
+        stored = store.find(queued.film_id)
+        assert stored is not None
+        assert (stored.status, stored.pieces, stored.erasure) == (FilmStatus.ERASED, (), {"reason": "over"})
+        contents = store.contents(queued.film_id)
+        assert (contents.tracks, len(contents.picks)) == ([], 1)
+        assert [film.film_id for film in store.listed(OPERATOR.force)] == [other.film_id]
+        assert store.erase(other.film_id, {}) == ["p2", "p3"]
 
     def test_failures_are_remembered_until_something_is_read(self, store: SqlFilmStore, queued: NewFilm) -> None:
         store.claim("w", 1.0, 2.0)

@@ -23,6 +23,7 @@ from services.search.calibration import MIN_PEOPLE, MIN_REACHED
 BAND_STARTS = (0, 40, 60)
 _SCORES = np.round(np.arange(0.10, 1.0, 0.01), 2)
 _SEED = 20260101
+_FEW_PEOPLE = 10
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,23 +84,26 @@ def _rows(part: NonMatedSearches, people: int) -> list[dict[str, Any]]:
     by_person = np.zeros((len(names), last + 1))
     np.add.at(by_person, index, is_reached)
     low, high = _limits(by_person, np.bincount(index, minlength=len(names)).astype(np.float64))
-    rows = []
     for place, count in enumerate(reached):
-        # Never narrower than searches that are independent would have it: people may be alike by chance. Of too few
-        # for a bootstrap, and of all, the limits are of people: those who reached it, of those there are.
-        is_few = count < MIN_REACHED or count == len(part)
-        bound = wilson(int((by_person[:, place] > 0).sum()), people) if is_few else wilson(int(count), len(part))
-        low[place] = 0.0 if count < MIN_REACHED else min(low[place], bound.low)
-        high[place] = max(high[place], bound.high)
-        rows.append(
-            {
-                "score": float(_SCORES[place]),
-                "reached": int(count),
-                "low": round(float(low[place]), 6),
-                "high": round(float(high[place]), 6),
-            }
-        )
-    return rows
+        # Never narrower than searches that are independent would have it: people may be alike by chance. Of few people
+        # a bootstrap has no width: then the limits are of people, those who reached it of those there are.
+        hit = int((by_person[:, place] > 0).sum())
+        bounds = [wilson(int(count), len(part))]
+        if hit < _FEW_PEOPLE or count == len(part):
+            bounds.append(wilson(hit, people))
+        low[place] = 0.0 if count < MIN_REACHED else min(low[place], *(bound.low for bound in bounds))
+        high[place] = max(high[place], *(bound.high for bound in bounds))
+    # Who reaches a score reaches all below it: so do the limits.
+    low, high = np.minimum.accumulate(low), np.maximum.accumulate(high[::-1])[::-1]
+    return [
+        {
+            "score": float(_SCORES[place]),
+            "reached": int(count),
+            "low": round(float(low[place]), 6),
+            "high": round(float(high[place]), 6),
+        }
+        for place, count in enumerate(reached)
+    ]
 
 
 def _limits(hits: Floats, searches: Floats) -> tuple[Floats, Floats]:
