@@ -166,7 +166,8 @@ class _Reading:
         if died is not None and not died.is_sure:
             seen, died = self._segment(number, is_wanted)
         bounds = self.description.segments[number]
-        problem = "" if died is None else died.code
+        damaged, self._worker.is_damaged = self._worker.is_damaged, False
+        problem = ("frames_damaged" if damaged else "") if died is None else died.code
         return segment_event(number, bounds, seen, self._model_id, problem, max_faces=_MAX_SEGMENT_FACES)
 
     def _segment(

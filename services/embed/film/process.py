@@ -23,7 +23,7 @@ _TOO_SLOW = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 _MOST = 2**56
 _MAX_SEGMENTS = 20_000
 _CONTAINERS = frozenset({"mov", "matroska", "avi", "flv", "mpeg", "mpegts"})
-_WARNINGS = frozenset({"ends_early", "timestamps_irregular", "too_long"})
+_WARNINGS = frozenset({"ends_early", "frames_damaged", "timestamps_irregular", "too_long"})
 
 _ADVICE = {
     "film_empty": "Send the file itself.",
@@ -104,6 +104,8 @@ class FilmWorker:
         arguments = [theirs.fileno(), film, size, pixel_bytes, *descriptors[2:]]
         self._process = start_module("services.embed.film.worker", [str(value) for value in arguments], descriptors, {})
         theirs.close()
+        # Of what was planned and given since this was last looked at, something did not decode.
+        self.is_damaged = False
         self._limits = FilmLimits(
             max_pixels=settings.max_pixels,
             max_frames=settings.max_frames,
@@ -136,7 +138,10 @@ class FilmWorker:
     def next(self, arena: int) -> ReadFrame | None:
         """Decode the next frame into an arena; None when there is no more. Raises FilmRefused, FilmWorkerDied."""
         answer = self._ask({"next": arena})
-        return None if answer.get("end") is True else _frame(answer, self._settings.max_pixels)
+        if answer.get("end") is not True:
+            return _frame(answer, self._settings.max_pixels)
+        self.is_damaged |= answer.get("damaged") is True
+        return None
 
     def stop(self) -> None:
         """End the process and give its memory back."""

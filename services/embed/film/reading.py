@@ -68,6 +68,7 @@ class FilmReader:
         self._run: Iterator[av.VideoFrame] | None = None
         self._run_key, self._run_at = 0, 0
         self._second_tries = _SECOND_TRIES
+        self.is_damaged = False
         self._open()
         self.index = self._read_index()
 
@@ -149,6 +150,11 @@ class FilmReader:
         if what not in self.warnings:
             self.warnings.append(what)
 
+    def _damaged(self) -> None:
+        """A frame where one should be did not decode, or decoded with holes that were mended by guessing."""
+        self.is_damaged = True
+        self._warn("frames_damaged")
+
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         return (packet for packet in self._container.demux(self._stream) if packet.size)
 
@@ -180,11 +186,15 @@ class FilmReader:
         for packet in self._packets_from(key):
             if _stamp_of(packet) != key:
                 continue
-            with suppress(*_READ_ERRORS):
+            try:
                 frames = [*packet.decode(), *self._codec.decode(None)]
+            except _READ_ERRORS:
+                self._damaged()
             self._codec.flush_buffers()
             break
         if frames:
+            if frames[0].is_corrupt:
+                self._damaged()
             yield key, frames[0]
         else:
             yield from self._run_through(key, [key])
@@ -214,6 +224,8 @@ class FilmReader:
             while left and stamp > left[0]:
                 missed.append(left.pop(0))
             if left and stamp == left[0]:
+                if frame.is_corrupt:
+                    self._damaged()
                 yield left.pop(0), frame
             past += stamp > stamps[-1]
             if not left or past > _REORDERED:
@@ -228,8 +240,12 @@ class FilmReader:
         for packet in self._packets_from(entry):
             is_begun = is_begun or (_stamp_of(packet) or 0) >= entry or packet.is_keyframe
             if is_begun:
-                with suppress(*_READ_ERRORS):
+                try:
                     yield from packet.decode()
+                except _READ_ERRORS:
+                    # What is shown before the place of entry may need what lies before it; the rest has all it needs.
+                    if (_stamp_of(packet) or 0) >= entry:
+                        self._damaged()
         with suppress(*_READ_ERRORS):
             yield from self._codec.decode(None)
 

@@ -101,7 +101,8 @@ class _Service:
     def _next(self, reader: FilmReader, arena: Arena) -> dict[str, Any]:
         found = next(self._frames, None)
         if found is None:
-            return {"end": True}
+            is_damaged, reader.is_damaged = reader.is_damaged, False
+            return {"end": True, "damaged": is_damaged}
         stamp, frame = found
         width, height = write_frame(frame, reader.aspect, arena.pixel_view(), self._limits)
         return {

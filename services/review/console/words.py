@@ -21,6 +21,7 @@ _PHRASES: Mapping[str, str] = {
     "awaiting_second_review": "Waiting for second review",
     "in_second_review": "In second review",
     "ends_early": "The file ends early: what decodes was read.",
+    "frames_damaged": "Frames of the file are damaged: what decodes was read.",
     "timestamps_irregular": "The times of its frames are irregular.",
     "too_long": "The film is longer than is read: later frames are missing.",
     "disputed": "Waiting for a supervisor",

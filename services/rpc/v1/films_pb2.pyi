@@ -183,7 +183,9 @@ class FilmDescription(_message.Message):
     segment_count: _builtins.int
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is wrong with the file although it can be read: "ends_early", "timestamps_irregular", "too_long"."""
+        """What is wrong with the file although it can be read: "ends_early", "frames_damaged" (among
+        the first; later ones are told by their segment's problem), "timestamps_irregular", "too_long".
+        """
 
     @_builtins.property
     def model(self) -> _common_pb2.ModelProvenance: ...
