@@ -144,15 +144,16 @@ class ImageKeys:
     def change_master(self) -> str:
         """Wrap every key anew under a new master key, destroy the old one, leave no old page behind; the new one's id.
 
-        A crash at any point leaves both master keys in the file, or the right one alone.
+        A crash at any point leaves both master keys in the file, or the right one alone. Processes that change it at
+        the same time take turns: whoever holds the table's lock writes the file.
         """
         with self._lock, self._translated():
-            held = self._file.read()
-            old, new = next(reversed(held.values())), MasterKey.new()
-            self._file.write(old, new)
-            self._masters = {old.key_id: old, new.key_id: new}
             with self._engine.begin() as connection:
                 _overwrite_deleted(connection)
+                _one_at_a_time(connection)
+                old, new = self._file.read()[_in_use(connection)], MasterKey.new()
+                self._file.write(old, new)
+                self._masters = {old.key_id: old, new.key_id: new}
                 connection.execute(sa.update(master_in_use).values(master_id=new.key_id))
                 rows = connection.execute(sa.select(image_keys).where(image_keys.c.wrapped != b"")).all()
                 renewed = [
@@ -166,8 +167,11 @@ class ImageKeys:
                         .values(wrapped=sa.bindparam("anew"), master_id=sa.bindparam("by"))
                     )
                     connection.execute(statement, renewed)
-            self._file.write(new)
-            self._masters = {new.key_id: new}
+            with self._engine.begin() as connection:
+                _one_at_a_time(connection)
+                in_use = self._file.read()[_in_use(connection)]
+                self._file.write(in_use)
+                self._masters = {in_use.key_id: in_use}
             empty_write_ahead_log(self._engine)
             return new.key_id
 
@@ -277,6 +281,10 @@ def empty_write_ahead_log(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
         busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
     return not busy
+
+
+def _in_use(connection: sa.Connection) -> str:
+    return str(connection.scalar(sa.select(master_in_use.c.master_id)))
 
 
 def _one_at_a_time(connection: sa.Connection) -> None:

@@ -132,3 +132,14 @@ def test_processes_that_start_together_agree_on_the_first_master_key(tmp_path: P
     opened[0].ensure({name: ""})
     assert len({keys.find([name])[name].key for keys in opened}) == 1
     assert len(MasterKeyFile(tmp_path / "master.key").read()) == 1
+
+
+def test_processes_that_change_the_master_key_at_once_take_turns(tmp_path: Path) -> None:
+    processes = [open_keys(tmp_path) for _ in range(3)]
+    name = "0" * 64
+    key = processes[0].ensure({name: ""})[name].key
+    with ThreadPoolExecutor(len(processes)) as pool:
+        changed = list(pool.map(lambda keys: keys.change_master(), processes))
+    assert len(set(changed)) == len(processes)
+    assert {keys.find([name])[name].key for keys in (*processes, open_keys(tmp_path))} == {key}
+    assert len(MasterKeyFile(tmp_path / "master.key").read()) == 1

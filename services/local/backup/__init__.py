@@ -1,0 +1,1 @@
+"""Backups of a platform of one machine: taken while it runs, checked before they are put back."""
