@@ -33,7 +33,7 @@ def plan_workers(settings: EmbedSettings) -> WorkerPlan:
         "max_arenas": settings.gate.arenas,
     }
     if settings.model.kind == "stub":
-        model = _stub_provenance()
+        model = _stub_provenance(settings.model.stub_number)
         return WorkerPlan({**common, "model_id": model.model_id}, model)
     manifest = load_manifest(settings.model.manifest_path)
     store = ModelStore(settings.model.cache_path)
@@ -63,9 +63,9 @@ def _provenance(settings: EmbedSettings, detector: PreparedModel, recogniser: Pr
     )
 
 
-def _stub_provenance() -> ModelProvenance:
+def _stub_provenance(number: int) -> ModelProvenance:
     return ModelProvenance(
-        model_id="stub-recognises-nobody",
+        model_id="stub-recognises-nobody" if number == 1 else f"stub-recognises-nobody-{number}",
         detector=_STUB,
         detector_sha256="0" * 64,
         recogniser=_STUB,

@@ -27,6 +27,8 @@ class ModelSettings(BaseModel):
 
     # `stub` puts a stand-in for the networks, which recognises nobody, for tests of load.
     kind: Literal["networks", "stub"] = "networks"
+    # Another number is another model: its templates have nothing in common with those of the first.
+    stub_number: int = Field(default=1, ge=1)
     detector: str = "yunet-2023mar-int8bq"
     recogniser: str = "sface-2021dec-int8bq"
     mirror: Mirror = "reference"

@@ -42,6 +42,8 @@ class Accepted:
     accepted_at: datetime
     idempotency_key: str | None
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    # The model in service when it was accepted: operating points are its, so the probe is analysed by its embed.
+    model_id: str = ""
 
     def open(self) -> NewSearch:
         """The search as it is to be stored, under new ids. Digests the probe: 1 ms for each MB."""
@@ -91,9 +93,10 @@ class Acceptance:
         decision.require()
         model = self._gallery.require_ready()
         points = self._points(request, model)
+        calibrations = self._calibrations(request, model)
         return Accepted(
-            principal, request, probe, decision, points, now, idempotency_key, self._calibrations(request, model)
-        )
+            principal, request, probe, decision, points, now, idempotency_key, calibrations, model.model_id
+        )  # fmt: skip
 
     def decide_again(self, accepted: Accepted) -> Decision:
         """The same decision by what is in force when the answer leaves. Raises Forbidden, ConfigurationError.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -104,6 +104,20 @@ def evidence_of(answer: Mapping[str, Any], probes: ImageStore) -> FilmEvidence |
         for frame in film["frames"]
     )
     return FilmEvidence(film["film_id"], film["sha256"], film["track"], stills)
+
+
+@runtime_checkable
+class SeveralModels(Protocol):
+    """Embeds of several models, told apart by name: `services.search.serving.gallery.ServedEmbed`."""
+
+    def running(self, model_id: str) -> Analyser:
+        """The one whose templates meet the gallery of this model; the one in service where there is none."""
+        ...
+
+
+def of_model(embed: Analyser, model_id: str) -> Analyser:
+    """The embed to make all templates of one search with."""
+    return embed.running(model_id) if isinstance(embed, SeveralModels) else embed
 
 
 def begin_analysis(

@@ -14,12 +14,14 @@ from services.rpc.v1 import audit_pb2
 from services.search.acceptance import MAX_KEY_CHARS, Acceptance, Accepted
 from services.search.answer import SearchOutcome, answer_document, with_timings
 from services.search.closing import Closing
-from services.search.evidence import Analyser, FilmEvidence, PendingAnalysis, begin_analysis
+from services.search.evidence import Analyser, FilmEvidence, PendingAnalysis, begin_analysis, of_model
 from services.search.faces import choose_face, without_chips
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Found, Matching
 from services.search.near_duplicates import NearDuplicates
 from services.search.ports import NewSearch, SearchStatus, SearchStore
+from services.search.requests import SearchMode
+from services.search.shadow.searching import Answered, ShadowSearches
 from services.search.trail import SEARCH, SearchTrail
 from services.shared import tracing
 from services.shared.biometric import ImageAnalysis
@@ -84,6 +86,7 @@ class Identify:
         clock: Clock,
         metrics: Metrics,
         executor: Executor,
+        shadow: ShadowSearches | None = None,
     ) -> None:
         self._accept = acceptance
         self._embed = embed
@@ -97,6 +100,7 @@ class Identify:
         self._clock = clock
         self._metrics = metrics
         self._executor = executor
+        self._shadow = shadow
 
     def __call__(
         self,
@@ -133,7 +137,8 @@ class Identify:
         except CallerError as error:
             self._refuse(principal, error, upload.texts)
             raise
-        analysing = begin_analysis(self._embed, accepted.probe, accepted.request.face, evidence)
+        embed = of_model(self._embed, accepted.model_id)
+        analysing = begin_analysis(embed, accepted.probe, accepted.request.face, evidence)
         try:
             sealing = self._executor.submit(self._probes.put, accepted.probe)
             search = accepted.open()
@@ -188,7 +193,7 @@ class Identify:
         audit_ms = self._ms_since(intent_s)
         analysis = running.analysing.result()
         face_index, template = choose_face(analysis, search.request.face)
-        self._near_duplicates.check(search.principal, search.request, template.vector)
+        self._near_duplicates.check(search.principal, search.request, template.vector, template.model_id)
         gallery_s = self._clock.monotonic_s()
         with tracing.stage("gallery"):
             found = self._match(accepted, template)
@@ -204,6 +209,8 @@ class Identify:
         timings |= {"gallery": gallery_ms, "audit": audit_ms, "total": self._ms_since(running.started_s)}
         self._closing.confirm(search.search_id, timings)
         self._observe(timings)
+        if self._shadow is not None:
+            self._shadow.offer(_answered(running, outcome))
         return with_timings(result, timings)
 
     def _require_still_permitted(self, search: NewSearch, accepted: Accepted, found: Found) -> None:
@@ -297,6 +304,27 @@ class Identify:
 
     def _ms_since(self, started_s: float) -> float:
         return (self._clock.monotonic_s() - started_s) * 1000
+
+
+def _answered(running: _Running, outcome: SearchOutcome) -> Answered:
+    """What a shadow search needs of a search that was answered."""
+    request = outcome.request
+    if running.evidence is not None:
+        why_not = "several_stills"
+    elif request.mode is not SearchMode.INVESTIGATION:
+        why_not = "identification_mode"
+    else:
+        why_not = ""
+    return Answered(
+        model_id=outcome.analysis.model.model_id,
+        probe=running.accepted.probe,
+        face_index=outcome.face_index,
+        face_box=outcome.analysis.faces[outcome.face_index].box,
+        scopes=outcome.scopes,
+        candidates=outcome.candidates,
+        wanted=request.max_candidates,
+        not_comparable=why_not,
+    )
 
 
 def _problem(error: LikenessError) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from services.rpc.v1 import ingest_pb2
@@ -18,8 +18,10 @@ class CountSource(Protocol):
 class LedgerCounts:
     """Refused and quarantined enrolments by watchlist; `refresh` is called in the background, a search only reads."""
 
-    def __init__(self, ledger: CountSource) -> None:
+    def __init__(self, ledger: CountSource, lost: Callable[[], Mapping[str, int]] = dict) -> None:
+        """`lost`: enrolled references without a template of the model in service, by watchlist."""
         self._ledger = ledger
+        self._lost = lost
         self._unsearchable: dict[str, int] | None = None
 
     def refresh(self) -> None:
@@ -34,4 +36,7 @@ class LedgerCounts:
     def unsearchable(self, watchlist_ids: Sequence[str]) -> int | None:
         """Of these watchlists together; None while not known."""
         known = self._unsearchable
-        return None if known is None else sum(known.get(watchlist_id, 0) for watchlist_id in watchlist_ids)
+        if known is None:
+            return None
+        lost = self._lost()
+        return sum(known.get(watchlist_id, 0) + lost.get(watchlist_id, 0) for watchlist_id in watchlist_ids)

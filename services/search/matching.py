@@ -50,27 +50,29 @@ class Matching:
         Raises Forbidden (the permission ended meanwhile), GalleryIncomplete, ModelMismatch, DependencyUnavailable.
         """
         decision = accepted.decision
+        # The gallery of the template's own model, whatever comes into service meanwhile.
+        gallery = self._gallery.of(template.model_id)
         for _ in range(MAX_RECHECKS):
-            generation = self._gallery.generation
-            scopes = tuple(self._resolve(accepted, scope) for scope in decision.scopes)
-            candidates, compared = self._fetch(accepted, template, scopes)
-            snapshot = self._gallery.snapshot(scopes, since=generation)
+            generation = gallery.generation
+            scopes = tuple(self._resolve(gallery, accepted, scope) for scope in decision.scopes)
+            candidates, compared = self._fetch(gallery, accepted, template, scopes)
+            snapshot = gallery.snapshot(scopes, since=generation)
             before, decision = decision, self._acceptance.decide_again(accepted)
             if decision.scopes == before.scopes:
-                store, index = self._gallery.store_name, self._gallery.index
+                store, index = gallery.store_name, gallery.index
                 return Found(decision, scopes, candidates, compared, store, snapshot, index)
         raise GalleryIncomplete("Permissions change faster than they can be searched.", advice="Try again in a minute.")
 
-    def _resolve(self, accepted: Accepted, scope: PermittedScope) -> SearchScope:
+    def _resolve(self, gallery: GalleryKeeper, accepted: Accepted, scope: PermittedScope) -> SearchScope:
         if scope.owners is not None:
             return SearchScope(scope.watchlist_id, scope.owners)
-        standing = self._gallery.owners(scope.watchlist_id)
+        standing = gallery.owners(scope.watchlist_id)
         return SearchScope(
             scope.watchlist_id, self._acceptance.permitted_owners(accepted, scope.watchlist_id, standing)
         )
 
     def _fetch(
-        self, accepted: Accepted, template: FaceTemplate, scopes: Sequence[SearchScope]
+        self, gallery: GalleryKeeper, accepted: Accepted, template: FaceTemplate, scopes: Sequence[SearchScope]
     ) -> tuple[Sequence[Candidate], int]:
         """References until they make as many candidates as wanted, or there are no more; and how many were compared."""
         wanted = accepted.request.max_candidates
@@ -78,7 +80,7 @@ class Matching:
         lowest = min(thresholds.values()) if thresholds else None
         limit = wanted * OVERFETCH
         while True:
-            answer = self._gallery.search(template.model_id, template.vector, scopes, limit)
+            answer = gallery.search(template.model_id, template.vector, scopes, limit)
             may_be_returned = partial(
                 is_permitted, scopes=scopes, at_unix_s=(self._clock.now() + ANSWER_MARGIN).timestamp()
             )

@@ -69,14 +69,15 @@ class NearDuplicates:
         self._held: OrderedDict[_Key, _Held] = OrderedDict()
         self._count = 0
 
-    def check(self, principal: Principal, request: SearchRequest, template: Vector) -> None:
+    def check(self, principal: Principal, request: SearchRequest, template: Vector, model_id: str = "") -> None:
         """Remember the probe. Raises TooManyRequests `near_duplicate_probes` or `too_many_probes`, and then it is not.
 
         The very same template again teaches nobody anything and is not counted.
         """
+        # Templates of two models are never compared, so each model has a count of its own.
         keys: dict[Scope, _Key] = {
-            "case": ("case", principal.force, _normal(request.case_reference)),
-            "person": ("person", principal.force, principal.person_id),
+            "case": ("case", principal.force, _normal(request.case_reference), model_id),
+            "person": ("person", principal.force, principal.person_id, model_id),
         }
         with self._lock:
             now_s = self._clock.monotonic_s()

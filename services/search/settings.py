@@ -11,8 +11,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.search.film.settings import FilmsSettings
 from services.search.near_duplicates import NearDuplicateSettings
-from services.search.shadow.settings import ShadowSettings
 from services.search.partners.settings import PartnersSettings
+from services.search.shadow.settings import ShadowSettings
 from services.shared.settings import DatabaseSettings, ImageStoreSettings, RateLimitSettings, ServiceSettings
 
 # The parameters that Milvus knows of each kind of index: when it is built, when it is searched.

@@ -40,7 +40,7 @@ class StubAnalyser:
         started = perf_counter()
         face = _face_in_the_middle(job.picture.width, job.picture.height)
         crop = job.picture.aligned(alignment(face.landmarks), SIDE)
-        vector = _vector(crop) if chosen_faces(job.selection, job.face_index, [face]) else None
+        vector = _vector(crop, self._model_id) if chosen_faces(job.selection, job.face_index, [face]) else None
         described = described_face(job.picture, face, crop, vector, self._model_id)
         return PictureResult((described,), (perf_counter() - started) * 1000, 0.0, batch if vector is not None else 0)
 
@@ -52,8 +52,9 @@ def _face_in_the_middle(width: int, height: int) -> Detection:
     return Detection(box=np.array([*corner, side, side]), landmarks=landmarks, score=1.0)
 
 
-def _vector(crop: Pixels) -> Tensor:
-    seed = int.from_bytes(hashlib.blake2b(crop.tobytes(), digest_size=8).digest(), "little")
+def _vector(crop: Pixels, model_id: str) -> Tensor:
+    digest = hashlib.blake2b(crop.tobytes(), digest_size=8, key=hashlib.sha256(model_id.encode()).digest())
+    seed = int.from_bytes(digest.digest(), "little")
     vector = np.random.default_rng(seed).standard_normal(STUB_DIMENSION).astype(np.float32)
     unit: Tensor = vector / np.linalg.norm(vector)
     return unit

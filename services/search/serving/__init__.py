@@ -1,0 +1,1 @@
+"""Which model searches are answered with, where two stand side by side."""

@@ -1,0 +1,95 @@
+"""What the composition root of search needs to serve one model, or two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import grpc
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
+
+from services.rpc.clients import EmbedClient, LedgerClient, open_channel
+from services.rpc.migration_clients import MigrationClient
+from services.search.gallery_keeper import GalleryKeeper
+from services.search.index_watch import IndexWatch
+from services.search.ports import GalleryStore
+from services.search.serving.gallery import ServedEmbed, ServedGallery
+from services.search.serving.grpc_server import ModelsServicer
+from services.search.serving.lanes import Lane, LaneLedger, ModelLanes
+from services.search.settings import GallerySettings, SearchSettings
+from services.search.shadow.searching import ShadowSearches
+from services.search.shadow.store import SqlShadowCounts
+from services.shared.clock import Clock
+from services.shared.ids import new_id
+from services.shared.periodic import Periodic
+from services.shared.telemetry import Metrics
+
+_SHADOW_EVERY_S = 0.1
+
+MakeStore = Callable[[GallerySettings], GalleryStore]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The embed and the gallery that searches use, and what keeps them right."""
+
+    embed: EmbedClient
+    gallery: GalleryKeeper
+    servicer: ModelsServicer
+    shadow: ShadowSearches | None = None
+    # References that have no template of the model in service, by watchlist.
+    lost: Callable[[], Mapping[str, int]] = dict
+    periodics: Sequence[Periodic] = ()
+    closers: Sequence[Callable[[], None]] = ()
+
+
+def wire_serving(  # noqa: PLR0917 - what the composition root has made
+    settings: SearchSettings,
+    channels: Mapping[str, grpc.Channel],
+    engine: sa.Engine,
+    make_store: MakeStore,
+    metrics: Metrics,
+    clock: Clock,
+) -> Serving:
+    """One lane where no address of a second embed is set; else two, of which ingest says which is in service."""
+    first, ledger = EmbedClient(channels["embed"]), LedgerClient(channels["ingest"])
+    if not settings.candidate_embed:
+        index = IndexWatch(settings.gallery.index, metrics)
+        make = partial(make_store, settings.gallery)
+        return Serving(first, GalleryKeeper(make(), first, ledger, metrics, make, index), ModelsServicer(None, None))
+    migrations = MigrationClient(channels["ingest"])
+    beside = open_channel(settings.candidate_embed, settings.tls, "embed")
+    second = EmbedClient(beside)
+    # A store that keeps its references itself keeps those of the second lane under a name of its own.
+    galleries = (
+        settings.gallery,
+        settings.gallery.model_copy(update={"collection": f"{settings.gallery.collection}_beside"}),
+    )
+    lane_ledger = LaneLedger(migrations, ledger)
+
+    def keeper_of(embed: EmbedClient, gallery: GallerySettings) -> GalleryKeeper:
+        make = partial(make_store, gallery)
+        # Of two galleries one is measured, by the lanes.
+        unseen = Metrics(CollectorRegistry())
+        return GalleryKeeper(make(), embed, lane_ledger, unseen, make, IndexWatch(gallery.index, unseen))
+
+    lanes = ModelLanes(
+        [
+            Lane(name, embed, partial(keeper_of, embed, gallery))
+            for name, embed, gallery in zip(("first", "second"), (first, second), galleries, strict=True)
+        ],
+        migrations,
+        metrics,
+    )
+    shadow = ShadowSearches(lanes, SqlShadowCounts(engine, new_id()), clock, settings.shadow)
+    return Serving(
+        embed=ServedEmbed(lanes),
+        gallery=ServedGallery(lanes),
+        servicer=ModelsServicer(lanes, shadow),
+        shadow=shadow,
+        lost=lambda: dict(lanes.view.lost_by_watchlist),
+        periodics=(Periodic("shadow", shadow.work, _SHADOW_EVERY_S),),
+        closers=(beside.close,),
+    )

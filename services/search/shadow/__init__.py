@@ -1,0 +1,1 @@
+"""Searches repeated with the other model of a migration: counted, never disclosed."""
