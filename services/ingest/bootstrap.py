@@ -17,6 +17,7 @@ from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.owner_turns import owner_turns
 from services.ingest.adapters.sql_ledger import SqlLedger
+from services.ingest.adapters.sql_migrations import SqlMigrations
 from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
 from services.ingest.adapters.sql_subjects import SqlSubjectReferences
@@ -32,6 +33,10 @@ from services.ingest.http_api import EnrolmentApi
 from services.ingest.life_bootstrap import Life, LifeParts, build_life, custody_topics
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
+from services.ingest.migrating.embeds import BaseEmbed, Embeds
+from services.ingest.migrating.grpc_server import SERVICE_NAME as MIGRATIONS_SERVICE
+from services.ingest.migrating.grpc_server import MigrationsServicer
+from services.ingest.migrating.wiring import Migrating, MigratingParts, build_migrating
 from services.ingest.models import CurrentModel
 from services.ingest.reference_server import SERVICE_NAME as REFERENCES
 from services.ingest.reference_server import ReferencesServicer
@@ -47,10 +52,12 @@ from services.rpc.clients import (
     EmbedClient,
     GalleryClient,
     GalleryUpkeepClient,
+    open_channel,
     open_peer,
 )
+from services.rpc.migration_clients import ServedModelsClient
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import ingest_pb2_grpc, reference_pb2_grpc
+from services.rpc.v1 import ingest_pb2_grpc, migration_pb2_grpc, reference_pb2_grpc
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.adapters.opening import open_event_log, open_image_keys, open_image_store
 from services.shared.clock import Clock, SystemClock
@@ -124,6 +131,7 @@ class _Stores:
     outbox: SqlOutbox
     references: SqlReferenceReader
     synthetic: SqlSyntheticLedger
+    migrations: SqlMigrations
 
     @classmethod
     def open(cls, settings: IngestSettings, keys: ImageKeys | None) -> _Stores:
@@ -138,6 +146,7 @@ class _Stores:
             outbox=SqlOutbox(engine, committer),
             references=SqlReferenceReader(engine, vault),
             synthetic=SqlSyntheticLedger(engine, committer, instance),
+            migrations=SqlMigrations(engine, committer),
         )
 
 
@@ -146,7 +155,8 @@ class _Peers:
     """The other services."""
 
     channels: Sequence[grpc.Channel]
-    embed: EmbedClient
+    embeds: Embeds
+    served: ServedModelsClient
     gallery: GalleryClient
     upkeep: GalleryUpkeepClient
     audit: EnrolmentAudit
@@ -160,7 +170,12 @@ class _Peers:
         recorded = EnrolmentAudit(BatchAuditRecorder(client, "ingest", clock))
         agreements = AgreementClient(search)
         gallery, upkeep = GalleryClient(search), GalleryUpkeepClient(search)
-        return cls((embed, search, audit), EmbedClient(embed), gallery, upkeep, recorded, client, agreements)
+        channels, embeds = [embed, search, audit], [EmbedClient(embed)]
+        if settings.candidate_embed:
+            channels.append(open_channel(settings.candidate_embed, settings.tls, "embed"))
+            embeds.append(EmbedClient(channels[-1]))
+        served = ServedModelsClient(search)
+        return cls(channels, Embeds(embeds), served, gallery, upkeep, recorded, client, agreements)
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,8 @@ class _Parts:
     log: EventLog
     watchlists: WatchlistFile
     pool: ThreadPoolExecutor
+    # The embed of the ledger's own model.
+    embed: BaseEmbed
     model: CurrentModel
     backlog: BacklogWatch
 
@@ -187,6 +204,7 @@ class _Parts:
         watchlists.current()  # a file that is wrong stops the start, not the first request
         keys = open_image_keys(settings.images)
         stores, peers = _Stores.open(settings, keys), _Peers.connect(settings, clock)
+        embed = BaseEmbed(peers.embeds, stores.migrations)
         return cls(
             settings=settings,
             metrics=metrics,
@@ -198,7 +216,8 @@ class _Parts:
             log=open_event_log(settings.events),
             watchlists=watchlists,
             pool=ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="ingest-store"),
-            model=CurrentModel(peers.embed, stores.ledger),
+            embed=embed,
+            model=CurrentModel(embed, stores.ledger),
             backlog=BacklogWatch(stores.ledger, stores.outbox, metrics),
         )
 
@@ -219,14 +238,21 @@ class _Parts:
 def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestService:
     """Open the stores and wire the service; nothing is served yet. Raises ConfigurationError, DependencyUnavailable."""
     parts = _Parts.open(settings, metrics or Metrics())
-    worker = _worker(parts)
+    migrating = _migrating(parts)
+    worker = _worker(parts, migrating)
     checks = LawfulnessChecks(parts.watchlists, parts.clock, parts.peers.agreements)
     life = _life(parts)
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
     desk = _desk(parts)
-    loops = [*worker.loops, *_maintenance(parts, acceptance, withdrawal, consumer), *life.loops, *desk.loops]
+    loops = [
+        *worker.loops,
+        *_maintenance(parts, acceptance, withdrawal, consumer),
+        *life.loops,
+        *desk.loops,
+        migrating.loop,
+    ]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
     api = EnrolmentApi(
@@ -243,11 +269,12 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     app.include_router(api.router())
-    for router in (*life.routers, *desk.routers):
+    for router in (*life.routers, *desk.routers, migrating.router):
         app.include_router(router)
+
     return IngestService(
         app=app,
-        grpc=_grpc_server(parts),
+        grpc=_grpc_server(parts, migrating.servicer),
         loops=loops,
         worker=worker,
         consumer=consumer,
@@ -257,21 +284,45 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     )
 
 
-def _worker(parts: _Parts) -> EnrolmentWorker:
+def _worker(parts: _Parts, migrating: Migrating) -> EnrolmentWorker:
     ledger, peers = parts.stores.ledger, parts.peers
     return EnrolmentWorker(
         ledger=ledger,
         analyst=ImageAnalyst(
             ledger=ledger,
             images=parts.images,
-            analyser=peers.embed,
+            analyser=parts.embed,
             quality_settings=parts.settings.quality,
             now_ms=parts.now_ms,
         ),
-        settlement=SettleEnrolments(ledger, peers.gallery, peers.audit, parts.metrics, parts.now_ms),
+        settlement=SettleEnrolments(
+            ledger, peers.gallery, peers.audit, parts.metrics, parts.now_ms, other_model=migrating.embedding
+        ),
         probe_embed=parts.model.refresh,
         clock=parts.clock,
         settings=parts.settings.worker,
+    )
+
+
+def _migrating(parts: _Parts) -> Migrating:
+    return build_migrating(
+        MigratingParts(
+            settings=parts.settings,
+            engine=parts.stores.engine,
+            committer=parts.stores.committer,
+            migrations=parts.stores.migrations,
+            references=parts.stores.references,
+            keys=parts.keys,
+            images=parts.images,
+            embeds=parts.peers.embeds,
+            model=parts.model,
+            gallery=parts.peers.gallery,
+            served=parts.peers.served,
+            audit=parts.peers.audit,
+            recorder=AuditRecorder(parts.peers.audit_client, "ingest", parts.clock),
+            clock=parts.clock,
+            now_ms=parts.now_ms,
+        )
     )
 
 
@@ -350,12 +401,12 @@ def _maintenance(
     return loops
 
 
-def _grpc_server(parts: _Parts) -> GrpcServer:
+def _grpc_server(parts: _Parts, migrations: MigrationsServicer) -> GrpcServer:
     settings, stores, peers = parts.settings, parts.stores, parts.peers
     synthetic = FillSynthetic(
         ledger=stores.synthetic,
         gallery=peers.gallery,
-        analyser=peers.embed,
+        analyser=parts.embed,
         audit=peers.audit,
         watchlists=parts.watchlists,
         now_ms=parts.now_ms,
@@ -366,16 +417,19 @@ def _grpc_server(parts: _Parts) -> GrpcServer:
     return GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
-        [SERVICE_NAME, REFERENCES],
-        _servicers(servicer, references),
+        [SERVICE_NAME, REFERENCES, MIGRATIONS_SERVICE],
+        _servicers(servicer, references, migrations),
         tls=settings.tls,
     )
 
 
-def _servicers(ledger: LedgerServicer, references: ReferencesServicer) -> Callable[[grpc.Server], None]:
+def _servicers(
+    ledger: LedgerServicer, references: ReferencesServicer, migrations: MigrationsServicer
+) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
         ingest_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
         reference_pb2_grpc.add_ReferencesServicer_to_server(references, server)
+        migration_pb2_grpc.add_MigrationsServicer_to_server(migrations, server)
 
     return register
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services.ingest.adapters.flag_schema import erase_flags
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import enrolment_facts, erasures
+from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
 from services.ingest.adapters.sql_ledger import next_versions
 from services.ingest.adapters.sql_queries import reading
@@ -121,6 +122,7 @@ class SqlErasures:
             _move_rows(connection, due, **_bare(erasure, now_ms))
             connection.execute(sa.delete(enrolment_facts).where(enrolment_facts.c.enrolment_id.in_(due)))
             whole = (erasure.owner, erasure.subject_id) if erasure.is_whole_subject else None
+            forget_other_templates(connection, due)
             erase_flags(connection, erasure.enrolment_ids, whole)
             return len(due)
 
@@ -130,6 +132,7 @@ class SqlErasures:
         else:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM enrolments")
+                connection.exec_driver_sql("VACUUM model_templates")
         return count
 
     def finish(self, erasure_id: str, certificate: str, now_ms: int, events: Sequence[Event]) -> None:

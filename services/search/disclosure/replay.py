@@ -14,7 +14,7 @@ from services.search.acceptance import IMAGE_FIELD, Acceptance, Accepted
 from services.search.answer import model_document
 from services.search.candidates import is_permitted, list_candidates
 from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail
-from services.search.evidence import Analyser, begin_analysis, evidence_of
+from services.search.evidence import Analyser, begin_analysis, evidence_of, of_model
 from services.search.faces import choose_face
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.ports import Candidate, GalleryHit, ReferenceRecord, SearchScope, StoredSearch
@@ -95,12 +95,14 @@ class ReplaySearch:
         answer = orjson.loads(search.result or b"{}")
         probe = self._probes.get(search.probe_sha256)
         accepted = self._accept(principal, Upload(_texts(answer), {IMAGE_FIELD: (probe,)}), None)
-        analysis = begin_analysis(self._embed, probe, answer["face"], evidence_of(answer, self._probes)).result()
+        embed = of_model(self._embed, answer["model"]["model_id"])
+        analysis = begin_analysis(embed, probe, answer["face"], evidence_of(answer, self._probes)).result()
         _require_model(answer, analysis)
         _, template = choose_face(analysis, answer["face"])
-        generation = self._gallery.generation
+        gallery = self._gallery.of(template.model_id)
+        generation = gallery.generation
         replayed = self._search(accepted, template, answer, search.opened_at)
-        snapshot = self._gallery.snapshot(replayed.scopes, since=generation)
+        snapshot = gallery.snapshot(replayed.scopes, since=generation)
         return {
             "search_id": search.search_id,
             "replayed_at": rfc3339(self._clock.now()),
