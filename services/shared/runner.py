@@ -8,6 +8,7 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from services.shared.header_deadline import HeaderDeadlineProtocol
 from services.shared.tracing import stop_tracing
 from services.shared.tracing_http import traced
 
@@ -18,6 +19,7 @@ def serve_http(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None
         traced(app),
         host=host,
         port=port,
+        http=HeaderDeadlineProtocol,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,

@@ -1,0 +1,61 @@
+"""Connections that never come to a request, against a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+
+from services.shared import header_deadline
+from services.shared.header_deadline import HeaderDeadlineProtocol
+from tests.unit.shared.test_http_guard import app_with_routes
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    monkeypatch.setattr(header_deadline, "HEAD_S", 0.5)
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app_with_routes(), http=HeaderDeadlineProtocol, log_level="critical", access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield listening.getsockname()
+    server.should_exit = True
+    thread.join(20)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+@pytest.mark.parametrize("said", [b"", HEAD], ids=["nothing", "half a head"])
+def test_who_never_finishes_a_head_is_cut_off(address: tuple[str, int], said: bytes) -> None:
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(said)
+        assert until_closed(connection) == b""
+
+
+def test_nor_after_a_request_that_was_whole(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(HEAD + b"\r\n" + HEAD)
+        assert until_closed(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_has_its_own_pace(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"POST /raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nx")
+        time.sleep(1.0)
+        connection.sendall(b"y")
+        assert b'{"size":2}' in until_closed(connection)
