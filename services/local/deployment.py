@@ -206,6 +206,8 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "review": {
             "DATABASE__URL": data.database_url("review"),
             "IMAGES__PATH": str(data.root / "review" / "pictures"),
+            # For trying it out; a force signs in at its identity provider.
+            "CONSOLE__TOKEN_SIGN_IN": "true",
             "FILMS__SPOOL_PATH": str(data.root / "spool"),
         },
         "embed": {"FILM__SPOOL_PATH": str(data.root / "spool")},

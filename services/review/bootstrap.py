@@ -9,15 +9,19 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from services.review.adapters.http_films import HttpFilmReader
+from services.review.adapters.sql_released_cases import SqlReleasedCases
 from services.review.adapters.sql_review_store import SqlReviewStore
+from services.review.adapters.sql_session_store import SqlSessionStore
 from services.review.casework.desk import Desk, Peers
 from services.review.casework_api import create_casework_router
 from services.review.console.app import create_console
 from services.review.console.guard import NEW_REQUEST_PATH
+from services.review.console.oidc import Oidc
 from services.review.documents.typesetting import Typesetter
 from services.review.error_rates import ErrorRates
-from services.review.grpc_server import SERVICE_NAME, ReviewServicer
+from services.review.grpc_server import SERVICE_NAME
 from services.review.http_api import API_DESCRIPTION, REQUESTS_PATH, create_request_router
+from services.review.releases import ReleaseServicer
 from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
 from services.review.uploads import FilmSettings
@@ -95,10 +99,19 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         metrics=metrics,
         film_settings=settings.films,
     )
+    verifier, oidc = TokenVerifier(settings.tokens), settings.console.oidc
+    provider = Oidc(oidc, verifier, settings.tokens.issuer) if oidc.is_used else None
     console = create_console(
-        desk, TokenVerifier(settings.tokens), clock, watchlists, settings.console, films=settings.films
+        desk,
+        verifier,
+        clock,
+        watchlists,
+        settings.console,
+        films=settings.films,
+        session_store=SqlSessionStore(engine),
+        oidc=provider,
     )
-    servicer = ReviewServicer(WORKFLOW)
+    servicer = ReleaseServicer(WORKFLOW, SqlReleasedCases(engine))
     grpc = GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
@@ -113,7 +126,12 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         grpc=grpc,
         desk=desk,
         sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),
-        closers=[engine.dispose, films.close, *(channel.close for channel in (embed, search, ingest, audit))],
+        closers=[
+            engine.dispose,
+            films.close,
+            *([provider.close] if provider is not None else []),
+            *(channel.close for channel in (embed, search, ingest, audit)),
+        ],
     )
 
 

@@ -86,3 +86,16 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("request_id", sa.String(36), sa.ForeignKey("review_cases.request_id"), nullable=False),
 )
+
+sessions = sa.Table(
+    "review_sessions",
+    metadata,
+    # SHA-256 of the cookie; what is sealed is opened by the cookie alone.
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("person_id", sa.String(128), nullable=False),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Index("review_sessions_person", "person_id"),
+    sa.Index("review_sessions_seen", "seen_at"),
+)

@@ -18,9 +18,11 @@ from services.review.console import (
     unit_pages,
 )
 from services.review.console.context import Console
-from services.review.console.entry import open_routes, signed_in_routes
+from services.review.console.entry import Entrance, open_routes, signed_in_routes
+from services.review.console.oidc import Oidc, OidcSettings
 from services.review.console.oversight import Oversight, OversightSettings
 from services.review.console.rendering import Pages
+from services.review.console.session_store import SessionStore
 from services.review.console.sessions import Sessions, SessionSettings
 from services.review.console.static_files import StaticFiles
 from services.review.uploads import FilmSettings
@@ -36,6 +38,9 @@ class ConsoleSettings(BaseModel):
     """Settings of the operator's console."""
 
     sessions: SessionSettings = SessionSettings()
+    oidc: OidcSettings = OidcSettings()
+    # Signing in by pasting a token: for trying the platform out. `likeness up` switches it on.
+    token_sign_in: bool = False
     oversight: OversightSettings = OversightSettings()
 
 
@@ -47,14 +52,18 @@ def create_console(
     settings: ConsoleSettings,
     *,
     films: FilmSettings,
+    session_store: SessionStore,
+    oidc: Oidc | None = None,
 ) -> APIRouter:
     """Every route of the console, for the application of review."""
     static = StaticFiles()
-    sessions = Sessions(verifier.verify, clock, settings.sessions)
+    sessions = Sessions(
+        verifier.verify, clock, settings.sessions, session_store, renew=oidc.renew if oidc is not None else None
+    )
     console = Console(desk, Pages(static.path), sessions, clock, watchlists, films)
     router = APIRouter(include_in_schema=False)
-    router.include_router(open_routes(console, settings.sessions, static))
-    router.include_router(signed_in_routes(console))
+    router.include_router(open_routes(console, Entrance(settings.sessions, settings.token_sign_in, oidc), static))
+    router.include_router(signed_in_routes(console, oidc))
     # Before the pages of one request, whose addresses take any name.
     router.include_router(oversight_pages.routes(console, Oversight(settings.oversight)))
     for pages in (request_pages, film_pages, probe_pages, compare_pages, picture_pages, result_pages, unit_pages):

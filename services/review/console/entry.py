@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.review.console.context import Console, see_other
 from services.review.console.guard import COOKIE, Visit, read_form, require_own_origin, visit_of, with_headers
+from services.review.console.oidc import CALLBACK, Oidc, SignInFlow
 from services.review.console.rendering import THEME_COOKIE, THEMES, home_of
 from services.review.console.sessions import SessionSettings
 from services.review.console.static_files import StaticFiles
-from services.shared.errors import LikenessError
+from services.shared.errors import Forbidden, LikenessError
 
 _Visit = Annotated[Visit, Depends(visit_of)]
+# Beside the session: one sign-in at the identity provider, from its beginning to its end.
+FLOW_COOKIE = "__Host-likeness-sign-in"
+_FLOW_S = 600
 _THEME_S = 365 * 24 * 3600
 
 
-def open_routes(console: Console, settings: SessionSettings, static: StaticFiles) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How people can sign in."""
+
+    sessions: SessionSettings
+    by_token: bool
+    oidc: Oidc | None
+
+
+def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> APIRouter:
     """What is there without a session."""
     router = APIRouter(include_in_schema=False)
+    settings = entrance.sessions
 
     def sign_in_page(request: Request, problem: LikenessError | None = None) -> Response:
         context = {
             "problem": problem,
             "ended": problem is None and "ended" in request.query_params,
-            "has_oidc": False,
+            "has_oidc": entrance.oidc is not None,
+            "by_token": entrance.by_token,
             "idle_minutes": round(settings.idle_s / 60),
         }
         status = problem.http_status if problem else 200
@@ -40,15 +58,18 @@ def open_routes(console: Console, settings: SessionSettings, static: StaticFiles
     async def sign_in(request: Request) -> Response:
         try:
             require_own_origin(request)
+            if not entrance.by_token:
+                raise Forbidden("Tokens are not taken here.", advice="Sign in with your force account.")
             form = await read_form(request)
             address = request.client.host if request.client else ""
-            cookie, session = console.sessions.sign_in(form.text("token"), address)
+            cookie, session = await run_sync(console.sessions.sign_in, form.text("token"), address)
+            await run_sync(console.sessions.end, request.cookies.get(COOKIE, ""))
         except LikenessError as error:
             return sign_in_page(request, error)
-        console.sessions.end(request.cookies.get(COOKIE, ""))
-        response = RedirectResponse(home_of(session.principal.roles), status_code=303)
-        response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="strict")
-        return with_headers(response)
+        return with_headers(signed_in(RedirectResponse(home_of(session.principal.roles), status_code=303), cookie))
+
+    if entrance.oidc is not None:
+        _add_provider(router, console, entrance.oidc, sign_in_page)
 
     @router.get("/console/static/{version}/{name}")
     def static_file(request: Request, version: str, name: str) -> Response:
@@ -61,7 +82,40 @@ def open_routes(console: Console, settings: SessionSettings, static: StaticFiles
     return router
 
 
-def signed_in_routes(console: Console) -> APIRouter:
+def signed_in(response: Response, cookie: str) -> Response:
+    response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="strict")
+    return response
+
+
+def _add_provider(router: APIRouter, console: Console, oidc: Oidc, sign_in_page: Callable[..., Response]) -> None:
+    @router.get("/console/oidc/start")
+    def start() -> Response:
+        flow = SignInFlow.begin()
+        response = RedirectResponse(oidc.start(flow), status_code=303)
+        # Lax: the browser comes back from another site, with this cookie and no other of ours.
+        response.set_cookie(
+            FLOW_COOKIE, flow.secret, max_age=_FLOW_S, path="/", secure=True, httponly=True, samesite="lax"
+        )
+        return with_headers(response)
+
+    @router.get(CALLBACK)
+    def callback(request: Request) -> Response:
+        secret = request.cookies.get(FLOW_COOKIE, "")
+        try:
+            tokens = oidc.complete(SignInFlow(secret) if secret else None, dict(request.query_params))
+            cookie, session = console.sessions.begin(tokens)
+            console.sessions.end(request.cookies.get(COOKIE, ""))
+        except LikenessError as error:
+            response = sign_in_page(request, error)
+        else:
+            # A page and no redirect: what another site began may not bring a strict cookie along.
+            context = {"place": home_of(session.principal.roles), "told": "You are signed in."}
+            response = signed_in(with_headers(console.pages.page(request, "onward.html", context)), cookie)
+        response.delete_cookie(FLOW_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+        return response
+
+
+def signed_in_routes(console: Console, oidc: Oidc | None) -> APIRouter:
     router = console.router()
 
     @router.get("/console/")
@@ -71,7 +125,13 @@ def signed_in_routes(console: Console) -> APIRouter:
     @router.post("/console/sign-out")
     def sign_out(visit: _Visit) -> Response:
         console.sessions.end(visit.request.cookies.get(COOKIE, ""))
-        response = see_other("/console/sign-in?ended=1")
+        elsewhere = oidc.sign_out(visit.session.id_token) if oidc is not None else None
+        if elsewhere is None:
+            response = see_other("/console/sign-in?ended=1")
+        else:
+            # A page and no redirect: a form of ours may not lead to another site (form-action).
+            told = "You are signed out here; your force account is signed out next."
+            response = console.pages.page(visit.request, "onward.html", {"place": elsewhere, "told": told})
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
         response.headers["Clear-Site-Data"] = '"cache", "storage"'
         return response

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from anyio.to_thread import run_sync
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
@@ -129,7 +130,8 @@ def guarded_route(sessions: Sessions, error_page: ErrorPage, films: FilmSettings
 
 
 async def _admit(request: Request, sessions: Sessions, films: FilmSettings, stack: ExitStack) -> Visit:
-    session = sessions.find(request.cookies.get(COOKIE, ""))
+    # A database is asked: not on the event loop, where everybody would wait for it.
+    session = await run_sync(sessions.find, request.cookies.get(COOKIE, ""))
     if session is None:
         raise Unauthenticated("You are not signed in, or your session has ended.", advice="Sign in again.")
     request.state.session = session  # for the error page

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 
 from pydantic import BaseModel, Field
 
+from services.review.console.session_store import (
+    SessionStore,
+    StoredSession,
+    Tokens,
+    form_token_of,
+    key_of,
+    opened,
+    sealed,
+)
 from services.shared.clock import Clock
 from services.shared.errors import TooManyRequests, Unauthenticated
 from services.shared.tokens import Principal
 
 Verify = Callable[[str], Principal]
-_MAX_SESSIONS = 10_000
+# Exchanges a refresh token for new tokens. Raises Unauthenticated, DependencyUnavailable.
+Renew = Callable[[Tokens], Tokens]
 _MAX_ADDRESSES = 10_000
+_RENEWALS_AT_ONCE = 64
 
 
 class SessionSettings(BaseModel):
@@ -36,9 +47,9 @@ class Session:
     principal: Principal
     token: str
     csrf: str
-    started_s: float
-    seen_s: float
     idle_s: float
+    # Of a sign-in at the identity provider, for the sign-out there; empty otherwise.
+    id_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,79 +59,125 @@ class _Failures:
 
 
 class Sessions:
-    """Sessions by the SHA-256 of their cookie, in memory: they end with the process. Safe for several threads.
+    """Sessions by the SHA-256 of their cookie, in a store that all replicas share. Safe for several threads.
 
     A session ends when its browser signs out, after `idle_s` without a request, after `lifetime_s`, when its token no
-    longer verifies (expired, key withdrawn, person revoked), and when the same person signs in again: what a new
-    token no longer permits is then not permitted in an old window either. The token is verified at every request.
+    longer verifies (expired and not renewed, key withdrawn, person revoked), and when the same person signs in again:
+    what a new token no longer permits is then not permitted in an old window either. The token is verified at every
+    request. Failed sign-ins are counted by this process alone.
     """
 
-    def __init__(self, verify: Verify, clock: Clock, settings: SessionSettings) -> None:
+    def __init__(
+        self, verify: Verify, clock: Clock, settings: SessionSettings, store: SessionStore, renew: Renew | None = None
+    ) -> None:
         self._verify = verify
         self._clock = clock
         self._settings = settings
+        self._store = store
+        self._renew = renew
+        self._renewing = tuple(Lock() for _ in range(_RENEWALS_AT_ONCE))
         self._lock = Lock()
-        self._sessions: dict[str, Session] = {}
         self._failures: dict[str, _Failures] = {}
+        # A request a second is not a write a second; the last use is known this closely, and ends early by no more.
+        self._closely = timedelta(seconds=min(30.0, settings.idle_s / 60))
 
     def sign_in(self, token: str, address: str) -> tuple[str, Session]:
-        """A new cookie value and its session. The value is always new, so that none can be planted beforehand.
+        """A new cookie value and its session, for whoever brings a token.
 
-        Raises Unauthenticated, TooManyRequests (this address is locked).
+        Raises Unauthenticated, TooManyRequests (this address is locked), DependencyUnavailable.
         """
         now_s = self._clock.monotonic_s()
         self._require_unlocked(address, now_s)
         try:
-            principal = self._verify(token.strip())
+            self._verify(token.strip())
         except Unauthenticated:
             self._count_failure(address, now_s)
             raise
-        cookie = secrets.token_urlsafe(32)
-        session = Session(principal, token.strip(), secrets.token_urlsafe(32), now_s, now_s, self._settings.idle_s)
         with self._lock:
             self._failures.pop(address, None)
-            self._forget(lambda old: old.principal.person_id == principal.person_id or self._is_over(old, now_s))
-            if len(self._sessions) >= _MAX_SESSIONS:
-                self._sessions.pop(next(iter(self._sessions)))
-            self._sessions[_key(cookie)] = session
-        return cookie, session
+        return self.begin(Tokens(token.strip()))
+
+    def begin(self, tokens: Tokens) -> tuple[str, Session]:
+        """A session of these tokens. The cookie's value is always new, so that none can be planted beforehand.
+
+        Raises Unauthenticated, DependencyUnavailable.
+        """
+        principal = self._verify(tokens.access)
+        now = self._clock.now()
+        cookie = secrets.token_urlsafe(32)
+        self._store.end_before(now - self._idle, now - self._lifetime)
+        self._store.begin(StoredSession(key_of(cookie), principal.person_id, now, now, sealed(cookie, tokens)))
+        return cookie, self._session(cookie, principal, tokens)
 
     def find(self, cookie: str) -> Session | None:
-        """The session of a cookie, its idle time begun anew; None when there is none or it has ended."""
-        now_s = self._clock.monotonic_s()
-        key = _key(cookie)
-        with self._lock:
-            session = self._sessions.get(key)
-        if session is None:
+        """The session of a cookie, its idle time begun anew; None when there is none or it has ended.
+
+        Raises DependencyUnavailable: then nobody is let in, and nobody is signed out.
+        """
+        stored = self._store.find(key_of(cookie)) if cookie else None
+        if stored is None:
             return None
-        principal = None if self._is_over(session, now_s) else self._verified(session.token)
-        if principal is None or principal.person_id != session.principal.person_id:
+        now = self._clock.now()
+        is_over = now - stored.seen_at >= self._idle or now - stored.started_at >= self._lifetime
+        tokens = None if is_over else opened(cookie, stored.sealed)
+        tokens, principal = self._current(cookie, tokens)
+        if tokens is None or principal is None or principal.person_id != stored.person_id:
             self.end(cookie)
             return None
-        seen = replace(session, principal=principal, seen_s=now_s)
-        with self._lock:
-            if key in self._sessions:  # it may have been ended meanwhile
-                self._sessions[key] = seen
-                return seen
-        return None
+        if now - stored.seen_at >= self._closely:
+            self._store.touch(stored.key, now)
+        return self._session(cookie, principal, tokens)
 
     def end(self, cookie: str) -> None:
-        with self._lock:
-            self._sessions.pop(_key(cookie), None)
+        if cookie:
+            self._store.end(key_of(cookie))
+
+    def _session(self, cookie: str, principal: Principal, tokens: Tokens) -> Session:
+        return Session(principal, tokens.access, form_token_of(cookie), self._settings.idle_s, tokens.id_token)
+
+    def _current(self, cookie: str, tokens: Tokens | None) -> tuple[Tokens | None, Principal | None]:
+        """Tokens that verify, renewed where they no longer do and can be."""
+        if tokens is None:
+            return None, None
+        principal = self._verified(tokens.access)
+        if principal is not None or self._renew is None or not tokens.refresh:
+            return tokens, principal
+        return self._renewed(cookie, self._renew)
+
+    def _renewed(self, cookie: str, renew: Renew) -> tuple[Tokens | None, Principal | None]:
+        """A page asks for many pictures at once: one of its requests renews, the others take what it got."""
+        key = key_of(cookie)
+        with self._renewing[int(key[:8], 16) % _RENEWALS_AT_ONCE]:
+            stored = self._store.find(key)
+            tokens = None if stored is None else opened(cookie, stored.sealed)
+            if stored is None or tokens is None:
+                return None, None
+            if (principal := self._verified(tokens.access)) is not None:
+                return tokens, principal
+            try:
+                fresh = renew(tokens)
+            except Unauthenticated:
+                fresh = None
+            if fresh is not None and self._store.reseal(key, stored.sealed, sealed(cookie, fresh)):
+                return fresh, self._verified(fresh.access)
+            # Another replica was quicker, or has used the refresh token up: what stands there now counts.
+            stored = self._store.find(key)
+            tokens = None if stored is None else opened(cookie, stored.sealed)
+            return (None, None) if tokens is None else (tokens, self._verified(tokens.access))
+
+    @property
+    def _idle(self) -> timedelta:
+        return timedelta(seconds=self._settings.idle_s)
+
+    @property
+    def _lifetime(self) -> timedelta:
+        return timedelta(seconds=self._settings.lifetime_s)
 
     def _verified(self, token: str) -> Principal | None:
         try:
             return self._verify(token)
         except Unauthenticated:
             return None
-
-    def _is_over(self, session: Session, now_s: float) -> bool:
-        settings = self._settings
-        return now_s - session.seen_s >= settings.idle_s or now_s - session.started_s >= settings.lifetime_s
-
-    def _forget(self, is_gone: Callable[[Session], bool]) -> None:
-        for key in [key for key, session in self._sessions.items() if is_gone(session)]:
-            del self._sessions[key]
 
     def _require_unlocked(self, address: str, now_s: float) -> None:
         with self._lock:
@@ -143,7 +200,3 @@ class Sessions:
             if address not in self._failures and len(self._failures) >= _MAX_ADDRESSES:
                 self._failures.pop(next(iter(self._failures)))
             self._failures[address] = _Failures(count, now_s)
-
-
-def _key(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()

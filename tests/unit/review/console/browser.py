@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from services.review.casework.desk import Desk
 from services.review.console.app import ConsoleSettings, create_console
+from services.review.console.oidc import Oidc
+from services.review.console.session_store import StoredSession
 from services.review.uploads import FilmSettings
 from services.shared.errors import Unauthenticated
 from services.shared.http import create_app
@@ -57,19 +60,68 @@ class KnownTokens:
         self.people[token] = Principal(person_id, "northshire", frozenset(roles), frozenset({"custody"}))
 
 
+class MemorySessions:
+    """SessionStore of one process."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, StoredSession] = {}
+
+    def begin(self, session: StoredSession) -> None:
+        self._keep(lambda one: one.person_id != session.person_id)
+        self.stored[session.key] = session
+
+    def find(self, key: str) -> StoredSession | None:
+        return self.stored.get(key)
+
+    def touch(self, key: str, seen_at: datetime) -> None:
+        if key in self.stored:
+            self.stored[key] = replace(self.stored[key], seen_at=max(seen_at, self.stored[key].seen_at))
+
+    def reseal(self, key: str, before: bytes, after: bytes) -> bool:
+        if key not in self.stored or self.stored[key].sealed != before:
+            return False
+        self.stored[key] = replace(self.stored[key], sealed=after)
+        return True
+
+    def end(self, key: str) -> None:
+        self.stored.pop(key, None)
+
+    def end_before(self, seen_before: datetime, started_before: datetime) -> None:
+        self._keep(lambda one: one.seen_at > seen_before and one.started_at > started_before)
+
+    def _keep(self, is_kept: Callable[[StoredSession], bool]) -> None:
+        self.stored = {key: one for key, one in self.stored.items() if is_kept(one)}
+
+
 class Browser:
     """One browser at a console of its own."""
 
-    def __init__(self, desk: FakeDesk, tokens: KnownTokens | None = None, clock: HandClock | None = None) -> None:
+    def __init__(
+        self,
+        desk: FakeDesk,
+        tokens: KnownTokens | None = None,
+        clock: HandClock | None = None,
+        *,
+        verifier: TokenVerifier | None = None,
+        oidc: Oidc | None = None,
+        settings: ConsoleSettings | None = None,
+    ) -> None:
         self.desk = desk
         self.clock = clock or HandClock()
         self.tokens = tokens or KnownTokens()
         self.tokens.add("good", "operator", "supervisor", "requester")
         app = create_app("review", Metrics(CollectorRegistry()), readiness=dict)
-        verifier = cast("TokenVerifier", self.tokens)
+        self.store = MemorySessions()
         app.include_router(
             create_console(
-                cast("Desk", desk), verifier, self.clock, WatchlistFile(), ConsoleSettings(), films=FilmSettings()
+                cast("Desk", desk),
+                verifier or cast("TokenVerifier", self.tokens),
+                self.clock,
+                WatchlistFile(),
+                settings or ConsoleSettings(token_sign_in=True),
+                films=FilmSettings(),
+                session_store=self.store,
+                oidc=oidc,
             )
         )
         self.app = app

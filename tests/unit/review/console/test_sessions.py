@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from services.review.console.session_store import Tokens, opened
 from services.review.console.sessions import Session, Sessions, SessionSettings
 from services.shared.errors import TooManyRequests, Unauthenticated
-from tests.unit.review.console.browser import HandClock, KnownTokens
+from tests.unit.review.console.browser import HandClock, KnownTokens, MemorySessions
 
 SETTINGS = SessionSettings()
 
@@ -25,8 +26,13 @@ def tokens() -> KnownTokens:
 
 
 @pytest.fixture
-def sessions(tokens: KnownTokens, clock: HandClock) -> Sessions:
-    return Sessions(tokens.verify, clock, SETTINGS)
+def store() -> MemorySessions:
+    return MemorySessions()
+
+
+@pytest.fixture
+def sessions(tokens: KnownTokens, clock: HandClock, store: MemorySessions) -> Sessions:
+    return Sessions(tokens.verify, clock, SETTINGS, store)
 
 
 def _enter(sessions: Sessions, credential: str = "one") -> tuple[str, Session]:
@@ -117,3 +123,82 @@ def test_a_good_sign_in_begins_the_count_anew(sessions: Sessions) -> None:
             with pytest.raises(Unauthenticated):
                 sessions.sign_in("guess", "10.0.0.1")
         _enter(sessions)
+
+
+def test_a_session_outlives_the_process_and_is_the_same_for_every_replica(
+    sessions: Sessions, tokens: KnownTokens, clock: HandClock, store: MemorySessions
+) -> None:
+    cookie, session = _enter(sessions)
+    other = Sessions(tokens.verify, clock, SETTINGS, store)
+    found = other.find(cookie)
+    assert found == session, "the form token too: a form of one replica is sent to another"
+    clock.wait(SETTINGS.idle_s - 1)
+    assert other.find(cookie) is not None
+    clock.wait(SETTINGS.idle_s - 1)
+    assert sessions.find(cookie) is not None, "a use of one replica counts for the others"
+    other.end(cookie)
+    assert sessions.find(cookie) is None
+
+
+def test_the_store_alone_opens_nothing(sessions: Sessions, store: MemorySessions) -> None:
+    cookie, session = _enter(sessions)
+    [stored] = store.stored.values()
+    for secret in (cookie, session.csrf):
+        assert secret not in repr(stored)
+    assert session.token.encode() not in stored.sealed
+    assert opened("another cookie", stored.sealed) is None
+    assert opened(cookie, stored.sealed) == Tokens("one")
+
+
+def test_a_token_that_ran_out_is_renewed_once_and_the_session_goes_on(
+    tokens: KnownTokens, clock: HandClock, store: MemorySessions
+) -> None:
+    asked: list[str] = []
+
+    def renew(old: Tokens) -> Tokens:
+        asked.append(old.refresh)
+        tokens.add("fresh", "operator")
+        return Tokens("fresh", "second", old.id_token)
+
+    sessions = Sessions(tokens.verify, clock, SETTINGS, store, renew)
+    cookie, session = sessions.begin(Tokens("one", "first", "identity"))
+    del tokens.people["one"]
+    for _ in range(3):
+        found = sessions.find(cookie)
+        assert found is not None
+        assert (found.token, found.csrf, found.id_token) == ("fresh", session.csrf, "identity")
+    assert asked == ["first"]
+
+
+@pytest.mark.parametrize("answer", ["refused", "another person"])
+def test_a_token_that_is_not_renewed_or_for_somebody_else_ends_it(
+    tokens: KnownTokens, clock: HandClock, store: MemorySessions, answer: str
+) -> None:
+    def renew(old: Tokens) -> Tokens:
+        if answer == "refused":
+            raise Unauthenticated("No.")
+        return Tokens("two", "second")
+
+    sessions = Sessions(tokens.verify, clock, SETTINGS, store, renew)
+    cookie, _ = sessions.begin(Tokens("one", "first"))
+    del tokens.people["one"]
+    assert sessions.find(cookie) is None
+    assert store.stored == {}
+
+
+def test_what_another_replica_renewed_meanwhile_counts(
+    tokens: KnownTokens, clock: HandClock, store: MemorySessions
+) -> None:
+    other = Sessions(tokens.verify, clock, SETTINGS, store, lambda old: Tokens("fresh", "second"))
+
+    def renew(old: Tokens) -> Tokens:
+        tokens.add("fresh", "operator")
+        assert other.find(cookie) is not None
+        raise Unauthenticated("The refresh token is used up.")
+
+    sessions = Sessions(tokens.verify, clock, SETTINGS, store, renew)
+    cookie, _ = sessions.begin(Tokens("one", "first"))
+    del tokens.people["one"]
+    found = sessions.find(cookie)
+    assert found is not None
+    assert found.token == "fresh"

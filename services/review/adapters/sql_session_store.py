@@ -1,0 +1,79 @@
+"""Sessions of the console in a relational store, beside casework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from threading import Lock
+
+import sqlalchemy as sa
+
+from services.review.adapters.schema import sessions
+from services.review.console.session_store import StoredSession
+from services.shared.errors import DependencyUnavailable
+
+
+class SqlSessionStore:
+    """SessionStore on one engine."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        # SQLite has one writer: waiting in turn takes milliseconds, asking it again and again takes longer.
+        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    def begin(self, session: StoredSession) -> None:
+        row = {
+            "key": session.key,
+            "person_id": session.person_id,
+            "started_at": session.started_at.astimezone(UTC),
+            "seen_at": session.seen_at.astimezone(UTC),
+            "sealed": session.sealed,
+        }
+        with self._writing, self._transaction() as connection:
+            connection.execute(sa.delete(sessions).where(sessions.c.person_id == session.person_id))
+            connection.execute(sa.insert(sessions), row)
+
+    def find(self, key: str) -> StoredSession | None:
+        with self._transaction() as connection:
+            row = connection.execute(sa.select(sessions).where(sessions.c.key == key)).one_or_none()
+        if row is None:
+            return None
+        return StoredSession(row.key, row.person_id, _utc(row.started_at), _utc(row.seen_at), bytes(row.sealed))
+
+    def touch(self, key: str, seen_at: datetime) -> None:
+        later = sa.and_(sessions.c.key == key, sessions.c.seen_at < seen_at.astimezone(UTC))
+        with self._writing, self._transaction() as connection:
+            connection.execute(sa.update(sessions).where(later).values(seen_at=seen_at.astimezone(UTC)))
+
+    def reseal(self, key: str, before: bytes, after: bytes) -> bool:
+        same = sa.and_(sessions.c.key == key, sessions.c.sealed == before)
+        with self._writing, self._transaction() as connection:
+            return connection.execute(sa.update(sessions).where(same).values(sealed=after)).rowcount == 1
+
+    def end(self, key: str) -> None:
+        with self._writing, self._transaction() as connection:
+            connection.execute(sa.delete(sessions).where(sessions.c.key == key))
+
+    def end_before(self, seen_before: datetime, started_before: datetime) -> None:
+        over = sa.or_(
+            sessions.c.seen_at <= seen_before.astimezone(UTC), sessions.c.started_at <= started_before.astimezone(UTC)
+        )
+        with self._writing, self._transaction() as connection:
+            connection.execute(sa.delete(sessions).where(over))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise DependencyUnavailable(
+                "The record of sessions cannot be used.",
+                advice="Try again in a few seconds; operators: check the database of review and its disk.",
+            ) from error
+
+
+def _utc(moment: datetime) -> datetime:
+    """SQLite gives back what was stored without its zone, which is UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
