@@ -38,6 +38,8 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.References/ListReferences": frozenset({"review"}),
     "/likeness.v1.References/ReadImage": frozenset({"review"}),
     "/likeness.v1.Identification/Identify": frozenset({"review"}),
+    # Without a person's token: probes of unsolved cases, while nobody is there.
+    "/likeness.v1.Unsolved/SearchAgain": frozenset({"review"}),
     # Everything enrolled, with its templates: search alone, which rebuilds its gallery from it.
     "/likeness.v1.Ledger/ReadReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/CountReferences": frozenset({"search", TOOLS}),
@@ -53,8 +55,8 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Gallery/RebuildGallery": frozenset({"ingest"}),
     "/likeness.v1.Gallery/FindNeighbours": frozenset({"ingest"}),
     "/likeness.v1.Gallery/ListReturns": frozenset({"ingest"}),
-    # Whoever acts writes; entries over gRPC are read by search alone, those of one search for its disclosure. embed,
-    # which decodes what strangers send, has no part in it.
+    # Whoever acts writes; entries over gRPC are read by search, those of one search for its disclosure, and by ingest,
+    # those of a subject's enrolments for the subject. embed, which decodes what strangers send, has no part in it.
     "/likeness.v1.Audit/Append": _WRITERS,
     "/likeness.v1.Audit/AppendBatch": _WRITERS,
     "/likeness.v1.Audit/GetCheckpoint": _WRITERS,

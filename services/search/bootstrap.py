@@ -16,7 +16,7 @@ from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import PictureClient
 from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc
+from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc, unsolved_pb2_grpc
 from services.search.acceptance import Acceptance
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
@@ -52,6 +52,9 @@ from services.search.serving.grpc_server import ModelsServicer
 from services.search.serving.wiring import wire_serving
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
+from services.search.unsolved.servicer import SERVICE_NAME as UNSOLVED
+from services.search.unsolved.servicer import UnsolvedServicer
+from services.search.unsolved.wiring import wire_unsolved
 from services.search.view import ViewSearch
 from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
@@ -177,8 +180,17 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         IdentificationServicer(identify, verifier, slots),
         governance.agreements,
         serving.servicer,
+        wire_unsolved(
+            settings.tokens,
+            identify_for=identify_for,
+            acceptance=acceptance,
+            gallery=gallery,
+            ledger=ledger,
+            clock=clock,
+            slots=slots,
+        ),
     )
-    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS]
+    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, UNSOLVED]
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
     def tend() -> None:
@@ -241,12 +253,14 @@ def _servicers(
     identification: IdentificationServicer,
     agreements: AgreementsServicer,
     models: ModelsServicer,
+    unsolved: UnsolvedServicer,
 ) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
         agreements_pb2_grpc.add_AgreementsServicer_to_server(agreements, server)
         migration_pb2_grpc.add_ModelsServicer_to_server(models, server)
         search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
         search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
+        unsolved_pb2_grpc.add_UnsolvedServicer_to_server(unsolved, server)
 
     return register
 

@@ -33,7 +33,7 @@ class IdentificationServicer(search_pb2_grpc.IdentificationServicer):
             self._slots.limits.take(principal)
         with self._slots.taken():
             try:
-                answer = self._identify(principal, _form(request), request.idempotency_key or None)
+                answer = self._identify(principal, form_of(request), request.idempotency_key or None)
             except FaceChoiceNeeded as error:
                 raise _without_pictures(error) from error
         return search_pb2.IdentifyResponse(answer_json=answer)
@@ -45,7 +45,7 @@ def _without_pictures(error: FaceChoiceNeeded) -> FaceChoiceNeeded:
     return FaceChoiceNeeded(error.detail, advice=error.advice, context={"faces": faces})
 
 
-def _form(request: search_pb2.IdentifyRequest) -> Upload:
+def form_of(request: search_pb2.IdentifyRequest) -> Upload:
     """The request in the words of the REST form, so that one parser judges both."""
     single = {
         "case_reference": request.case_reference,

@@ -1,0 +1,1 @@
+"""Probes of unsolved cases searched again against what was enrolled since."""
