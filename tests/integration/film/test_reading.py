@@ -178,8 +178,11 @@ def test_hostile_films_do_what_is_expected_of_them(inference: Inference, hostile
         for row in rows
         if row["expected"] in {"decode", "reject"} and outcomes[row["path"]] != row["expected"]
     }
-    # Cut short or damaged in front, and still with frames that decode: these are read, and the film says `ends_early`.
+    # Cut short or damaged in front, and still with frames that decode: these are read, and the film says so.
     assert unmet <= {"video_broken/faststart_cut_40.mp4", "video_broken/mdat_head_wiped.mp4"}
+    content = (hostile / "video_broken/mdat_head_wiped.mp4").read_bytes()
+    _, first = faces(analyse, content)
+    assert first.segment.problem == "frames_damaged"
     assert len(rows) >= 70
     assert not _workers()
 

@@ -100,6 +100,22 @@ def test_a_broken_tail_costs_the_tail(tmp_path: Path, name: str) -> None:
     assert len(list(read.frames([int(stamp) for stamp in read.index.stamps[:8]]))) == 8
 
 
+def test_a_film_whose_samples_are_damaged_says_so_and_one_that_is_sound_does_not(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mp4", (grey_picture(n % 40) for n in range(24)), fps=12, key_every=12)
+    sound = reader(path)
+    assert len(list(sound.frames(sound.index.stamps.tolist()))) == 24
+    assert (sound.is_damaged, sound.warnings) == (False, [])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start : start + 400] = bytes(400)
+    path.write_bytes(content)
+    wiped = reader(path)
+    found = [stamp for stamp, _ in wiped.frames(wiped.index.stamps.tolist())]
+    assert found, "the second key frame and what follows it are whole"
+    assert wiped.is_damaged
+    assert wiped.warnings == ["frames_damaged"]
+
+
 def test_a_film_whose_index_is_missing_is_refused(tmp_path: Path) -> None:
     whole = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES))).read_bytes()
     broken = tmp_path / "broken.mp4"
