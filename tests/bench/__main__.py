@@ -24,6 +24,7 @@ from tests.bench.load import load_run
 from tests.bench.networks import prepared_models, prepared_paths
 from tests.bench.plots import draw
 from tests.bench.probe_picture import SIZES, distinct_portraits, probe_jpeg
+from tests.bench.recall import WANTED, recall
 from tests.bench.reference_paths import (
     FastPath,
     MemoryRead,
@@ -110,7 +111,9 @@ def searches(platform: Platform, portrait: bytes, size: int, rounds: int) -> dic
             },
             rounds,
         )
+        answer = caller.answer(max_candidates=WANTED)
     figures: dict[str, Any] = {name: samples.as_json() for name, samples in taken.items()}
+    figures["recall"] = recall(platform, answer["model"]["model_id"], fast.template(jpeg)[0], answer)
     return {**figures, "stages": platform_measures.stage_table(caller.stages), "fill_s": round(seconds, 2)}
 
 

@@ -37,6 +37,7 @@ def standings(figures: Mapping[str, Any]) -> list[Standing]:
     large = figures["search"].get(str(LARGE_SIZE))
     if unit:
         found += _search(unit)
+    found += [_recall(int(size), each["recall"]) for size, each in figures["search"].items()]
     if unit and large:
         found += _growth(unit, large)
     if "bulk_enrolment" in figures:
@@ -90,6 +91,13 @@ def _search(unit: Mapping[str, Any]) -> list[Standing]:
             1.3,
         ),
     ]
+
+
+def _recall(size: int, recall: Mapping[str, Any]) -> Standing:
+    wanted = recall["wanted"]
+    figure = f"the answer {recall['rest']:.3f}, {recall['gallery_probes']} probes {recall['gallery']:.3f}"
+    worst = min(recall["rest"], recall["gallery"])
+    return Standing(f"recall of the best {wanted} of {size:,}, by float64", figure, worst, 1.0, is_upper_bound=False)
 
 
 def _growth(unit: Mapping[str, Any], large: Mapping[str, Any]) -> list[Standing]:

@@ -42,10 +42,16 @@ class SearchCaller:
     stages: dict[str, Samples] = field(default_factory=lambda: {stage: Samples() for stage in STAGES})
 
     def search(self) -> None:
-        answer = self.client.post("/v1/searches", files={"image": ("probe.jpg", self.jpeg)}, data=FORM)
-        assert answer.status_code == 200, answer.text
+        timings = self.answer()["timings_ms"]
         for stage, samples in self.stages.items():
-            samples.values_ms.append(float(answer.json()["timings_ms"][stage]))
+            samples.values_ms.append(float(timings[stage]))
+
+    def answer(self, **fields: Any) -> dict[str, Any]:
+        files = {"image": ("probe.jpg", self.jpeg)}
+        answer = self.client.post("/v1/searches", files=files, data={**FORM, **fields})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
 
     def forget(self) -> None:
         for samples in self.stages.values():
