@@ -80,6 +80,7 @@ PARTS = {
     ),
     "subject": Part("services.ingest.access.cli", "subject_app", "Give a subject what is held of them."),
     "dlq": Part("services.ingest.gallery_cli", "dlq_app", "List and replay dead letters of the custody feed."),
+    "model": Part("services.ingest.migrating.cli", "model_app", "Move the gallery to another model, step by step."),
     "models": Part("services.embed.cli", "models_app", "Fetch, prepare and list the networks that Likeness runs."),
 }
 

@@ -26,7 +26,7 @@ from services.ingest.life.clock_guard import ClockGuard
 from services.ingest.life.dead_letters import DeadLetters
 from services.ingest.life.erasing import EraseSubject, ErasureStores
 from services.ingest.life.proof import AuditedErasure
-from services.ingest.life.reconciliation import Reconcile
+from services.ingest.life.reconciliation import GalleryUpkeep, Reconcile
 from services.ingest.life.retention import Retention, RetentionFile
 from services.ingest.life_api import LifeApi
 from services.ingest.loops import Loop
@@ -36,7 +36,7 @@ from services.ingest.retention_api import RetentionApi
 from services.ingest.settings import IngestSettings
 from services.ingest.upkeep_api import UpkeepApi
 from services.rpc.auditing import AuditRecorder
-from services.rpc.clients import AuditClient, GalleryUpkeepClient
+from services.rpc.clients import AuditClient
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.consume import dead_letter_topic
@@ -61,7 +61,7 @@ class LifeParts:
     ledger: EnrolmentLedger
     references: ReferenceReader
     model: CurrentModel
-    upkeep: GalleryUpkeepClient
+    upkeep: GalleryUpkeep
     gallery: GalleryWriter
     images: ImageStore
     keys: ImageKeys | None
@@ -76,6 +76,7 @@ class Life:
 
     loops: Sequence[Loop]
     erasing: EraseSubject
+    signer: CertificateSigner
     register: SqlErasureRegister
     custody: SqlCustody
     # To be called when what had been erased came again.
@@ -135,6 +136,7 @@ def build_life(parts: LifeParts) -> Life:
             *_reconciling(reconcile, settings.reconcile_every_h, parts.clock),
         ],
         erasing=erasing,
+        signer=signer,
         register=register,
         custody=custody,
         on_erased=clearing.ask,

@@ -8,7 +8,7 @@ from typing import Protocol
 from services.ingest.ports import FaceAnalyser
 from services.rpc.v1 import embed_pb2
 from services.shared.biometric import ImageAnalysis, ModelProvenance
-from services.shared.errors import DependencyUnavailable
+from services.shared.errors import Conflict, DependencyUnavailable
 
 
 class Embeds:
@@ -41,7 +41,7 @@ class Embeds:
         )
 
     def candidate(self, base_model_id: str) -> ModelProvenance:
-        """The model that is not the base. Raises DependencyUnavailable when there is none."""
+        """The model that is not the base. Raises Conflict when no embed that answers runs another."""
         for embed in self._embeds:
             try:
                 model = embed.describe_model()
@@ -49,7 +49,7 @@ class Embeds:
                 continue
             if model.model_id != base_model_id:
                 return model
-        raise DependencyUnavailable(
+        raise Conflict(
             "No embed that answers runs another model than the one in service.",
             advice="Start an embed with the candidate model at the address of LIKENESS_INGEST__CANDIDATE_EMBED.",
             code="no_candidate",

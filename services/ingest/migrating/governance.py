@@ -121,7 +121,7 @@ class MigrateModel:
     def start(self, principal: Principal, reason: str) -> ModelMigration:
         """Begin to embed every enrolled image with the candidate model that runs beside the one in service.
 
-        Raises InvalidRequest, Conflict (one is open), DependencyUnavailable (no candidate runs), AuditUnavailable.
+        Raises InvalidRequest, Conflict (one is open; no candidate runs), DependencyUnavailable, AuditUnavailable.
         """
         _check_text("reason", reason)
         base = self._model.refresh().model_id
