@@ -245,7 +245,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
-    desk = _desk(parts)
+    desk = _desk(parts, life)
     loops = [
         *worker.loops,
         *_maintenance(parts, acceptance, withdrawal, consumer),
@@ -272,6 +272,11 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     for router in (*life.routers, *desk.routers, migrating.router):
         app.include_router(router)
 
+
+    def close() -> None:
+        desk.close()
+        parts.close()
+
     return IngestService(
         app=app,
         grpc=_grpc_server(parts, migrating.servicer),
@@ -279,7 +284,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         worker=worker,
         consumer=consumer,
         problems=problems,
-        close=parts.close,
+        close=close,
         _stopping=threading.Event(),
     )
 
@@ -347,7 +352,7 @@ def _life(parts: _Parts) -> Life:
     )
 
 
-def _desk(parts: _Parts) -> Desk:
+def _desk(parts: _Parts, life: Life) -> Desk:
     _embed, search, *_others = parts.peers.channels
     return build_desk(
         DeskParts(
@@ -357,6 +362,7 @@ def _desk(parts: _Parts) -> Desk:
             keys=parts.keys,
             images=parts.images,
             search=search,
+            signer=life.signer,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
             model_id=parts.model.model_id,

@@ -9,14 +9,16 @@ import grpc
 import sqlalchemy as sa
 from fastapi import APIRouter
 
+from services.ingest.access.wiring import access_router
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.template_vault import TemplateVault
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.flags.wiring import FlagParts, build_flags
+from services.ingest.life.certificates import CertificateSigner
 from services.ingest.loops import Loop
 from services.ingest.settings import IngestSettings
 from services.rpc.auditing import AuditRecorder
-from services.rpc.clients import AuditClient
+from services.rpc.clients import AuditClient, open_peer
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -35,6 +37,7 @@ class DeskParts:
     keys: ImageKeys | None
     images: ImageStore
     search: grpc.Channel
+    signer: CertificateSigner
     audit: EnrolmentAudit
     audit_client: AuditClient
     model_id: Callable[[], str]
@@ -46,10 +49,11 @@ class DeskParts:
 
 @dataclass(frozen=True)
 class Desk:
-    """What they give back: loops to run, routes to serve."""
+    """What they give back: loops to run, routes to serve, what is to be closed."""
 
     loops: Sequence[Loop]
     routers: Sequence[APIRouter]
+    close: Callable[[], None]
 
 
 def build_desk(parts: DeskParts) -> Desk:
@@ -73,4 +77,17 @@ def build_desk(parts: DeskParts) -> Desk:
             per_s=parts.settings.flags.per_s,
         )
     )
-    return Desk(loops=flags.loops, routers=[flags.router])
+    review = open_peer(parts.settings, "review")
+    access = access_router(
+        engine=parts.engine,
+        images=parts.images,
+        search=parts.search,
+        review=review,
+        audit=parts.audit,
+        audit_client=parts.audit_client,
+        recorder=recorder,
+        signer=parts.signer,
+        verifier=verifier,
+        clock=parts.clock,
+    )
+    return Desk(loops=flags.loops, routers=[flags.router, access], close=review.close)

@@ -42,6 +42,7 @@ from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates
 from services.search.neighbours.finding import FindNeighbours
 from services.search.neighbours.points import FlagPointsFile
+from services.search.neighbours.returns import SqlReturns
 from services.search.neighbours.servicer import NeighbourServicer
 from services.search.operating_points import OperatingPoints
 from services.search.partners.gateway import PartnerGateway
@@ -176,7 +177,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     for router in (disclosure, *governance.routers, films.router, partners.router):
         app.include_router(router)
     servicers = _servicers(
-        NeighbourServicer(gallery, FindNeighbours(gallery, FlagPointsFile(settings.flag_points_path), clock)),
+        NeighbourServicer(
+            gallery, FindNeighbours(gallery, FlagPointsFile(settings.flag_points_path), clock), SqlReturns(engine)
+        ),
         IdentificationServicer(identify, verifier, slots),
         governance.agreements,
         serving.servicer,

@@ -304,6 +304,8 @@ class TestKubernetes:
             ("review", "search", 50063),
             ("review", "embed", 50062),
             ("review", "ingest", 50061),
+            # When a subject was released as a potential name, for that subject's access package.
+            ("ingest", "review", 50065),
             ("search", "ingest", 50061),
             ("search", "audit", 50064),
             ("ingest", "audit", 50064),

@@ -138,30 +138,44 @@ def verify_certificate(document: str | bytes, public_key_pem: bytes) -> dict[str
 
     Not proven: that the checkpoint is the log's. `likeness audit verify` compares it with the log and its witness.
     """
+    body = verify_signed(document, public_key_pem, FORMAT)
+    try:
+        checkpoint, entries = body["audit"]["checkpoint"], body["audit"]["entries"]
+        missing = [name for name, entry in entries.items() if not leads_to_root(entry, checkpoint)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError("That is no certificate of an erasure.") from error
+    if missing:
+        raise IntegrityError(f"The audit entry `{missing[0]}` is not in the tree that the checkpoint states.")
+    return body
+
+
+def verify_signed(document: str | bytes, public_key_pem: bytes, format_id: str) -> dict[str, Any]:
+    """The facts of a document that `CertificateSigner` signed: steps 1 and 2 above. Raises IntegrityError."""
     text = document.encode() if isinstance(document, str) else document
     try:
         value = json.loads(text)
         body, signature = value["certificate"], value["signature"]
-        is_canonical = canonical_bytes(value) == text.strip() and body["format"] == FORMAT
+        is_canonical = canonical_bytes(value) == text.strip() and body["format"] == format_id
         key = load_pem_public_key(public_key_pem)
-        signed = bytes.fromhex(signature["value"])
-        checkpoint, entries = body["audit"]["checkpoint"], body["audit"]["entries"]
+        signed, key_id = bytes.fromhex(signature["value"]), signature["key_id"]
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError("That is no certificate of an erasure.") from error
+        raise IntegrityError(f"That is no document of the format {format_id}.") from error
     if not is_canonical:
         raise IntegrityError("The certificate is not in its canonical form.")
-    if not isinstance(key, Ed25519PublicKey) or signature["key_id"] != _key_id(key):
+    if not isinstance(key, Ed25519PublicKey) or key_id != _key_id(key):
         raise IntegrityError("The certificate was signed with another key.")
     try:
         key.verify(signed, canonical_bytes(body))
     except InvalidSignature as error:
         raise IntegrityError("The signature of the certificate is not valid.") from error
-    for name, entry in entries.items():
-        root = _root_of(entry, checkpoint["tree_size"])
-        if root is None or root.hex() != checkpoint["root_hash"]:
-            raise IntegrityError(f"The audit entry `{name}` is not in the tree that the checkpoint states.")
     facts: dict[str, Any] = body
     return facts
+
+
+def leads_to_root(entry: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> bool:
+    """Whether an entry's inclusion path leads to the checkpoint's root. Raises ValueError, KeyError, TypeError."""
+    root = _root_of(entry, checkpoint["tree_size"])
+    return root is not None and root.hex() == checkpoint["root_hash"]
 
 
 def _root_of(entry: Mapping[str, Any], tree_size: int) -> bytes | None:

@@ -24,17 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/review.proto\x12\x0blikeness.v1\"\x19\n\x17\x44\x65scribeWorkflowRequest\"U\n\x13WorkflowDescription\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x66indings\x18\x02 \x03(\t\x12\x1b\n\x13judgements_required\x18\x03 \x01(\r2d\n\x06Review\x12Z\n\x10\x44\x65scribeWorkflow\x12$.likeness.v1.DescribeWorkflowRequest\x1a .likeness.v1.WorkflowDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/review.proto\x12\x0blikeness.v1\";\n\x13ListReleasesRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\"C\n\x14ListReleasesResponse\x12+\n\x08releases\x18\x01 \x03(\x0b\x32\x19.likeness.v1.ReleasedName\"\x82\x01\n\x0cReleasedName\x12\x13\n\x0breleased_at\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\t\x12\x14\n\x0cwatchlist_id\x18\x04 \x01(\t\x12\x14\n\x0creference_id\x18\x05 \x01(\t\x12\x11\n\tagreement\x18\x06 \x01(\t\"\x19\n\x17\x44\x65scribeWorkflowRequest\"U\n\x13WorkflowDescription\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x66indings\x18\x02 \x03(\t\x12\x1b\n\x13judgements_required\x18\x03 \x01(\r2\xb9\x01\n\x06Review\x12Z\n\x10\x44\x65scribeWorkflow\x12$.likeness.v1.DescribeWorkflowRequest\x1a .likeness.v1.WorkflowDescription\x12S\n\x0cListReleases\x12 .likeness.v1.ListReleasesRequest\x1a!.likeness.v1.ListReleasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'services.rpc.v1.review_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESCRIBEWORKFLOWREQUEST']._serialized_start=45
-  _globals['_DESCRIBEWORKFLOWREQUEST']._serialized_end=70
-  _globals['_WORKFLOWDESCRIPTION']._serialized_start=72
-  _globals['_WORKFLOWDESCRIPTION']._serialized_end=157
-  _globals['_REVIEW']._serialized_start=159
-  _globals['_REVIEW']._serialized_end=259
+  _globals['_LISTRELEASESREQUEST']._serialized_start=45
+  _globals['_LISTRELEASESREQUEST']._serialized_end=104
+  _globals['_LISTRELEASESRESPONSE']._serialized_start=106
+  _globals['_LISTRELEASESRESPONSE']._serialized_end=173
+  _globals['_RELEASEDNAME']._serialized_start=176
+  _globals['_RELEASEDNAME']._serialized_end=306
+  _globals['_DESCRIBEWORKFLOWREQUEST']._serialized_start=308
+  _globals['_DESCRIBEWORKFLOWREQUEST']._serialized_end=333
+  _globals['_WORKFLOWDESCRIPTION']._serialized_start=335
+  _globals['_WORKFLOWDESCRIPTION']._serialized_end=420
+  _globals['_REVIEW']._serialized_start=423
+  _globals['_REVIEW']._serialized_end=608
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class ReviewStub:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     def __init__(self, channel):
@@ -41,15 +42,28 @@ class ReviewStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_review__pb2.DescribeWorkflowRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_review__pb2.WorkflowDescription.FromString,
                 _registered_method=True)
+        self.ListReleases = channel.unary_unary(
+                '/likeness.v1.Review/ListReleases',
+                request_serializer=services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesResponse.FromString,
+                _registered_method=True)
 
 
 class ReviewServicer:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     def DescribeWorkflow(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReleases(self, request, context):
+        """In which released results references of one subject were the potential name. Nothing of the case or its people.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -62,6 +76,11 @@ def add_ReviewServicer_to_server(servicer, server):
                     request_deserializer=services_dot_rpc_dot_v1_dot_review__pb2.DescribeWorkflowRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_review__pb2.WorkflowDescription.SerializeToString,
             ),
+            'ListReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReleases,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'likeness.v1.Review', rpc_method_handlers)
@@ -72,7 +91,8 @@ def add_ReviewServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Review:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     @staticmethod
@@ -92,6 +112,33 @@ class Review:
             '/likeness.v1.Review/DescribeWorkflow',
             services_dot_rpc_dot_v1_dot_review__pb2.DescribeWorkflowRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_review__pb2.WorkflowDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Review/ListReleases',
+            services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_review__pb2.ListReleasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class ReviewStub:
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     @_typing.overload
@@ -36,19 +37,25 @@ class ReviewStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReviewAsyncStub: ...
     DescribeWorkflow: _grpc.UnaryUnaryMultiCallable[_review_pb2.DescribeWorkflowRequest, _review_pb2.WorkflowDescription]
+    ListReleases: _grpc.UnaryUnaryMultiCallable[_review_pb2.ListReleasesRequest, _review_pb2.ListReleasesResponse]
+    """In which released results references of one subject were the potential name. Nothing of the case or its people."""
 
 @_typing.type_check_only
 class ReviewAsyncStub(ReviewStub):
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DescribeWorkflow: _aio.UnaryUnaryMultiCallable[_review_pb2.DescribeWorkflowRequest, _review_pb2.WorkflowDescription]  # type: ignore[assignment]
+    ListReleases: _aio.UnaryUnaryMultiCallable[_review_pb2.ListReleasesRequest, _review_pb2.ListReleasesResponse]  # type: ignore[assignment]
+    """In which released results references of one subject were the potential name. Nothing of the case or its people."""
 
 class ReviewServicer(metaclass=_abc_1.ABCMeta):
     """Requests, adjudications and releases. There is no state for an automatic match.
-    People work through REST and the console, with tokens of their own; between services only the rules are told.
+    People work through REST and the console, with tokens of their own; between services only the rules are told,
+    and to ingest what a subject has a right to be told.
     """
 
     @_abc_1.abstractmethod
@@ -57,5 +64,13 @@ class ReviewServicer(metaclass=_abc_1.ABCMeta):
         request: _review_pb2.DescribeWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_review_pb2.WorkflowDescription, _abc.Awaitable[_review_pb2.WorkflowDescription]]: ...
+
+    @_abc_1.abstractmethod
+    def ListReleases(
+        self,
+        request: _review_pb2.ListReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_pb2.ListReleasesResponse, _abc.Awaitable[_review_pb2.ListReleasesResponse]]:
+        """In which released results references of one subject were the potential name. Nothing of the case or its people."""
 
 def add_ReviewServicer_to_server(servicer: ReviewServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -66,6 +66,11 @@ class GalleryStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.FromString,
                 _registered_method=True)
+        self.ListReturns = channel.unary_unary(
+                '/likeness.v1.Gallery/ListReturns',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServicer:
@@ -121,6 +126,14 @@ class GalleryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReturns(self, request, context):
+        """In which answered searches references of one subject were candidates: what the subject may be told. Nothing of the
+        probes, the cases, the people who searched or the other candidates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +166,11 @@ def add_GalleryServicer_to_server(servicer, server):
                     servicer.FindNeighbours,
                     request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.SerializeToString,
+            ),
+            'ListReturns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReturns,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -318,6 +336,33 @@ class Gallery:
             '/likeness.v1.Gallery/FindNeighbours',
             services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_search__pb2.FindNeighboursResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReturns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Gallery/ListReturns',
+            services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.ListReturnsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,10 @@ class GalleryStub:
     and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
     belong to another model than the gallery.
     """
+    ListReturns: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListReturnsRequest, _search_pb2.ListReturnsResponse]
+    """In which answered searches references of one subject were candidates: what the subject may be told. Nothing of the
+    probes, the cases, the people who searched or the other candidates.
+    """
 
 @_typing.type_check_only
 class GalleryAsyncStub(GalleryStub):
@@ -85,6 +89,10 @@ class GalleryAsyncStub(GalleryStub):
     should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
     and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
     belong to another model than the gallery.
+    """
+    ListReturns: _aio.UnaryUnaryMultiCallable[_search_pb2.ListReturnsRequest, _search_pb2.ListReturnsResponse]  # type: ignore[assignment]
+    """In which answered searches references of one subject were candidates: what the subject may be told. Nothing of the
+    probes, the cases, the people who searched or the other candidates.
     """
 
 class GalleryServicer(metaclass=_abc_1.ABCMeta):
@@ -147,6 +155,16 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         should look at them, by the flag points of the gallery's model. Nothing outside that owner and watchlist is compared,
         and no score is given, only the band that it falls into. FAILED_PRECONDITION `model_mismatch` when the templates
         belong to another model than the gallery.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReturns(
+        self,
+        request: _search_pb2.ListReturnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.ListReturnsResponse, _abc.Awaitable[_search_pb2.ListReturnsResponse]]:
+        """In which answered searches references of one subject were candidates: what the subject may be told. Nothing of the
+        probes, the cases, the people who searched or the other candidates.
         """
 
 def add_GalleryServicer_to_server(servicer: GalleryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-"""likeness.v1.Gallery with what a custodian's flags need of it."""
+"""likeness.v1.Gallery with what custodians need of it beside searching."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from services.rpc.v1 import search_pb2
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.grpc_server import GalleryServicer
 from services.search.neighbours.finding import FindNeighbours, queries_of, response_of
+from services.search.neighbours.returns import SqlReturns
 
 
 class NeighbourServicer(GalleryServicer):
-    """The gallery's calls, and neighbours as bands."""
+    """The gallery's calls, neighbours as bands, and when references were candidates."""
 
-    def __init__(self, gallery: GalleryKeeper, neighbours: FindNeighbours) -> None:
+    def __init__(self, gallery: GalleryKeeper, neighbours: FindNeighbours, returns: SqlReturns) -> None:
         super().__init__(gallery)
         self._neighbours = neighbours
+        self._returns = returns
 
     def FindNeighbours(  # noqa: N802 - the name is the wire's
         self, request: search_pb2.FindNeighboursRequest, context: grpc.ServicerContext
     ) -> search_pb2.FindNeighboursResponse:
         scope, queries = queries_of(request)
         return response_of(self._neighbours(scope, request.model_id, queries))
+
+    def ListReturns(  # noqa: N802 - the name is the wire's
+        self, request: search_pb2.ListReturnsRequest, context: grpc.ServicerContext
+    ) -> search_pb2.ListReturnsResponse:
+        return search_pb2.ListReturnsResponse(returns=self._returns.of(request.owner, request.reference_ids))

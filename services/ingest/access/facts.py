@@ -1,0 +1,68 @@
+"""What the ledger holds of one subject, and the ports through which a package is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.rpc.v1 import audit_pb2, review_pb2, search_pb2
+
+Facts = Mapping[str, Any]  # JSON: text, numbers, booleans, nothing
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEnrolment:
+    """One enrolment. `image_sha256` is empty where there never was an image; `facts` is what the subject is told."""
+
+    enrolment_id: str
+    reference_id: str
+    watchlist_id: str
+    image_sha256: str
+    is_erased: bool
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectFacts:
+    """Everything of one subject in the ledger's store. Identifiers of other subjects and of staff are left out."""
+
+    enrolments: Sequence[HeldEnrolment]
+    custody: Sequence[Facts]
+    received: Sequence[Facts]
+    reviews: Sequence[Facts]
+    erasures: Sequence[Facts]
+    flags: Sequence[Facts]
+    exports: Sequence[Facts]
+
+
+class SubjectLedger(Protocol):
+    """The ledger's store, as a package needs it. Raises DependencyUnavailable."""
+
+    def facts_of(self, owner: str, subject_id: str) -> SubjectFacts:
+        """Also of what was withdrawn, and the tombstones of what was erased."""
+        ...
+
+
+class Returns(Protocol):
+    """`services.rpc.upkeep.ReturnsClient`."""
+
+    def list_returns(self, owner: str, reference_ids: Sequence[str]) -> Sequence[search_pb2.ReturnedCandidate]: ...
+
+
+class Releases(Protocol):
+    """`services.rpc.upkeep.ReleasesClient`."""
+
+    def list_releases(self, owner: str, reference_ids: Sequence[str]) -> Sequence[review_pb2.ReleasedName]: ...
+
+
+class Prover(Protocol):
+    """The audit log's proofs; `services.rpc.clients.AuditClient`."""
+
+    def checkpoint(self) -> audit_pb2.Checkpoint: ...
+
+    def prove_inclusion(self, sequence: int, tree_size: int) -> audit_pb2.InclusionProof: ...
+
+    def prove_activity(
+        self, activity_id: str, case_reference: str, objects: Sequence[str]
+    ) -> audit_pb2.ProvenActivity: ...
