@@ -30,12 +30,14 @@ from services.ingest.custodian_bootstrap import Desk, DeskParts, build_desk
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
+from services.ingest.life.reconciliation import GalleryUpkeep
 from services.ingest.life_bootstrap import Life, LifeParts, build_life, custody_topics
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
 from services.ingest.migrating.embeds import BaseEmbed, Embeds
 from services.ingest.migrating.grpc_server import SERVICE_NAME as MIGRATIONS_SERVICE
 from services.ingest.migrating.grpc_server import MigrationsServicer
+from services.ingest.migrating.upkeep import OwnGallery
 from services.ingest.migrating.wiring import Migrating, MigratingParts, build_migrating
 from services.ingest.models import CurrentModel
 from services.ingest.reference_server import SERVICE_NAME as REFERENCES
@@ -245,7 +247,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
-    desk = _desk(parts, life)
+    desk = _desk(parts)
     loops = [
         *worker.loops,
         *_maintenance(parts, acceptance, withdrawal, consumer),
@@ -272,11 +274,6 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     for router in (*life.routers, *desk.routers, migrating.router):
         app.include_router(router)
 
-
-    def close() -> None:
-        desk.close()
-        parts.close()
-
     return IngestService(
         app=app,
         grpc=_grpc_server(parts, migrating.servicer),
@@ -284,7 +281,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         worker=worker,
         consumer=consumer,
         problems=problems,
-        close=close,
+        close=parts.close,
         _stopping=threading.Event(),
     )
 
@@ -331,6 +328,11 @@ def _migrating(parts: _Parts) -> Migrating:
     )
 
 
+def _own_gallery(parts: _Parts) -> GalleryUpkeep:
+    upkeep = parts.peers.upkeep
+    return OwnGallery(upkeep, parts.peers.served, parts.model) if parts.peers.embeds.has_second else upkeep
+
+
 def _life(parts: _Parts) -> Life:
     return build_life(
         LifeParts(
@@ -341,7 +343,7 @@ def _life(parts: _Parts) -> Life:
             ledger=parts.stores.ledger,
             references=parts.stores.references,
             model=parts.model,
-            upkeep=parts.peers.upkeep,
+            upkeep=_own_gallery(parts),
             gallery=parts.peers.gallery,
             images=parts.images,
             keys=parts.keys,
@@ -352,7 +354,7 @@ def _life(parts: _Parts) -> Life:
     )
 
 
-def _desk(parts: _Parts, life: Life) -> Desk:
+def _desk(parts: _Parts) -> Desk:
     _embed, search, *_others = parts.peers.channels
     return build_desk(
         DeskParts(
@@ -362,7 +364,6 @@ def _desk(parts: _Parts, life: Life) -> Desk:
             keys=parts.keys,
             images=parts.images,
             search=search,
-            signer=life.signer,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
             model_id=parts.model.model_id,
