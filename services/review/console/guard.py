@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from anyio.to_thread import run_sync
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from services.review.console.sessions import Session, Sessions
+from services.review.console.turns import session_turn
 from services.review.uploads import FilmSettings, FilmUpload, read_request, spooled
 from services.shared.errors import Forbidden, InvalidRequest, LikenessError, PayloadTooLarge, Unauthenticated
 from services.shared.multipart import MAX_TEXT_BYTES, Upload, read_multipart
@@ -131,7 +131,7 @@ def guarded_route(sessions: Sessions, error_page: ErrorPage, films: FilmSettings
 
 async def _admit(request: Request, sessions: Sessions, films: FilmSettings, stack: ExitStack) -> Visit:
     # A database is asked: not on the event loop, where everybody would wait for it.
-    session = await run_sync(sessions.find, request.cookies.get(COOKIE, ""))
+    session = await session_turn(sessions.find, request.cookies.get(COOKIE, ""))
     if session is None:
         raise Unauthenticated("You are not signed in, or your session has ended.", advice="Sign in again.")
     request.state.session = session  # for the error page

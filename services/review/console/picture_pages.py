@@ -12,6 +12,7 @@ from PIL import Image
 from services.review.console.context import Console, caller_of
 from services.review.console.guard import Visit, visit_of
 from services.review.console.pictures import MAX_SIDE_PX, PICTURE_HEADERS, THUMBNAIL_SIDE_PX, shown
+from services.review.console.turns import picture_turn
 from services.shared.errors import NotFound
 
 if TYPE_CHECKING:
@@ -36,13 +37,19 @@ def routes(console: Console) -> APIRouter:
         return Response(content, media_type="image/jpeg", headers=PICTURE_HEADERS)
 
     @router.get("/console/requests/{request_id}/probes/{probe_id}/{name}")
-    def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
+    async def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
         """`original.jpg`, or `<enhancement_id>.jpg`."""
-        return answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, _stem(name, ".jpg")))
+        return await picture_turn(
+            visit.request,
+            lambda: answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, _stem(name, ".jpg"))),
+        )
 
     @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{name}")
-    def reference(visit: _Visit, request_id: str, candidate_id: str, name: str) -> Response:
+    async def reference(visit: _Visit, request_id: str, candidate_id: str, name: str) -> Response:
         """`<reference_id>.jpg`; with `.json` where eyes, nose and mouth of its largest face are, in pixels of it."""
+        return await picture_turn(visit.request, lambda: shown_reference(visit, request_id, candidate_id, name))
+
+    def shown_reference(visit: Visit, request_id: str, candidate_id: str, name: str) -> Response:
         caller = caller_of(visit)
         if not name.endswith(".json"):
             return answer(visit, pictures.reference(caller, request_id, candidate_id, _stem(name, ".jpg")))
