@@ -1,5 +1,9 @@
-"""Ends connections that do not come to a request: a head has to be whole within HEAD_S of its first byte, and the first
-byte has to come within HEAD_S of the connection. Bodies have a pace of their own (http_guard.py)."""
+"""Ends connections that do not come to a request.
+
+A head has to be whole within HEAD_S of its first byte, the first byte has to come within HEAD_S of the connection, and
+what is left of a body that was answered before it was whole (a refused token, a full house) within HEAD_S of the answer.
+Bodies that are read have a pace of their own (http_guard.py).
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,12 @@ class HeaderDeadlineProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # uvicorn's clock for idle connections begins anew with every byte, also with those that nobody will read.
+        if self.cycle is not None and self.cycle.more_body:
+            self._begin_head()
 
     def _begin_head(self) -> None:
         if self._head_clock is None:

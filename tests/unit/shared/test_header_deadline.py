@@ -53,6 +53,17 @@ def test_nor_after_a_request_that_was_whole(address: tuple[str, int]) -> None:
         assert until_closed(connection).startswith(b"HTTP/1.1 200 ")
 
 
+def test_nor_who_is_refused_and_goes_on_with_the_body(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx")
+        assert connection.recv(100).startswith(b"HTTP/1.1 403 ")
+        deadline = time.monotonic() + 30
+        with pytest.raises(OSError):
+            while time.monotonic() < deadline:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+
 def test_a_body_has_its_own_pace(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(b"POST /raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nx")
