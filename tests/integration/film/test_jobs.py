@@ -13,7 +13,14 @@ import httpx
 import pytest
 
 from services.rpc.v1 import audit_pb2
-from services.search.film.api_models import FilmAccepted, FilmAnswer, FilmCancelled, TrackSearches
+from services.search.film.api_models import (
+    FilmAccepted,
+    FilmAnswer,
+    FilmCancelled,
+    FilmErased,
+    ListedFilms,
+    TrackSearches,
+)
 from services.shared.errors import DependencyUnavailable
 from tests.integration.film.peers import FilmPeers
 from tests.integration.search.conftest import CUSTODY
@@ -230,6 +237,86 @@ def test_tracks_are_picked_from_those_there_are(search: SearchThread) -> None:
     twice = [operator.http.post(url, json={"tracks": [0]}, headers={"Idempotency-Key": "k"}).json() for _ in range(2)]
     assert twice[0] == twice[1]
     assert len(see(operator, film_id)["searches"]) == 1
+
+
+def test_the_same_key_is_the_same_film_and_another_request_is_refused(search: SearchThread, peers: FilmPeers) -> None:
+    operator = search.operator()
+    key = {"Idempotency-Key": "one"}
+    films = [
+        operator.http.post("/v1/films", data=FORM, files={"film": ("film.mp4", FILM)}, headers=key) for _ in range(2)
+    ]
+    first, second = (answer.json() for answer in films)
+    assert first["film_id"] == second["film_id"]
+    assert ended(operator, first["film_id"])["status"] == "done"
+    assert len(peers.films.first_segments) == 1
+    other = operator.http.post("/v1/films", data=FORM, files={"film": ("film.mp4", FILM + b"|2")}, headers=key)
+    problem(other, 409, "idempotency_key_reused")
+    colleague = search.operator(sub="op-8")
+    theirs = colleague.http.post("/v1/films", data=FORM, files={"film": ("film.mp4", FILM)}, headers=key)
+    assert theirs.json()["film_id"] != first["film_id"]
+
+
+def test_a_film_of_which_people_were_searched_is_retained(search: SearchThread, peers: FilmPeers) -> None:
+    operator = search.operator()
+    film_id = handed_in(operator)
+    until = ended(operator, film_id)["retain_until"]
+    operator.http.post(f"/v1/films/{film_id}/searches", json={"tracks": [0]}).raise_for_status()
+    refused = operator.http.post(f"/v1/films/{film_id}/erasure", json={"reason": "case closed"})
+    assert until in problem(refused, 409, "retention_not_due")["detail"]
+    assert not any(entry.activity == "film_erase" for entry in peers.audit.entries)
+
+
+@pytest.fixture
+def keeping_nothing(peers: FilmPeers, tmp_path: Path) -> Iterator[SearchThread]:
+    with SearchThread(tmp_path, peers, FILMS__CLAIM_S="1", FILMS__RETAIN_DAYS="0") as running:
+        yield running
+
+
+def test_a_film_is_erased_with_its_frames_but_for_what_was_searched(
+    keeping_nothing: SearchThread, peers: FilmPeers
+) -> None:
+    search = keeping_nothing
+    operator = search.operator()
+    film_id, twin_id = handed_in(operator), handed_in(operator)
+    film = ended(operator, film_id)
+    ended(operator, twin_id)
+    url = f"/v1/films/{film_id}/erasure"
+    made = operator.http.post(f"/v1/films/{film_id}/searches", json={"tracks": [0]}).json()["searches"][0]["answer"]
+    problem(operator.http.post(url, json={"reason": " "}), 422, "invalid_request")
+
+    def sealed() -> set[str]:
+        return {path.name for path in (search.root / "probes").rglob("*") if path.is_file() and len(path.name) >= 64}
+
+    # Nobody was searched in the twin: it may go at once, and takes nothing of what the other is made of.
+    before = sealed()
+    gone = operator.http.post(f"/v1/films/{twin_id}/erasure", json={"reason": "handed in twice"})
+    assert gone.json() == {"film_id": twin_id, "status": "erased", "removed": 0}
+    assert sealed() == before
+
+    assert FilmErased.model_validate(operator.http.post(url, json={"reason": "case closed"}).json()).removed > 0
+    erased = see(operator, film_id)
+    assert (erased["status"], erased["tracks"]) == ("erased", [])
+    assert erased["erasure"]["reason"] == "case closed"
+    assert [pick["search_id"] for pick in erased["searches"]] == [made["search_id"]]
+    left = {name[:64] for name in sealed()}
+    assert left == {frame["still_sha256"] for frame in made["film"]["frames"]}
+    problem(operator.http.post(url, json={"reason": "again"}), 409, "erased")
+    problem(operator.http.post(f"/v1/films/{film_id}/searches", json={"tracks": [0]}), 409, "film_not_done")
+    phases = [entry.phase for entry in peers.audit.entries if entry.activity == "film_erase"]
+    assert phases.count(audit_pb2.DONE) == 2
+    assert any(f"probe:{film['film']['sha256']}" in entry.objects for entry in peers.audit.entries)
+
+
+def test_the_films_that_are_kept_are_listed_to_those_who_may_see_them(search: SearchThread) -> None:
+    operator = search.operator()
+    film_id = handed_in(operator)
+    ended(operator, film_id)
+    (listed,) = ListedFilms.model_validate(operator.http.get("/v1/films").json()).films
+    assert (listed.film_id, listed.status, listed.is_due) == (film_id, "done", False)
+    for stranger in (search.operator(force="westhaven"), search.operator(watchlists=["op_liberal"])):
+        assert stranger.http.get("/v1/films").json() == {"films": []}
+        problem(stranger.http.post(f"/v1/films/{film_id}/erasure", json={"reason": "x"}), 404, "not_found")
+    problem(search.operator(roles=["auditor"]).http.get("/v1/films"), 403, "forbidden")
 
 
 @pytest.mark.long
