@@ -24,6 +24,7 @@ from services.review.http_api import API_DESCRIPTION, REQUESTS_PATH, create_requ
 from services.review.releases import ReleaseServicer
 from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
+from services.review.unsolved.wiring import wire_unsolved
 from services.review.uploads import FilmSettings
 from services.review.workflow import WORKFLOW
 from services.rpc.auditing import AuditRecorder, rate_reporter
@@ -53,18 +54,20 @@ class ReviewService:
     app: FastAPI
     grpc: GrpcServer
     desk: Desk
-    sweep: Periodic
+    periodics: Sequence[Periodic]
     closers: Sequence[Callable[[], None]]
 
     def start(self) -> None:
         """Serve gRPC and close what a crash left open. Ready at once: a peer that is away is told when it is needed."""
         self.grpc.start()
-        self.sweep.start()
+        for periodic in self.periodics:
+            periodic.start()
         self.grpc.set_serving(True)
 
     def stop(self) -> None:
         self.grpc.stop()
-        self.sweep.stop()
+        for periodic in self.periodics:
+            periodic.stop()
         for close in self.closers:
             close()
 
@@ -79,9 +82,10 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     embed, search, ingest, audit = (open_peer(settings, name) for name in ("embed", "search", "ingest", "audit"))
     recorder = AuditRecorder(AuditClient(audit), "review", clock)
     films = HttpFilmReader(settings.films.search_url)
+    store, images = SqlReviewStore(engine), open_image_store(settings.images)
     desk = Desk.make(
-        store=SqlReviewStore(engine),
-        images=open_image_store(settings.images),
+        store=store,
+        images=images,
         peers=Peers(
             audit=recorder,
             searcher=IdentificationClient(search),
@@ -121,11 +125,24 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     )
     app = _app(desk, TokenVerifier(settings.tokens), metrics, console, settings.films)
     limit_rates(app, settings.rate_limits, metrics, rate_reporter(recorder))
+    unsolved = wire_unsolved(
+        settings.unsolved,
+        engine=engine,
+        store=store,
+        desk=desk,
+        images=images,
+        search=search,
+        audit=recorder,
+        clock=clock,
+        verifier=verifier,
+        has_certificate=settings.tls.is_on,
+    )
+    app.include_router(unsolved.router)
     return ReviewService(
         app=app,
         grpc=grpc,
         desk=desk,
-        sweep=Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S),
+        periodics=[Periodic("sweep", desk.trail.sweep, SWEEP_EVERY_S), *unsolved.periodics],
         closers=[
             engine.dispose,
             films.close,

@@ -364,6 +364,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Mandate:
+    """The rights of whoever kept a probe, as the verified token had them: by these it is searched again, as far as they
+    still count on that day."""
+
+    roles: tuple[str, ...]
+    watchlists: tuple[str, ...]
+    trained_until: date | None
+
+
+@dataclass(frozen=True, slots=True)
 class UnsolvedEntry:
     """Why a probe is kept although nobody was named: who authorised it, until when, who is told of a new candidate."""
 
@@ -372,8 +382,10 @@ class UnsolvedEntry:
     kept_by: str
     kept_at: datetime
     expires_on: date
-    # When it was last searched again against what was enrolled since; None: not yet.
+    # When a person last searched it again against what was enrolled since; None: not yet.
     searched_again_at: datetime | None = None
+    # None of what was kept before this was noted.
+    mandate: Mandate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +438,8 @@ class Case:
     erasure: Erasure | None = None
     # The unsolved case that this one was opened from, because a new search of it found somebody new.
     continues: str | None = None
+    # Who alone is told that it exists, until one of them takes it up; empty for a case like any other.
+    told: tuple[str, ...] = ()
 
     def pictures(self) -> frozenset[str]:
         """SHA-256 of everything that the case holds in the image store; nothing once it was erased."""
@@ -442,6 +456,11 @@ class Case:
         if self.unsolved is not None:
             return self.unsolved.expires_on
         return self.release.retain_until if self.release is not None else None
+
+    def is_told_to(self, person_id: str, now: datetime) -> bool:
+        """Whether a person may know of it. What its own people have left lying until it was due is everybody's work."""
+        is_waiting = bool(self.told) and self.state is CaseState.SEARCHED and now < self.due_at
+        return not is_waiting or person_id in self.told
 
     def probe(self, probe_id: str) -> ProbeImage | None:
         return next((probe for probe in self.probes if probe.probe_id == probe_id), None)

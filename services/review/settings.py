@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.review.console.app import ConsoleSettings
+from services.review.unsolved.settings import UnsolvedSettings
 from services.review.uploads import FilmSettings
 from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
 
@@ -25,3 +26,5 @@ class ReviewSettings(ServiceSettings):
     films: FilmSettings = FilmSettings()
     # `evaluation.json` of `likeness evaluate`, made with the model in service: the error rates on released results.
     evaluation_path: Path | None = None
+    # The unsolved file: how often kept probes are searched again.
+    unsolved: UnsolvedSettings = UnsolvedSettings()

@@ -94,6 +94,7 @@ class Looking:
         return [
             self._row(caller, case, now)
             for case in found
+            if case.is_told_to(caller.person_id, now)
             if (with_finished or case.state not in _OVER) and (not is_worker or _is_permitted(caller, case))
         ]
 

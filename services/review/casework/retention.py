@@ -10,7 +10,7 @@ from services.review.casework.flagged import undecided
 from services.review.casework.forms import prose
 from services.review.casework.searching import RunSearch
 from services.review.casework.steps import Casebook
-from services.review.model import CandidateForJudgement, Case, CaseState, Erasure, SearchRecord, UnsolvedEntry
+from services.review.model import CandidateForJudgement, Case, CaseState, Erasure, Mandate, SearchRecord, UnsolvedEntry
 from services.review.workflow import TURNAROUND, Action
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict, InvalidRequest
@@ -29,7 +29,7 @@ class SearchedAgain:
 
 
 class Retention:
-    """The unsolved file, and erasure. A person does both; nothing is erased because a clock says so."""
+    """The unsolved file, and erasure, as people do them. services/review/unsolved does what the clock brings about."""
 
     def __init__(self, book: Casebook, images: ImageStore, search: RunSearch) -> None:
         self._book = book
@@ -47,8 +47,15 @@ class Retention:
                     "A potential name was released.", advice="Only what is unsolved is kept.", code="not_unsolved"
                 )
             check_day(expires_on, now, "expires_on")
+            who = caller.principal
+            mandate = Mandate(tuple(sorted(who.roles)), tuple(sorted(who.watchlists)), who.trained_until)
             entry = UnsolvedEntry(
-                prose("authority", authority), prose("reason", reason), caller.person_id, now, expires_on
+                prose("authority", authority),
+                prose("reason", reason),
+                caller.person_id,
+                now,
+                expires_on,
+                mandate=mandate,
             )
             step.act.details |= {"expires_on": expires_on.isoformat()}
             return step.move(unsolved=entry)
@@ -103,10 +110,15 @@ class Retention:
             # The case first, so that nobody is shown a picture that is about to go; what a failure leaves behind is
             # erased by doing it again.
             erased = step.move(erasure=Erasure(prose("reason", reason), caller.person_id, now))
-            for sha256 in left:
-                self._images.remove(sha256)
-                step.act.objects.append(f"picture:{sha256}")
+            step.act.objects += [f"picture:{sha256}" for sha256 in self.erase_pictures(case)]
             return erased
+
+    def erase_pictures(self, case: Case) -> list[str]:
+        """Erase what is left of a case whose erasure is stored; the pictures that went."""
+        left = self._left(case)
+        for sha256 in left:
+            self._images.remove(sha256)
+        return left
 
     def _left(self, case: Case) -> list[str]:
         """The pictures of the case that are stored and that no other case holds."""

@@ -44,7 +44,7 @@ class Casebook:
     def case(self, caller: Caller, request_id: str) -> Case:
         """The case for whoever works on it or asked for it. Raises NotFound."""
         case = self.store.find(request_id) if is_id(request_id) else None
-        if case is None or case.force != caller.force:
+        if case is None or case.force != caller.force or not case.is_told_to(caller.person_id, self.clock.now()):
             raise not_found()
         return case
 

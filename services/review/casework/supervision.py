@@ -106,7 +106,8 @@ class Supervision:
         """Raises Forbidden, AuditUnavailable."""
         self._consult(caller)
         store, now = self._book.store, self._book.clock.now()
-        everything = store.list(CaseFilter(caller.force, limit=_ALL))
+        found = store.list(CaseFilter(caller.force, limit=_ALL))
+        everything = [case for case in found if case.is_told_to(caller.person_id, now)]
         examinations = store.examinations_of_force(caller.force)
         real = [case for case in everything if case.known_answer is None]
         pairs = _pairs(examinations, {case.request_id for case in everything})
