@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 UV := $(LIKENESS_CACHE)/tools/uv-$(UV_VERSION)/bin/uv
 VENV := .venv/.installed
 
-.PHONY: setup proto lock models demo check test test-stack bench fuzz clean
+.PHONY: setup proto lock models demo check test test-stack bench panels fuzz clean
 
 setup: $(VENV)
 
@@ -55,6 +55,10 @@ test-stack: models
 
 bench: models
 	python -m tests.bench
+
+# What the dashboards show of a platform at work, as pictures for docs/operations/panels.md.
+panels: models
+	python scripts/draw_panels.py
 
 # Ten minutes over what strangers can send: pictures, events, exports, tokens. Finds are kept in LIKENESS_CACHE/fuzz.
 fuzz: setup

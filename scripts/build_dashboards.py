@@ -109,6 +109,22 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Images waiting for a worker", {"waiting": "sum(likeness_embed_queue_images)"}),
         Panel(
+            "GPU: share of time that it computes",
+            {"GPU {{device}} of {{instance}}": "likeness_embed_accelerator_busy_ratio"},
+            unit="percentunit",
+            description="Nothing where networks run on the CPU.",
+        ),
+        Panel(
+            "GPU: share of its memory in use",
+            {
+                "GPU {{device}} of {{instance}}": 'likeness_embed_accelerator_memory_bytes{kind="used"}'
+                ' / ignoring(kind) likeness_embed_accelerator_memory_bytes{kind="total"}'
+            },
+            unit="percentunit",
+            line=0.95,
+            description="Nothing where networks run on the CPU.",
+        ),
+        Panel(
             "Faces a batch",
             {
                 "mean": "sum(rate(likeness_embed_batch_faces_sum[$__rate_interval]))"
@@ -129,6 +145,43 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
                 "{{model_id}} {{runtime}} {{provider}}": "sum by (model_id, runtime, provider) "
                 "(likeness_embed_model_info)"
             },
+        ),
+    ),
+    # What the unit answers for; its exact figures, with intervals, come from the audit log (docs/transparency.md).
+    "Casework": (
+        Panel(
+            "Steps of casework",
+            {"{{activity}}": 'sum by (activity) (increase(likeness_review_steps_total{outcome="done"}[1h]))'},
+            description="In an hour: requests, acceptances, examinations, judgements, releases.",
+        ),
+        Panel(
+            "Steps refused or failed",
+            {"{{outcome}}": 'sum by (outcome) (increase(likeness_review_steps_total{outcome!="done"}[1h]))'},
+        ),
+        Panel(
+            "Requests by force",
+            {"{{force}}": "sum by (force) (increase(likeness_http_requests_total[1h]))"},
+        ),
+        Panel(
+            "Share of images that became references",
+            {
+                "{{watchlist}}": 'sum by (watchlist) (increase(likeness_ingest_enrolments_total{state="enrolled"}[1h]))'
+                " / sum by (watchlist) (increase(likeness_ingest_enrolments_total[1h]))"
+            },
+            unit="percentunit",
+        ),
+        Panel(
+            "Callers over their limit, and probes searched too often",
+            {
+                "limit of a {{scope}}": "sum by (scope) (increase(likeness_http_rate_limited_total[1h])) or vector(0)",
+                "alike, by {{scope}}": "sum by (scope) (increase(likeness_search_near_duplicates_total[1h]))"
+                " or vector(0)",
+            },
+            description="What the alerts UnusualDemand and CallersLimited look at.",
+        ),
+        Panel(
+            "Films by how they ended",
+            {"{{outcome}}": "sum by (outcome) (increase(likeness_search_films_total[1h])) or vector(0)"},
         ),
     ),
     "Audit": (

@@ -11,6 +11,7 @@ import grpc
 import structlog
 from fastapi import FastAPI
 
+from services.embed.accelerator_watch import watch_accelerator
 from services.embed.analyse import AnalyseImage
 from services.embed.film.analyse import AnalyseFilm
 from services.embed.film.grpc_server import SERVICE_NAME as FILMS
@@ -26,6 +27,7 @@ from services.embed.workers.inference_pool import InferencePool
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import embed_pb2_grpc, films_pb2_grpc, picture_pb2_grpc
 from services.shared.http import create_app
+from services.shared.periodic import Periodic
 from services.shared.telemetry import Metrics
 
 _HEALTH_CHECK_S = 0.1
@@ -63,10 +65,13 @@ class EmbedService:
     inference: InferencePool
     analyse: AnalyseImage
     health: HealthWatch
+    accelerator: Periodic | None = None
 
     def stop(self) -> None:
         """No new calls, then the workers; calls that still run are answered with Overloaded."""
         self.health.stop()
+        if self.accelerator is not None:
+            self.accelerator.stop()
         self.grpc.stop()
         self.inference.close()
         self.gate.close()
@@ -112,7 +117,8 @@ def build(settings: EmbedSettings, metrics: Metrics | None = None) -> EmbedServi
     structlog.get_logger().info(
         "embed_ready", model_id=model.model_id, provider=model.provider, grpc_port=grpc_server.port
     )
-    return EmbedService(app, grpc_server, gate, inference, analyse, health)
+    accelerator = watch_accelerator(model.provider, metrics)
+    return EmbedService(app, grpc_server, gate, inference, analyse, health, accelerator)
 
 
 def _servicers(analyse: AnalyseImage, render: RenderPicture, films: AnalyseFilm) -> Callable[[grpc.Server], None]:

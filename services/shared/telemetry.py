@@ -45,6 +45,12 @@ class Metrics:
             ["watchlist"],
             registry=registry,
         )
+        self.search_gallery_index_recall = Gauge(
+            "likeness_search_gallery_index_recall_ratio",
+            "Measured share of the true best references that an approximate index of the gallery returns, by kind",
+            ["kind"],
+            registry=registry,
+        )
         self.http_requests_total = Counter(
             "likeness_http_requests_total",
             "Requests of verified callers that were within their limits, by force",
@@ -145,6 +151,18 @@ class Metrics:
             "likeness_embed_model_info",
             "1 for the model, runtime and provider really in use",
             ["model_id", "runtime", "provider"],
+            registry=registry,
+        )
+        self.embed_accelerator_busy_ratio = Gauge(
+            "likeness_embed_accelerator_busy_ratio",
+            "Share of the last moment in which the GPU computed, by device; none without a GPU",
+            ["device"],
+            registry=registry,
+        )
+        self.embed_accelerator_memory_bytes = Gauge(
+            "likeness_embed_accelerator_memory_bytes",
+            "Memory of the GPU, by device and kind (used, total); none without a GPU",
+            ["device", "kind"],
             registry=registry,
         )
         self.review_steps_total = Counter(

@@ -30,12 +30,13 @@ from services.shared.ports.event_log import Event, ReceivedEvent
 from tests.stack.real_platform import RealPlatform, Servers, real_platform
 from tests.stack.servers.minio import S3Address
 from tests.stack.servers.prometheus import prometheus_server
-from tests.support.casework import post_enrolment, post_search
+from tests.support.casework import post_enrolment, post_request, post_search
 from tests.support.portraits import FILES, portraits
 
 WAIT_S = 60.0
-# Counters that have no series before the first time, and a run without faults has none: workers that die.
-NEVER_IN_A_GOOD_RUN = ("likeness_embed_worker_restarts_total",)
+# Counters that have no series before the first time, and a run without faults has none: workers that die. And GPUs,
+# which this machine need not have.
+NEVER_IN_A_GOOD_RUN = ("likeness_embed_worker_restarts_total", "likeness_embed_accelerator_")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,9 @@ def _some_of_everything(real: RealPlatform, pictures: dict[str, bytes]) -> None:
     with real.platform.client("search", "operator") as operator:
         assert post_search(operator, pictures["subject-1-portrait.jpg"]).status_code == 200
         assert post_search(operator, b"no picture").status_code == 422
+    with real.platform.client("review", "requester") as officer:
+        assert post_request(officer, pictures["subject-1-portrait.jpg"]).status_code in {200, 201}
+        assert post_request(officer, b"no picture").status_code in {400, 422}
     with real.platform.client("ingest", "custodian") as custodian:
         for picture in (pictures["not-enrolled.png"], _blank_picture()):
             accepted = post_enrolment(custodian, picture, f"CHART-{new_id()}")

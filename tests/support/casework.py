@@ -45,6 +45,23 @@ def post_search(
     return client.post("/v1/searches", data=form, files={"image": ("probe", image)})
 
 
+def post_request(client: httpx.Client, image: bytes) -> httpx.Response:
+    """An officer's request for a search, complete but perhaps for its picture."""
+    form: dict[str, Any] = {
+        "case_reference": "NC/2026/0042",
+        "offence": "burglary",
+        "purpose": "prevention_and_detection",
+        "necessity": "The only line of enquiry that is left.",
+        "case_type": "suspect",
+        "urgency": "urgent",
+        "source": "cctv",
+        "nature": "video_frame",
+        "face_chosen_by": "PC 1234 from the shop's camera",
+        "watchlists": ["custody"],
+    }
+    return client.post("/v1/requests", data=form, files=[("images", ("probe", image))])
+
+
 def states(client: httpx.Client, enrolment_ids: Iterable[str]) -> dict[str, str]:
     """The state of each enrolment, by id."""
     ids = list(enrolment_ids)
