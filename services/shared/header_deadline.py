@@ -1,7 +1,7 @@
 """Ends connections that do not come to a request.
 
 A head has to be whole within HEAD_S of its first byte, the first byte has to come within HEAD_S of the connection, and
-what is left of a body that was answered before it was whole (a refused token, a full house) within HEAD_S of the answer.
+what is left of a body that was answered before it was whole (a refused token, a full house) within HEAD_S of that.
 Bodies that are read have a pace of their own (http_guard.py).
 """
 
