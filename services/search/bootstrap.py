@@ -18,12 +18,14 @@ from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_pe
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc, unsolved_pb2_grpc
 from services.search.acceptance import Acceptance
+from services.search.adapters.sql_approvals import SqlApprovals
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.closing import Closing
 from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
 from services.search.disclosure.api import create_disclosure_router
+from services.search.disclosure.approvals import ApproveDisclosure
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
 from services.search.film.http_api import FILMS_PATH, MAX_FORM_BYTES
@@ -36,7 +38,6 @@ from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
 from services.search.identification_server import IdentificationServicer
 from services.search.identify import Identify
 from services.search.identifying import IdentifyFor
-from services.search.index_watch import IndexWatch
 from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates
@@ -145,9 +146,11 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     identify = identify_for({})
     app = _app(settings, metrics, gallery, report)
     app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
-    access, disclosing = DisclosureAccess(store, closing), DisclosureTrail(recorder)
+    access, disclosing = DisclosureAccess(store, closing), DisclosureTrail(recorder, governance.acts)
     replay = _replay(access, acceptance, embed, gallery, ledger, probes, disclosing, clock)
-    disclose = DiscloseSearch(access, probes, audit, disclosing, clock)
+    approvals = SqlApprovals(engine)
+    approve = ApproveDisclosure(access, approvals, disclosing, clock)
+    disclose = DiscloseSearch(access, approvals, probes, audit, disclosing, clock)
     films = wire_films(
         settings.films,
         engine=engine,
@@ -173,7 +176,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         limits=settings.search_rate_limits,
         metrics=metrics,
     )
-    disclosure = create_disclosure_router(disclose, replay, verifier, slots)
+    disclosure = create_disclosure_router(approve, disclose, replay, verifier, slots)
     for router in (disclosure, *governance.routers, films.router, partners.router):
         app.include_router(router)
     servicers = _servicers(
@@ -204,6 +207,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         Periodic("gallery", tend, TEND_EVERY_S),
         Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
         *_tidying(closing),
+        Periodic("open-acts", governance.sweep, SWEEP_EVERY_S),
         *films.periodics,
         *partners.periodics,
         *serving.periodics,

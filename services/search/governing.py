@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -9,11 +10,13 @@ from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
 from services.search.adapters.sql_agreement_store import SqlAgreementStore
+from services.search.adapters.sql_open_acts import SqlOpenActs
 from services.search.adapters.sql_request_records import SqlRequestRecords
 from services.search.agreements.book import AgreementBook
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.agreements.http_api import create_agreements_router
-from services.search.agreements.registry import AgreementRegistry
+from services.search.agreements.registry import REGISTRATION, WITHDRAWAL, AgreementRegistry, is_registered
+from services.search.open_acts import OpenAct, OpenActs
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.policy.dry_run import RequestRecords
 from services.search.policy_api import create_policy_router
@@ -32,6 +35,8 @@ class Governance:
     records: RequestRecords
     agreements: AgreementsServicer
     routers: tuple[APIRouter, ...]
+    acts: OpenActs
+    sweep: Callable[[], None]
 
 
 def govern(
@@ -44,12 +49,19 @@ def govern(
     rules = Rulebook(PolicyFolder(settings.policy_path), book)
     rules.current()
     records = SqlRequestRecords(engine, clock)
+    acts = OpenActs(SqlOpenActs(engine), recorder, clock, settings.orphan_age_s)
+
+    def took_effect(act: OpenAct) -> bool | None:
+        return is_registered(store, act) if act.activity in {REGISTRATION, WITHDRAWAL} else None
+
     return Governance(
         rules=rules,
         records=records,
         agreements=AgreementsServicer(book),
         routers=(
-            create_agreements_router(AgreementRegistry(store, book, recorder, clock), verifier),
+            create_agreements_router(AgreementRegistry(store, book, recorder, acts, clock), verifier),
             create_policy_router(PolicyReview(rules, store, records, recorder, clock), verifier),
         ),
+        acts=acts,
+        sweep=lambda: acts.sweep(took_effect),
     )

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.long
 
 SEARCHES = 100
 REASON = {"reason": "replay after an upgrade"}
+AFTER_UPGRADE = {"LIKENESS_EMBED__GATE__WORKERS": "1", "LIKENESS_EMBED__INFERENCE__WORKERS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +56,22 @@ def test_a_hundred_old_searches(own_platform: Platform, faces: DevelopmentFaces,
             if len(answers) == SEARCHES:
                 break
         assert len(answers) == SEARCHES, {other["code"] for other in others}
-        bundle = operator.get(f"/v1/searches/{answers[0]['search_id']}/disclosure", params=REASON)
+        place = f"/v1/searches/{answers[0]['search_id']}"
+        with own_platform.client("search", "supervisor") as supervisor:
+            wanted = {"recipient": "Northshire Crown Court", "reason": "CPIA"}
+            approved = supervisor.post(f"{place}/disclosure-approvals", json=wanted).json()["approval_id"]
+        bundle = operator.get(f"{place}/disclosure", params={**REASON, "approval": approved})
         path = tmp_path / "disclosure.json"
         path.write_bytes(bundle.content)
         ledger = own_platform.data.database_url("ingest")
         report = verify_bundle(path, witness=own_platform.data.root / "audit-witness", ledger=ledger)
         assert report.outcomes[11] == "passed"
+        assert report.outcomes[12].startswith("passed: Northshire Crown Court")
 
         own_platform.kill("search")
         own_platform.kill("embed")
-        own_platform.restart("embed")
+        # The same networks with other settings around them: another number of workers.
+        own_platform.restart("embed", **AFTER_UPGRADE)
         own_platform.restart("search")
         # What kill -9 left without its last note is settled within a minute of the restart.
         last = f"/v1/searches/{answers[-1]['search_id']}"

@@ -42,6 +42,10 @@ class Bundle:
     # Key id -> PEM, and key id -> the document by which the key before vouches for it, oldest first.
     keys: Mapping[str, str]
     endorsements: Mapping[str, str]
+    # Who made it, and the approval by a second person; empty in bundles of before there were approvals.
+    made_by: str
+    approval: Mapping[str, Any]
+    watermark: str
 
     @property
     def candidates(self) -> Sequence[Mapping[str, Any]]:
@@ -68,6 +72,9 @@ def read_bundle(path: Path) -> Bundle:
             checkpoint=parse_checkpoint(json.dumps(value["audit"]["checkpoint"])),
             keys={str(key["key_id"]): str(key["public_key"]) for key in value["audit"]["keys"]},
             endorsements={str(key["key_id"]): str(key.get("endorsement", "")) for key in value["audit"]["keys"]},
+            made_by=str(value["made_by"]["person_id"]),
+            approval=_object(value.get("approval", {})),
+            watermark=str(value.get("watermark", "")),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,22 +26,42 @@ UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_SEARCH_URL", help="Wher
 TokenOption = Annotated[
     Path, typer.Option("--token", envvar="LIKENESS_OPERATOR_TOKEN", help="A file with an operator's token.")
 ]
+SupervisorOption = Annotated[Path, typer.Option("--token", help="A file with a supervisor's token.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit log.")]
 FileArgument = Annotated[Path, typer.Argument(help="A disclosure bundle.", exists=True, dir_okay=False)]
 
 
+@disclosure_app.command("approve")
+def approve_command(
+    search: Annotated[str, typer.Argument(help="The search_id.")],
+    recipient: Annotated[str, typer.Option(help="To whom it is disclosed, for example a court.")],
+    reason: ReasonOption,
+    token: SupervisorOption = Path("data/tokens/supervisor.token"),
+    url: UrlOption = "http://127.0.0.1:8080",
+) -> None:
+    """Approve one disclosure of a search, as a supervisor; somebody else then exports it with what is printed."""
+    body = {"recipient": recipient, "reason": reason}
+    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{search}/disclosure-approvals", token, json=body)
+    made = answer.json()
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"approved for {recipient}, once, until {made['expires_at']}; export it with:", markup=False)
+    console.print(f"likeness disclosure export {search} FILE --approval {made['approval_id']}", markup=False)
+
+
 @disclosure_app.command("export")
-def export_command(
+def export_command(  # noqa: PLR0917 - options of a command
     search: Annotated[str, typer.Argument(help="The search_id.")],
     out: Annotated[Path, typer.Argument(help="The file to write; must not exist.")],
     reason: ReasonOption,
+    approval: Annotated[str, typer.Option(help="The approval of a supervisor other than you.")],
     token: TokenOption = Path("data/tokens/operator.token"),
     url: UrlOption = "http://127.0.0.1:8080",
 ) -> None:
     """Write everything about one search into one file that can be checked without the platform."""
     if out.exists():
         raise typer.BadParameter(f"{out} exists already")
-    answer = _call("GET", f"{url.rstrip('/')}/v1/searches/{search}/disclosure", token, reason)
+    asked = {"reason": reason, "approval": approval}
+    answer = _call("GET", f"{url.rstrip('/')}/v1/searches/{search}/disclosure", token, params=asked)
     draft = out.with_name(f".{out.name}.part")
     draft.write_bytes(answer.content)
     draft.rename(out)
@@ -116,7 +137,7 @@ def replay_command(
         bundle = read_bundle(file)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{bundle.search_id}/replay", token, reason)
+    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{bundle.search_id}/replay", token, params={"reason": reason})
     replay = answer.json()
     comparison = compare(bundle.candidates, replay)
     _show(console, comparison, replay, bundle.answer)
@@ -153,18 +174,20 @@ def _show(console: Console, comparison: Comparison, replay: dict[str, Any], answ
         )
 
 
-def _call(method: str, url: str, token: Path, reason: str) -> httpx.Response:
+def _call(
+    method: str, url: str, token: Path, *, params: Mapping[str, str] | None = None, json: Any = None
+) -> httpx.Response:
     try:
         headers = {"Authorization": f"Bearer {token.read_text('ascii').strip()}"}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The token file {token} cannot be read: {error}", advice="Give --token.") from error
     try:
         answer = httpx.request(
-            method, url, headers=headers, params={"reason": reason}, timeout=_TIMEOUT, trust_env=False
+            method, url, headers=headers, params=params, json=json, timeout=_TIMEOUT, trust_env=False
         )
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise DependencyUnavailable(f"search does not answer: {error}", advice="Start it, or give --url.") from error
-    if answer.status_code != 200:
+    if answer.status_code not in {200, 201}:
         raise _error(answer)
     return answer
 

@@ -17,6 +17,7 @@
 10. Every adjudication is an entry of the log word for word, and none of the log's is left out.
 11. With the enrolment ledger at hand: the references that stood while the search ran, as the ledger dates them, make
     the snapshot's digests.
+12. The bundle is made out to one recipient, whom a second person approved: approval and disclosure are in the log.
 
 What it does not prove is in NOT_PROVEN. Every failed check raises CheckFailed with its number.
 """
@@ -61,6 +62,7 @@ CHECKS: Final[Mapping[int, str]] = {
     9: "Model, thresholds and gallery snapshot are those of the log",
     10: "Every adjudication is in the log, and none is left out",
     11: "The gallery snapshot is that of the ledger",
+    12: "A second person approved the recipient",
 }
 
 NOT_PROVEN: Final = (
@@ -107,12 +109,37 @@ def verify_bundle(
             report.outcomes[number] = check(bundle)
         report.outcomes[5] = _check_signature(bundle, witness, public_keys)
         report.outcomes[11] = _check_ledger(bundle, ledger)
+        report.outcomes[12] = _check_approval(bundle)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         number = max(report.outcomes) + 1
         raise CheckFailed(number, f"the bundle lacks what the check needs: {error}") from error
     report.outcomes = dict(sorted(report.outcomes.items()))
     report.facts = _describe(bundle)
     return report
+
+
+def _check_approval(bundle: Bundle) -> str:  # 12
+    stated = {name: str(value) for name, value in bundle.approval.items()}
+    if not stated:
+        return "made before disclosures were approved: no recipient is named"
+    if stated["approved_by"] == bundle.made_by:
+        raise CheckFailed(12, f"{bundle.made_by} made it on their own approval")
+    if not bundle.watermark.startswith(f"Disclosed to {stated['recipient']} alone"):
+        raise CheckFailed(12, "the watermark names another recipient")
+    own = {name: value for name, value in stated.items() if name != "reason"}
+    sought = (
+        ("disclosure_approval", "DONE", stated["approved_by"], stated),
+        ("search_disclosure", "INTENT", bundle.made_by, own),
+    )
+    for activity, phase, person, details in sought:
+        if not any(_tells(entry.facts, activity, phase, person, details) for entry in bundle.entries):
+            raise CheckFailed(12, f"no entry {activity} ({phase}) of {person} names this approval and recipient")
+    return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
+
+
+def _tells(facts: Mapping[str, Any], activity: str, phase: str, person: str, details: Mapping[str, str]) -> bool:
+    said = (facts["activity"], facts["phase"], facts["actor"]["person_id"])
+    return said == (activity, phase, person) and all(facts["details"].get(name) == details[name] for name in details)
 
 
 def _check_probe(bundle: Bundle) -> str:  # 2

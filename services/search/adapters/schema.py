@@ -112,3 +112,26 @@ denied_requests = sa.Table(
     sa.Column("reasons", sa.JSON, nullable=False),
     sa.Index("denied_requests_opened", "opened_at"),
 )
+
+# Acts whose intent may be in the log and whose outcome is not known to be.
+open_acts = sa.Table(
+    "open_acts",
+    metadata,
+    sa.Column("activity_id", sa.String(36), primary_key=True),
+    sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("act", sa.JSON, nullable=False),
+)
+
+# Each serves one disclosure of one search to one recipient.
+disclosure_approvals = sa.Table(
+    "disclosure_approvals",
+    metadata,
+    sa.Column("approval_id", sa.String(36), primary_key=True),
+    sa.Column("search_id", sa.String(36), sa.ForeignKey("searches.search_id", ondelete="CASCADE"), nullable=False),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("approved_by", sa.String(128), nullable=False),
+    sa.Column("approved_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("used_at", sa.DateTime(timezone=True)),
+)

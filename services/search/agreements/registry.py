@@ -13,6 +13,7 @@ from services.rpc.v1 import audit_pb2
 from services.search.agreements.book import AgreementBook, agreement_of
 from services.search.agreements.documents import Grant, Signature, Withdrawal, require_signed
 from services.search.agreements.ports import AgreementRecord, AgreementStore
+from services.search.open_acts import OpenAct, OpenActs
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id
@@ -56,10 +57,13 @@ class AgreementRegistry:
     doubtful is no consent.
     """
 
-    def __init__(self, store: AgreementStore, book: AgreementBook, recorder: AuditRecorder, clock: Clock) -> None:
+    def __init__(
+        self, store: AgreementStore, book: AgreementBook, recorder: AuditRecorder, acts: OpenActs, clock: Clock
+    ) -> None:
         self._store = store
         self._book = book
         self._recorder = recorder
+        self._acts = acts
         self._clock = clock
 
     def register(self, principal: Principal, grant: Grant, signature: Signature) -> tuple[AgreementView, bool]:
@@ -186,13 +190,22 @@ class AgreementRegistry:
         )
 
     def _perform(self, act: _Act, record: AgreementRecord) -> None:
-        self._entry(act, audit_pb2.INTENT)
+        opened = OpenAct(
+            activity=act.activity,
+            operation=audit_pb2.ALTERATION,
+            principal=act.principal,
+            objects=[f"agreement:{act.reference}"],
+            details=act.details,
+            version=record.version,
+            activity_id=act.activity_id,
+        )
+        self._acts.begin(opened)
         try:
             self._store.add(record)
         except LikenessError as error:
-            self._entry(act, audit_pb2.FAILED, error)
+            self._acts.end(opened, audit_pb2.FAILED, {**act.details, "reason": error.code})
             raise
-        self._entry(act, audit_pb2.DONE)
+        self._acts.end(opened, audit_pb2.DONE, act.details)
 
     def _refused(self, act: _Act, error: CallerError) -> None:
         self._entry(act, audit_pb2.REFUSED, error)
@@ -210,6 +223,12 @@ class AgreementRegistry:
             recipients=[f"person:{act.principal.person_id}"] if phase == audit_pb2.DONE else [],
             details={**act.details, **reason},
         )
+
+
+def is_registered(store: AgreementStore, act: OpenAct) -> bool:
+    """Whether a registration or withdrawal that was cut short stands in the store."""
+    made = {(f"agreement:{record.document.reference}", record.version) for record in store.records()}
+    return (act.objects[0], act.version) in made
 
 
 def _require_administrator(principal: Principal) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
 from services.search.closing import Closing
+from services.search.open_acts import OpenAct, OpenActs
 from services.search.ports import SearchStatus, SearchStore, StoredSearch
 from services.search.trail import search_object
 from services.shared.errors import CallerError, Conflict, Forbidden, NotFound
@@ -18,8 +18,13 @@ from services.shared.tokens import Principal
 DISCLOSING_ROLES = frozenset({"operator", "supervisor"})
 DISCLOSURE = "search_disclosure"
 REPLAY = "search_replay"
+APPROVAL = "disclosure_approval"
 
-_OPERATIONS = {DISCLOSURE: audit_pb2.DISCLOSURE, REPLAY: audit_pb2.CONSULTATION}
+_OPERATIONS = {
+    DISCLOSURE: audit_pb2.DISCLOSURE,
+    REPLAY: audit_pb2.CONSULTATION,
+    APPROVAL: audit_pb2.DISCLOSURE,
+}
 
 
 class DisclosureAccess:
@@ -33,12 +38,10 @@ class DisclosureAccess:
         self._store = store
         self._closing = closing
 
-    def find(self, principal: Principal, search_id: str) -> StoredSearch:
+    def find(self, principal: Principal, search_id: str, roles: frozenset[str] = DISCLOSING_ROLES) -> StoredSearch:
         """A search that has an answer, disclosed already to whoever made it. Raises Forbidden, NotFound, Conflict."""
-        if not principal.roles & DISCLOSING_ROLES:
-            raise Forbidden(
-                f"Only {' and '.join(sorted(DISCLOSING_ROLES))} disclose searches.", advice="Ask your administrator."
-            )
+        if not principal.roles & roles:
+            raise Forbidden(f"Only {' and '.join(sorted(roles))} may do this.", advice="Ask your administrator.")
         search = self._find(search_id) if is_id(search_id) else None
         if (
             search is None
@@ -62,34 +65,33 @@ class DisclosureAccess:
         return self._store.find(search_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """A disclosure or a replay under way: what its entries have in common."""
-
-    activity: str
-    activity_id: str
-    principal: Principal
-    search: StoredSearch
-
-
 class DisclosureTrail:
-    """Intent and outcome of disclosures and replays. All methods raise AuditUnavailable."""
+    """Intent and outcome of disclosures and replays. All methods raise AuditUnavailable, DependencyUnavailable."""
 
-    def __init__(self, recorder: AuditRecorder) -> None:
+    def __init__(self, recorder: AuditRecorder, acts: OpenActs) -> None:
         self._recorder = recorder
+        self._acts = acts
 
-    def intend(self, activity: str, principal: Principal, search: StoredSearch, reason: str) -> Act:
+    def intend(self, activity: str, principal: Principal, search: StoredSearch, details: Mapping[str, str]) -> OpenAct:
         """Before anything is read."""
-        act = Act(activity, new_id(), principal, search)
-        self._record(act, audit_pb2.INTENT, {"reason": reason})
+        act = OpenAct(
+            activity=activity,
+            operation=_OPERATIONS[activity],
+            principal=principal,
+            objects=[search_object(search.search_id)],
+            details=details,
+            purpose=search.purpose,
+            case_reference=search.case_reference,
+        )
+        self._acts.begin(act)
         return act
 
-    def done(self, act: Act, details: Mapping[str, str], references: Sequence[str] = ()) -> None:
+    def done(self, act: OpenAct, details: Mapping[str, str], references: Sequence[str] = ()) -> None:
         """Before it is given out."""
-        self._record(act, audit_pb2.DONE, details, references)
+        self._acts.end(act, audit_pb2.DONE, details, [f"reference:{name}" for name in references])
 
-    def failed(self, act: Act, error_code: str) -> None:
-        self._record(act, audit_pb2.FAILED, {"reason": error_code})
+    def failed(self, act: OpenAct, error_code: str) -> None:
+        self._acts.end(act, audit_pb2.FAILED, {"reason": error_code})
 
     def refused(self, activity: str, principal: Principal, search_id: str, error: CallerError) -> None:
         """Before anything was looked at."""
@@ -101,21 +103,4 @@ class DisclosureTrail:
             principal,
             objects=[search_object(search_id)],
             details={"reason": error.code},
-        )
-
-    def _record(
-        self, act: Act, phase: audit_pb2.Phase.ValueType, details: Mapping[str, str], references: Sequence[str] = ()
-    ) -> None:
-        search = act.search
-        self._recorder.record(
-            _OPERATIONS[act.activity],
-            phase,
-            act.activity,
-            act.activity_id,
-            act.principal,
-            purpose=search.purpose,
-            case_reference=search.case_reference,
-            objects=[search_object(search.search_id), *(f"reference:{name}" for name in references)],
-            recipients=[f"person:{act.principal.person_id}"] if phase == audit_pb2.DONE else [],
-            details=details,
         )

@@ -1,11 +1,13 @@
 """The routes of disclosure: the bundle of a search, and the search run again."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.search.disclosure.approvals import ApproveDisclosure
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
 from services.search.http_api import Slots
@@ -13,9 +15,12 @@ from services.shared.http import PROBLEM, bearer
 from services.shared.problems import problem_body
 from services.shared.tokens import Principal, TokenVerifier
 
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 _Reason = Annotated[
-    str, Query(min_length=3, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="Why; it stands in the log.")
+    str, Query(min_length=3, max_length=200, pattern=_PRINTABLE, description="Why; it stands in the log.")
 ]
+
+_Approval = Annotated[str, Query(max_length=64, description="The approval of a supervisor other than you.")]
 
 
 class Bundle(BaseModel):
@@ -26,12 +31,35 @@ class Bundle(BaseModel):
     made_at: str
     made_by: dict[str, str]
     reason: str
+    approval: dict[str, str]
+    watermark: str = Field(description="Names the one recipient.")
     original_sha256: str
     enhancement: list[Any]
     probe: dict[str, str]
     answer: str = Field(description="The answer's JSON as text, byte for byte as its digest in the log says.")
     adjudications: list[dict[str, Any]]
     audit: dict[str, Any]
+
+
+class ApprovalRequest(BaseModel):
+    """To whom a search is to be disclosed, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipient: str = Field(min_length=3, max_length=200, pattern=_PRINTABLE, examples=["Northshire Crown Court"])
+    reason: str = Field(min_length=3, max_length=200, pattern=_PRINTABLE)
+
+
+class ApprovalView(BaseModel):
+    """It serves one disclosure, by somebody else, until it expires."""
+
+    approval_id: str
+    search_id: str
+    recipient: str
+    reason: str
+    approved_by: str
+    approved_at: datetime
+    expires_at: datetime
 
 
 class Replay(BaseModel):
@@ -48,11 +76,22 @@ class Replay(BaseModel):
 
 
 def create_disclosure_router(
-    disclose: DiscloseSearch, replay: ReplaySearch, verifier: TokenVerifier, slots: Slots
+    approve: ApproveDisclosure, disclose: DiscloseSearch, replay: ReplaySearch, verifier: TokenVerifier, slots: Slots
 ) -> APIRouter:
-    """`GET /v1/searches/{search_id}/disclosure` and `POST /v1/searches/{search_id}/replay`."""
+    """Under `/v1/searches/{search_id}`: `disclosure-approvals`, `disclosure`, `replay`."""
     router = APIRouter(prefix="/v1", tags=["disclosure"])
     caller = Annotated[Principal, Depends(bearer(verifier))]
+
+    @router.post(
+        "/searches/{search_id}/disclosure-approvals",
+        status_code=201,
+        summary="Approve a disclosure",
+        responses=_responses(401, 403, 404, 409, 503),
+    )
+    def post_approval(principal: caller, search_id: str, wanted: ApprovalRequest) -> ApprovalView:
+        """A supervisor says to whom a search may be disclosed; somebody else then fetches the bundle, once."""
+        made = approve(principal, search_id, wanted.recipient.strip(), wanted.reason.strip())
+        return ApprovalView.model_validate(made, from_attributes=True)
 
     @router.get(
         "/searches/{search_id}/disclosure",
@@ -60,9 +99,9 @@ def create_disclosure_router(
         response_model=Bundle,
         responses=_responses(401, 403, 404, 409, 503),
     )
-    def get_disclosure(principal: caller, search_id: str, reason: _Reason) -> Response:
+    def get_disclosure(principal: caller, search_id: str, reason: _Reason, approval: _Approval = "") -> Response:
         """Everything about one search that a check without the platform needs; recorded as a disclosure."""
-        return Response(disclose(principal, search_id, reason), media_type="application/json")
+        return Response(disclose(principal, search_id, reason, approval), media_type="application/json")
 
     @router.post(
         "/searches/{search_id}/replay",

@@ -11,10 +11,11 @@ import orjson
 
 from services.rpc.v1 import audit_pb2
 from services.search.disclosure.access import DISCLOSURE, DisclosureAccess, DisclosureTrail
+from services.search.disclosure.approvals import Approval, ApprovalStore, require_approval
 from services.search.ports import StoredSearch
 from services.search.trail import search_object
 from services.shared.clock import Clock, rfc3339
-from services.shared.errors import CallerError, IntegrityError, LikenessError
+from services.shared.errors import CallerError, Conflict, IntegrityError, LikenessError
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
 
@@ -35,32 +36,47 @@ class ActivityProver(Protocol):
 class DiscloseSearch:
     """Makes bundles. The intent is in the log before anything is read, the outcome before the bundle leaves."""
 
-    def __init__(
-        self, access: DisclosureAccess, probes: ImageStore, audit: ActivityProver, trail: DisclosureTrail, clock: Clock
+    def __init__(  # noqa: PLR0917 - what the composition root has made
+        self,
+        access: DisclosureAccess,
+        approvals: ApprovalStore,
+        probes: ImageStore,
+        audit: ActivityProver,
+        trail: DisclosureTrail,
+        clock: Clock,
     ) -> None:
         self._access = access
+        self._approvals = approvals
         self._probes = probes
         self._audit = audit
         self._trail = trail
         self._clock = clock
 
-    def __call__(self, principal: Principal, search_id: str, reason: str) -> bytes:
-        """The bundle as JSON. Raises Forbidden, NotFound, Conflict (no answer), AuditUnavailable, IntegrityError."""
+    def __call__(self, principal: Principal, search_id: str, reason: str, approval_id: str) -> bytes:
+        """The bundle as JSON, made out to the recipient whom somebody else approved.
+
+        Raises Forbidden (also where no approval is left), NotFound, Conflict (no answer), AuditUnavailable,
+        DependencyUnavailable, IntegrityError.
+        """
+        now = self._clock.now()
         try:
             search = self._access.find(principal, search_id)
+            approval = require_approval(self._approvals, principal, search.search_id, approval_id, now)
         except CallerError as error:
             self._trail.refused(DISCLOSURE, principal, search_id, error)
             raise
-        act = self._trail.intend(DISCLOSURE, principal, search, reason)
+        act = self._trail.intend(DISCLOSURE, principal, search, {**approval.told(), "reason": reason})
         try:
-            bundle = self._bundle(principal, search, reason)
+            if not self._approvals.use(approval.approval_id, now):
+                raise Conflict("The approval has been used.", advice="Ask for another.", code="approval_used")
+            bundle = self._bundle(principal, search, reason, approval)
         except LikenessError as error:
             self._trail.failed(act, error.code)
             raise
         self._trail.done(act, {"bundle_sha256": hashlib.sha256(bundle).hexdigest()})
         return bundle
 
-    def _bundle(self, principal: Principal, search: StoredSearch, reason: str) -> bytes:
+    def _bundle(self, principal: Principal, search: StoredSearch, reason: str, approval: Approval) -> bytes:
         probe = self._probes.get(search.probe_sha256)
         proven = self._audit.prove_activity(search.search_id, search.case_reference, [search_object(search.search_id)])
         facts = [orjson.loads(entry.canonical) for entry in proven.entries]
@@ -72,6 +88,8 @@ class DiscloseSearch:
                 "made_at": rfc3339(self._clock.now()),
                 "made_by": {"person_id": principal.person_id, "force": principal.force},
                 "reason": reason,
+                "approval": approval.told(),
+                "watermark": watermark(approval, search.search_id),
                 "original_sha256": original_sha256,
                 "enhancement": recipe,
                 "probe": {"sha256": search.probe_sha256, "content_base64": base64.b64encode(probe).decode()},
@@ -82,6 +100,14 @@ class DiscloseSearch:
             },
             option=orjson.OPT_INDENT_2,
         )
+
+
+def watermark(approval: Approval, search_id: str) -> str:
+    """What whoever finds a copy reads first; the log holds the digest of this recipient's bundle."""
+    return (
+        f"Disclosed to {approval.recipient} alone, search {search_id}, approval {approval.approval_id}. "
+        "Personal data: not to be copied, passed on or published."
+    )
 
 
 def _origin(probe_sha256: str, entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:

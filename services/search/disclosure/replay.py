@@ -81,7 +81,7 @@ class ReplaySearch:
         except CallerError as error:
             self._trail.refused(REPLAY, principal, search_id, error)
             raise
-        act = self._trail.intend(REPLAY, principal, search, reason)
+        act = self._trail.intend(REPLAY, principal, search, {"reason": reason})
         try:
             document = self._replay(principal, search)
         except LikenessError as error:

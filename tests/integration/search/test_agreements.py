@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -14,11 +16,14 @@ from typer.testing import CliRunner, Result
 from services.cli import assemble
 from services.rpc.clients import AgreementClient, open_channel
 from services.rpc.v1 import audit_pb2
+from services.shared.errors import AuditUnavailable
 from tests.integration.search.conftest import filled_peers
 from tests.integration.search.owners import TODAY, Owner, watchlist_file
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess, problem
+from tests.support.waiting import wait_until
 
+Phase = audit_pb2.Phase
 NORTH, EAST, WEST = Owner("northshire"), Owner("eastmoor"), Owner("westhaven")
 
 
@@ -199,6 +204,50 @@ def test_agreements_outlive_the_process(search: SearchProcess) -> None:
     search.start()
     search.wait_ready()
     assert "WESTERNER" in subjects(search)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cut_at", [audit_pb2.INTENT, audit_pb2.DONE], ids=Phase.Name)
+def test_a_registration_cut_short_gets_its_outcome_after_the_restart(
+    search: SearchProcess, peers: Peers, cut_at: audit_pb2.Phase.ValueType
+) -> None:
+    """kill -9 behind the intent, and before the outcome was recorded: it had not, or it had, taken effect."""
+    reference = f"OPL-CUT-{Phase.Name(cut_at)}"
+    reached, gone = Event(), Event()
+
+    def cut(entry: audit_pb2.AuditEntry) -> None:
+        if list(entry.objects) == [f"agreement:{reference}"] and entry.phase == cut_at and not gone.is_set():
+            reached.set()
+            gone.wait(60)
+            raise AuditUnavailable("It was killed meanwhile.")
+
+    def ask() -> None:
+        with suppress(httpx.HTTPError):
+            register(administrator(search), WEST.grant(reference))
+
+    where = "after" if cut_at == audit_pb2.INTENT else "before"
+    setattr(peers.audit, where, cut)
+    asking = Thread(target=ask)
+    asking.start()
+    try:
+        assert reached.wait(60)
+        search.kill()
+    finally:
+        gone.set()
+        asking.join(60)
+        setattr(peers.audit, where, lambda _entry: None)
+    search.start()
+    search.wait_ready()
+
+    def phases() -> list[str]:
+        own = [entry for entry in peers.audit.entries if list(entry.objects) == [f"agreement:{reference}"]]
+        return [Phase.Name(entry.phase) for entry in own]
+
+    expected = ["INTENT", "FAILED" if cut_at == audit_pb2.INTENT else "DONE"]
+    wait_until(lambda: len(phases()) >= 2, 90.0, lambda: f"an outcome of {reference}, have {phases()}")
+    assert phases() == expected
+    listed = administrator(search, "westhaven").get("/v1/agreements").json()["agreements"]
+    assert (reference in {agreement["reference"] for agreement in listed}) is (expected[1] == "DONE")
 
 
 def test_the_commands_do_what_the_api_does(search: SearchProcess, tmp_path: Path) -> None:

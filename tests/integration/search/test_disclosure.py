@@ -30,6 +30,7 @@ pytestmark = pytest.mark.long
 
 SEARCHES = 100
 REASON = {"reason": "CPIA disclosure 12/26"}
+APPROVAL = {"recipient": "Northshire Crown Court", "reason": "CPIA, case 12/26"}
 
 
 class Room:
@@ -74,8 +75,21 @@ class Room:
     def operator(self) -> Operator:
         return self.search.operator()
 
+    @property
+    def supervisor(self) -> httpx.Client:
+        return self.search.operator(roles=["supervisor"], sub="sv-1").http
+
+    def approve(self, search_id: str, client: httpx.Client | None = None) -> httpx.Response:
+        place = f"/v1/searches/{search_id}/disclosure-approvals"
+        return (client or self.supervisor).post(place, json=APPROVAL)
+
     def disclose(self, search_id: str) -> httpx.Response:
-        return self.operator.http.get(f"/v1/searches/{search_id}/disclosure", params=REASON)
+        approved = self.approve(search_id).json()["approval_id"]
+        return self.export(search_id, approved)
+
+    def export(self, search_id: str, approval: str, client: httpx.Client | None = None) -> httpx.Response:
+        asked = {**REASON, "approval": approval}
+        return (client or self.operator.http).get(f"/v1/searches/{search_id}/disclosure", params=asked)
 
     def replay(self, search_id: str) -> dict[str, Any]:
         answer = self.operator.http.post(f"/v1/searches/{search_id}/replay", params=REASON)
@@ -145,6 +159,7 @@ def test_a_disclosure_is_checked_offline(room: Room, bundle: Path) -> None:
         "search",
         "search_view",
         "judge_candidate",
+        "disclosure_approval",
         "search_disclosure",
     }
     shown = _run("verify", bundle)
@@ -222,6 +237,10 @@ TAMPERS: dict[str, tuple[int, Callable[[dict[str, Any]], None]]] = {
     "a score raised": (7, _raise_score),
     "a judgement left out": (10, _spoil("adjudications", lambda found: found[:1])),
     "a judgement changed": (10, _spoil("adjudications.0.details.finding", lambda _: "no_support")),
+    "another recipient": (12, _spoil("approval.recipient", lambda _: "The Northshire Gazette")),
+    "another watermark": (12, _spoil("watermark", lambda text: text.replace("Court", "Gazette"))),
+    "approved by oneself": (12, _spoil("approval.approved_by", lambda _: "op-7")),
+    "approved by nobody": (12, _spoil("approval.approved_by", lambda _: "sv-2")),
     "a judgement made up": (10, _spoil("adjudications", lambda found: [*found, {**found[0], "sequence": 1}])),
 }
 
@@ -252,7 +271,8 @@ def test_the_disclosure_is_recorded_before_and_after(room: Room, answers: list[d
     done, intent = (entry["entry"] for entry in page)
     assert (intent["phase"], done["phase"]) == ("INTENT", "DONE")
     assert (intent["operation"], done["recipients"]) == ("DISCLOSURE", ["person:op-7"])
-    assert intent["details"] == REASON
+    assert intent["details"]["recipient"] == APPROVAL["recipient"]
+    assert (intent["details"]["reason"], intent["details"]["approved_by"]) == (REASON["reason"], "sv-1")
     assert intent["objects"] == [f"search:{answers[1]['search_id']}"]
     assert len(done["details"]["bundle_sha256"]) == 64
 
@@ -315,8 +335,38 @@ def test_a_hundred_old_searches_after_a_rebuild_and_after_changes(
     assert "withdrawn (NFA)" in shown.output
     assert "1 references enrolled since were left out" in shown.output
     again = tmp_path / "again.json"
-    assert _run("export", answers[0]["search_id"], again, *arguments).exit_code == 0
-    verify_bundle(again)
+    search_id = answers[0]["search_id"]
+    supervising = tmp_path / "supervisor.token"
+    supervising.write_text(room.supervisor.headers["Authorization"].removeprefix("Bearer "))
+    asked = ("--token", supervising, "--url", room.search.url, "--reason", "defence asks", "--recipient", "The defence")
+    approved = _run("approve", search_id, *asked)
+    assert approved.exit_code == 0, approved.output
+    approval = approved.output.split("--approval ")[1].strip()
+    assert _run("export", search_id, again, *arguments, "--approval", approval).exit_code == 0
+    assert verify_bundle(again).outcomes[12] == "passed: The defence, approved by sv-1"
+
+
+def test_a19_nothing_is_disclosed_without_a_second_person_and_one_recipient(
+    room: Room, answers: list[dict[str, Any]]
+) -> None:
+    search_id, other = answers[3]["search_id"], answers[4]["search_id"]
+    assert room.export(search_id, "").json()["code"] == "approval_needed"
+    assert room.approve(search_id, room.operator.http).status_code == 403
+    stranger = room.search.operator(roles=["supervisor"], force="eastmoor", sub="sv-9").http
+    assert room.approve(search_id, stranger).status_code == 404
+    approval = room.approve(search_id).json()["approval_id"]
+    both = room.search.operator(roles=["operator", "supervisor"], sub="sv-1").http
+    for refused, expected in (
+        (room.export(other, approval), (409, "approval_needed")),
+        (room.export(search_id, "0" * 36), (409, "approval_needed")),
+        (room.export(search_id, approval, room.supervisor), (403, "own_approval")),
+        (room.export(search_id, approval, both), (403, "own_approval")),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == expected, refused.text
+    bundle = room.export(search_id, approval).json()
+    assert bundle["watermark"].startswith("Disclosed to Northshire Crown Court alone")
+    assert bundle["approval"]["approved_by"] == "sv-1" != bundle["made_by"]["person_id"]
+    assert room.export(search_id, approval).status_code == 409, "it serves once"
 
 
 def test_another_model_is_not_compared(room: Room, answers: list[dict[str, Any]]) -> None:

@@ -1,0 +1,78 @@
+"""Open acts in a relational store, through SQLAlchemy: SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.rpc.v1 import audit_pb2
+from services.search.adapters.schema import open_acts
+from services.search.open_acts import OpenAct
+from services.shared.errors import DependencyUnavailable
+from services.shared.tokens import Principal
+
+
+class SqlOpenActs:
+    """OpenActStore on one engine."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def add(self, act: OpenAct, opened_at: datetime) -> None:
+        row = {"activity_id": act.activity_id, "opened_at": opened_at.astimezone(UTC), "act": _value(act)}
+        with self._transaction() as connection:
+            connection.execute(sa.insert(open_acts), row)
+
+    def remove(self, activity_id: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(sa.delete(open_acts).where(open_acts.c.activity_id == activity_id))
+
+    def opened_before(self, moment: datetime, limit: int) -> Sequence[OpenAct]:
+        query = (
+            sa.select(open_acts.c.act)
+            .where(open_acts.c.opened_at < moment.astimezone(UTC))
+            .order_by(open_acts.c.opened_at)
+            .limit(limit)
+        )
+        with self._transaction() as connection:
+            return [_act(value) for value in connection.execute(query).scalars()]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise DependencyUnavailable(
+                "What is begun cannot be noted, so it is not begun.",
+                advice="Try again in a few seconds; operators: check the database of search and its disk.",
+            ) from error
+
+
+def _value(act: OpenAct) -> dict[str, Any]:
+    who = act.principal
+    return {
+        "activity": act.activity,
+        "operation": audit_pb2.Operation.Name(act.operation),
+        "person_id": who.person_id,
+        "force": who.force,
+        "roles": sorted(who.roles),
+        "objects": list(act.objects),
+        "details": dict(act.details),
+        "purpose": act.purpose,
+        "case_reference": act.case_reference,
+        "version": act.version,
+        "activity_id": act.activity_id,
+        "intent_entry_id": act.intent_entry_id,
+        "outcome_entry_id": act.outcome_entry_id,
+    }
+
+
+def _act(value: Mapping[str, Any]) -> OpenAct:
+    who = Principal(value["person_id"], value["force"], frozenset(value["roles"]), frozenset())
+    others = {name: value[name] for name in value if name not in {"person_id", "force", "roles", "operation"}}
+    return OpenAct(principal=who, operation=audit_pb2.Operation.Value(value["operation"]), **others)

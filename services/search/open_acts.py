@@ -1,0 +1,127 @@
+"""Acts that begin with an intent in the log get exactly one outcome there, whatever stops the service in between.
+
+What the intent said is stored before it is written to the log, with the ids of both entries; it is forgotten once the
+outcome is there. What is still known some time later was left behind by a stopped process: the sweep writes the intent
+again, which changes nothing where the log has it, and an outcome. The log takes one entry an id: none is doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from services.rpc.auditing import AuditRecorder
+from services.rpc.v1 import audit_pb2
+from services.shared.clock import Clock
+from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.ids import new_id
+from services.shared.tokens import Principal
+
+STOPPED = "service_stopped"
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAct:
+    """An act as its entries tell of it. `version` is the agreement record that it makes; 0 where it makes none."""
+
+    activity: str
+    operation: audit_pb2.Operation.ValueType
+    principal: Principal
+    objects: Sequence[str]
+    details: Mapping[str, str]
+    purpose: str = ""
+    case_reference: str = ""
+    version: int = 0
+    activity_id: str = field(default_factory=new_id)
+    intent_entry_id: str = field(default_factory=new_id)
+    outcome_entry_id: str = field(default_factory=new_id)
+
+
+class OpenActStore(Protocol):
+    """Where open acts are kept. All methods raise DependencyUnavailable."""
+
+    def add(self, act: OpenAct, opened_at: datetime) -> None:
+        """Durable when it returns."""
+        ...
+
+    def remove(self, activity_id: str) -> None: ...
+
+    def opened_before(self, moment: datetime, limit: int) -> Sequence[OpenAct]:
+        """Oldest first."""
+        ...
+
+
+# Whether an act that was cut short took effect; None where nobody can know.
+TookEffect = Callable[[OpenAct], bool | None]
+
+
+class OpenActs:
+    """Writes intents and outcomes. All methods raise AuditUnavailable, DependencyUnavailable."""
+
+    def __init__(self, store: OpenActStore, recorder: AuditRecorder, clock: Clock, orphan_age_s: float) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._orphan_age = timedelta(seconds=orphan_age_s)
+
+    def begin(self, act: OpenAct) -> None:
+        """The intent is in the log when it returns."""
+        self._store.add(act, self._clock.now())
+        self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
+
+    def end(
+        self,
+        act: OpenAct,
+        phase: audit_pb2.Phase.ValueType,
+        details: Mapping[str, str],
+        objects: Sequence[str] = (),
+    ) -> None:
+        """The outcome is in the log when it returns. `objects` come beside those of the act."""
+        self._record(act, phase, details, act.outcome_entry_id, objects)
+        try:
+            self._store.remove(act.activity_id)
+        except DependencyUnavailable as error:
+            # The log has the outcome, and that is what counts; the sweep finds it there.
+            structlog.get_logger().warning("open_act_not_forgotten", activity_id=act.activity_id, detail=error.detail)
+
+    def sweep(self, took_effect: TookEffect) -> None:
+        """Give an outcome to acts that were left behind."""
+        for act in self._store.opened_before(self._clock.now() - self._orphan_age, _BATCH):
+            is_done = took_effect(act)
+            phase = audit_pb2.UNKNOWN if is_done is None else audit_pb2.DONE if is_done else audit_pb2.FAILED
+            self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
+            try:
+                self._record(act, phase, {**act.details, "reason": STOPPED}, act.outcome_entry_id)
+            except Conflict:
+                phase = audit_pb2.PHASE_UNSPECIFIED  # the log has its outcome
+            self._store.remove(act.activity_id)
+            structlog.get_logger().warning(
+                "act_closed_late", activity=act.activity, activity_id=act.activity_id, phase=audit_pb2.Phase.Name(phase)
+            )
+
+    def _record(
+        self,
+        act: OpenAct,
+        phase: audit_pb2.Phase.ValueType,
+        details: Mapping[str, str],
+        entry_id: str,
+        objects: Sequence[str] = (),
+    ) -> None:
+        self._recorder.record(
+            act.operation,
+            phase,
+            act.activity,
+            act.activity_id,
+            act.principal,
+            purpose=act.purpose,
+            case_reference=act.case_reference,
+            objects=[*act.objects, *objects],
+            recipients=[f"person:{act.principal.person_id}"] if phase == audit_pb2.DONE else [],
+            details=details,
+            entry_id=entry_id,
+        )
