@@ -78,6 +78,9 @@ PARTS = {
     "flags": Part(
         "services.ingest.flags.cli", "flags_app", "Probable duplicates and odd images that a custodian should look at."
     ),
+    "export": Part(
+        "services.ingest.exports.cli", "export_app", "Give references to another body as ANSI/NIST-ITL Type-10."
+    ),
     "subject": Part("services.ingest.access.cli", "subject_app", "Give a subject what is held of them."),
     "dlq": Part("services.ingest.gallery_cli", "dlq_app", "List and replay dead letters of the custody feed."),
     "model": Part("services.ingest.migrating.cli", "model_app", "Move the gallery to another model, step by step."),

@@ -11,14 +11,18 @@ from fastapi import APIRouter
 
 from services.ingest.access.wiring import access_router
 from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.sql_exports import SqlExports
 from services.ingest.adapters.template_vault import TemplateVault
 from services.ingest.auditing import EnrolmentAudit
+from services.ingest.exports.api import ExportsApi
+from services.ingest.exports.exporting import ExportReferences
+from services.ingest.exports.rules import ExportRules
 from services.ingest.flags.wiring import FlagParts, build_flags
 from services.ingest.life.certificates import CertificateSigner
 from services.ingest.loops import Loop
 from services.ingest.settings import IngestSettings
 from services.rpc.auditing import AuditRecorder
-from services.rpc.clients import AuditClient, open_peer
+from services.rpc.clients import AgreementClient, AuditClient, open_peer
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -90,4 +94,8 @@ def build_desk(parts: DeskParts) -> Desk:
         verifier=verifier,
         clock=parts.clock,
     )
-    return Desk(loops=flags.loops, routers=[flags.router, access], close=review.close)
+    store = SqlExports(parts.engine, parts.committer)
+    rules = ExportRules(parts.watchlists, AgreementClient(parts.search), parts.settings.exports.recipients, parts.clock)
+    exporting = ExportReferences(store, parts.images, rules, recorder, parts.clock)
+    exports = ExportsApi(exporting, store, parts.audit, verifier).router()
+    return Desk(loops=flags.loops, routers=[flags.router, access, exports], close=review.close)

@@ -142,6 +142,15 @@ class FlagSettings(BaseModel):
     per_s: float = Field(default=20.0, ge=0, le=1000)
 
 
+class ExportSettings(BaseModel):
+    """Who may be given references beside the owner itself and the parties to a watchlist's agreements."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Bodies by watchlist, as an export names them: {"custody": ["police-national-database"]}.
+    recipients: dict[str, tuple[str, ...]] = {}
+
+
 class IngestSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="LIKENESS_INGEST__", env_nested_delimiter="__", extra="forbid")
 
@@ -156,6 +165,7 @@ class IngestSettings(ServiceSettings):
     custody_feed: CustodyFeedSettings = CustodyFeedSettings()
     life: LifeSettings = LifeSettings()
     flags: FlagSettings = FlagSettings()
+    exports: ExportSettings = ExportSettings()
     # Where the embed of a candidate model listens, once there is one; nothing needs to listen there before. Empty: no
     # migration can be started.
     candidate_embed: str = ""

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from services.ingest.access.package import verify_package
+from services.ingest.bulk.type10 import faces_of, read_transaction
 from services.shared.errors import IntegrityError
 from tests.support.casework import post_enrolment, post_search, wait_settled
 from tests.support.platform import Platform
@@ -201,6 +202,31 @@ class TestAccessPackage:
         with platform.client("ingest", "custodian", watchlists=("sex_offenders",)) as narrow:
             assert narrow.post("/v1/subjects/access", json=order).status_code == 403
         assert custodian.post("/v1/subjects/access", json={**order, "subject_id": "NOBODY"}).status_code == 404
+
+
+class TestExport:
+    def test_four_eyes_then_a_transaction_that_comes_back(self, platform: Platform, custodian: httpx.Client) -> None:
+        enrol(custodian, picture(30), "E-1")
+        order = {
+            "watchlist": "custody",
+            "subject_ids": ["E-1"],
+            "recipient": "northshire",
+            "purpose": "prevention_and_detection",
+            "reason": "a new custody system",
+        }
+        export_id = custodian.post("/v1/exports/type-10", json=order).json()["export_id"]
+        content = f"/v1/exports/{export_id}/content"
+        assert custodian.get(content).json()["code"] == "not_approved"
+        assert custodian.post(f"/v1/exports/{export_id}/approval").json()["code"] == "second_person_needed"
+        with platform.client("ingest", "custodian") as second:
+            second.headers["Authorization"] = f"Bearer {platform.token('custodian', person_id='second')}"
+            assert second.post(f"/v1/exports/{export_id}/approval").json()["state"] == "approved"
+        answer = custodian.get(content)
+        assert (answer.status_code, answer.headers["x-likeness-records"]) == (200, "1")
+        [face] = faces_of(read_transaction(answer.content))
+        assert (face.image, face.captured_on, face.descriptive[10]) == (picture(30), "2026-03-01", "E-1")
+        abroad = custodian.post("/v1/exports/type-10", json={**order, "recipient": "somebody"})
+        assert (abroad.status_code, abroad.json()["code"]) == (403, "recipient_not_permitted")
 
 
 class TestWithoutTheLog:

@@ -20,7 +20,9 @@ _HEAD = re.compile(rb"(\d{1,2})\.0{0,2}1:(\d{1,10})\x1d")
 _TAG = re.compile(rb"(\d{1,2})\.(\d{1,9}):")
 # Subject pose (10.020) in our words; angled ones say their angle in 10.021.
 POSES = {"F": "frontal", "R": "right_profile", "L": "left_profile", "A": "angled", "D": "angled"}
-_POSE_CODES = {"frontal": "F", "right_profile": "R", "left_profile": "L", "angled": "A"}
+# An angled one would have to say its angle, which nobody told us: then nothing is said.
+_POSE_CODES = {"frontal": "F", "right_profile": "R", "left_profile": "L"}
+_UNKNOWN_PROFILE = "0"  # 10.013: which acquisition profile the image was taken to
 _VERSION = "0502"  # ANSI/NIST-ITL 1-2011, update 2015
 
 
@@ -89,9 +91,16 @@ def faces_of(records: Sequence[Record]) -> list[FaceRecord]:
 
 
 def write_transaction(
-    faces: Sequence[FaceRecord], *, agency: str, number: str, day: str, sizes: Sequence[tuple[int, int]]
+    faces: Sequence[FaceRecord],
+    *,
+    agency: str,
+    number: str,
+    day: str,
+    sizes: Sequence[tuple[int, int]],
+    recipient: str = "",
 ) -> bytes:
-    """One transaction for one subject: Type-1, Type-2, a Type-10 an image. `day` is ISO 8601, `sizes` width and height.
+    """One transaction for one subject: Type-1, Type-2, a Type-10 an image. `day` is ISO 8601, `sizes` width and height,
+    `recipient` the agency that it is for, the sender itself where empty.
 
     Images have to be JPEG or PNG. Raises InvalidRequest.
     """
@@ -104,7 +113,7 @@ def write_transaction(
         3: RS.join(counted),
         4: b"FACE",
         5: day.replace("-", "").encode(),
-        7: agency.encode(),
+        7: (recipient or agency).encode(),
         8: agency.encode(),
         9: number.encode(),
         11: b"00.00",
@@ -131,7 +140,8 @@ def _face_record(place: int, face: FaceRecord, size: tuple[int, int]) -> bytes:
         10: "1",
         11: "JPEGB" if is_jpeg else "PNG",
         12: "SRGB",
-        20: _POSE_CODES.get(face.pose or "frontal", "F"),
+        13: _UNKNOWN_PROFILE,
+        20: _POSE_CODES.get(face.pose, ""),
     }
     return _encode(10, {number: text.encode() for number, text in fields.items()}, face.image)
 
