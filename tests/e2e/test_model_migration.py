@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import statistics
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -198,15 +200,18 @@ def test_a_migration_under_search_load(
 
 def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Client, load: Searching) -> str:
     load.phase = "during"
+    hidden = hide_image(running)
     started = act(boss, "", {"reason": "a better model"}, 201)
     assert (started["from_model_id"], started["to_model_id"]) == (OLD, NEW)
     migration_id: str = started["migration_id"]
     act(boss, "", {"reason": "another"}, 409)
     enrol(custodian, picture(1000), "NEW-1")
+    _a_loss_is_told_and_mended(boss, migration_id, hidden)
 
     def shadowed() -> bool:
         report = report_of(boss, migration_id)
-        return report["migration"]["state"] == "shadowing" and report["shadow"].get("searches", 0) >= MIN_SHADOWS
+        made: int = report["shadow"].get("searches", 0)
+        return report["migration"]["state"] == "shadowing" and made >= MIN_SHADOWS
 
     wait_until(shadowed, WAIT_S, lambda: f"shadow searches: {report_of(boss, migration_id)}")
     report = report_of(boss, migration_id)
@@ -226,6 +231,54 @@ def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Cl
     load.wait_for_more()
     assert load.models == {OLD}
     return migration_id
+
+
+def hide_image(running: Platform) -> Path:
+    """Take one image out of the store, as a bad disk would; its new place."""
+    stored = min(path for path in (running.data.root / "images").rglob("*") if path.is_file())
+    return stored.rename(stored.with_suffix(".hidden"))
+
+
+def _a_loss_is_told_and_mended(boss: httpx.Client, migration_id: str, hidden: Path) -> None:
+    def embedded() -> bool:
+        state: str = report_of(boss, migration_id)["migration"]["state"]
+        return state == "shadowing"
+
+    wait_until(embedded, WAIT_S, "every image to be looked at")
+    assert report_of(boss, migration_id)["progress"]["lost_by_reason"] == {"image_missing": 1}
+    [loss] = boss.get(f"/v1/model-migrations/{migration_id}/losses").json()["losses"]
+    assert (loss["owner"], loss["watchlist_id"], loss["reason"]) == ("northshire", "custody", "image_missing")
+    hidden.rename(hidden.with_suffix(""))
+    assert act(boss, f"/{migration_id}/losses/retry") == {"retried": 1}
+
+    def mended() -> bool:
+        progress = report_of(boss, migration_id)["progress"]
+        return not progress["lost"] and not progress["missing"] and not progress["not_in_gallery"]
+
+    wait_until(mended, WAIT_S, "the image to be looked at again")
+
+
+def _gone_under_both(running: Platform, custodian: httpx.Client) -> None:
+    """Withdrawn and erased while two templates stand: neither model's is left."""
+    withdrawn, erased = enrol(custodian, picture(2000), "GONE-1"), enrol(custodian, picture(2001), "GONE-2")
+    assert templates_beside(running, withdrawn, erased) == 2
+    assert custodian.post(f"/v1/enrolments/{withdrawn}/withdrawal", json={"reason": "no basis"}).is_success
+    order = {"subject_id": "GONE-2", "reason": "acquitted", "authority": "request 1", "quarantine_days": 0}
+    erasure = custodian.post("/v1/erasures", json=order)
+    assert erasure.is_success, erasure.text
+    path = f"/v1/erasures/{erasure.json()['erasure_id']}"
+    wait_until(lambda: bool(custodian.get(path).json()["state"] == "erased"), WAIT_S, "the erasure")
+    assert templates_beside(running, withdrawn, erased) == 0
+    for seed, subject_id in ((2000, "GONE-1"), (2001, "GONE-2")):
+        wait_until(lambda: first_of(running, picture(seed))[1] != subject_id, WAIT_S, "it to leave the gallery")  # noqa: B023
+
+
+def templates_beside(running: Platform, *enrolment_ids: str) -> int:
+    with closing(sqlite3.connect(running.data.root / "ingest" / "ingest.sqlite", timeout=30)) as ledger:
+        marks = ",".join("?" * len(enrolment_ids))
+        query = f"SELECT count(*) FROM model_templates WHERE template IS NOT NULL AND enrolment_id IN ({marks})"  # noqa: S608
+        found: int = ledger.execute(query, enrolment_ids).fetchone()[0]
+    return found
 
 
 def _approve_and_switch(
@@ -248,6 +301,7 @@ def _approve_and_switch(
     enrol(custodian, picture(1001), "NEW-2")
     assert first_of(running, picture(1001)) == (NEW, "NEW-2", 1.0)
     load.wait_for_more()
+    _gone_under_both(running, custodian)
     for model_id in (OLD, NEW):
         found = replay(running, load.searches[model_id])
         assert found.status_code == 200, found.text
@@ -258,7 +312,9 @@ def _approve_and_switch(
 def _roll_back(running: Platform, boss: httpx.Client, load: Searching, migration_id: str) -> None:
     rolled = act(boss, f"/{migration_id}/rollback", {"reason": "trying it"})
     assert (rolled["state"], rolled["approvals"]) == ("shadowing", [])
-    # What was enrolled while the other model was in service is there as well.
+    # What was enrolled while the other model was in service is there as well, and what went is not.
+    for seed, subject_id in ((2000, "GONE-1"), (2001, "GONE-2")):
+        assert first_of(running, picture(seed))[1] != subject_id
     assert first_of(running, picture(1001)) == (OLD, "NEW-2", 1.0)
     act(boss, f"/{migration_id}/switch", status=409)
     load.wait_for_more()
