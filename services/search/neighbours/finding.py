@@ -58,7 +58,7 @@ class FindNeighbours:
 
     def __call__(self, scope: SearchScope, model_id: str, queries: list[NeighbourQuery]) -> Findings:
         """Raises ModelMismatch, GalleryIncomplete, ConfigurationError, DependencyUnavailable."""
-        model = self._gallery.require_ready()
+        model = self._gallery.of(model_id).require_ready()
         if model_id != model.model_id:
             raise ModelMismatch(
                 f"The gallery holds templates of {model.model_id}, not of {model_id}.",

@@ -218,6 +218,12 @@ def test_shadows_are_searched_in_the_other_model_s_gallery_alone(setup: Setup) -
     assert setup.lanes.shadow_of("model-third") is None
 
 
+def test_nothing_of_one_gallery_is_left_that_several_do_not_have() -> None:
+    """A method that is added to the keeper has to say which of the galleries it means."""
+    public = {name for name in vars(GalleryKeeper) if not name.startswith("_")}
+    assert public <= set(vars(ServedGallery))
+
+
 def test_all_templates_of_one_search_come_from_one_embed(setup: Setup) -> None:
     setup.ingest.move_to("switched", serving=NEW)
     setup.gallery.tend()
