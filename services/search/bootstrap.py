@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import grpc
-from fastapi import FastAPI
+import sqlalchemy as sa
+from fastapi import APIRouter, FastAPI
 
 from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import PictureClient
-from services.rpc.clients import AuditClient, EmbedClient, LedgerClient, open_peer
+from services.rpc.clients import AuditClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc, unsolved_pb2_grpc
 from services.search.acceptance import Acceptance
@@ -29,9 +30,9 @@ from services.search.disclosure.approvals import ApproveDisclosure
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
 from services.search.film.http_api import FILMS_PATH, MAX_FORM_BYTES
-from services.search.film.wiring import wire_films
+from services.search.film.wiring import FilmParts, wire_films
 from services.search.gallery_keeper import GalleryKeeper
-from services.search.governing import govern
+from services.search.governing import Governance, govern
 from services.search.grpc_server import SERVICE_NAME, GalleryServicer
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
 from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
@@ -47,11 +48,11 @@ from services.search.neighbours.returns import SqlReturns
 from services.search.neighbours.servicer import NeighbourServicer
 from services.search.operating_points import OperatingPoints
 from services.search.partners.gateway import PartnerGateway
-from services.search.partners.wiring import wire_partners
+from services.search.partners.wiring import PartnerParts, wire_partners
 from services.search.ports import GalleryStore
 from services.search.serving.grpc_server import SERVICE_NAME as MODELS
 from services.search.serving.grpc_server import ModelsServicer
-from services.search.serving.wiring import wire_serving
+from services.search.serving.wiring import Serving, wire_serving
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
 from services.search.unsolved.servicer import SERVICE_NAME as UNSOLVED
@@ -61,7 +62,7 @@ from services.search.view import ViewSearch
 from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
-from services.shared.http import create_app, limit_rates
+from services.shared.http import create_app, limit_rates, show_watchlists
 from services.shared.periodic import Periodic
 from services.shared.ports.image_store import ImageStore
 from services.shared.rate_limits import RateLimits, Report
@@ -105,98 +106,55 @@ class SearchService:
             close()
 
 
+@dataclass(frozen=True)
+class _Core:
+    """What every part of search is made from."""
+
+    settings: SearchSettings
+    metrics: Metrics
+    clock: Clock
+    engine: sa.Engine
+    channels: Mapping[str, grpc.Channel]
+    ledger: LedgerClient
+    audit: AuditClient
+    recorder: AuditRecorder
+    serving: Serving
+    closing: Closing
+    counts: LedgerCounts
+    verifier: TokenVerifier
+    report: Report
+    slots: Slots
+    governance: Governance
+    acceptance: Acceptance
+    probes: ImageStore
+    executor: ThreadPoolExecutor
+    store: SqlSearchStore
+    trail: SearchTrail
+
+    @property
+    def gallery(self) -> GalleryKeeper:
+        return self.serving.gallery
+
+
 def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None) -> SearchService:
     """Raises ConfigurationError, DependencyUnavailable (a store cannot be opened)."""
-    clock = clock or SystemClock()
-    engine = create_engine(settings.database)
-    migrate(engine, MIGRATIONS)
-    store = SqlSearchStore(engine)
-    channels = {name: open_peer(settings, name) for name in ("embed", "ingest", "audit")}
-    ledger = LedgerClient(channels["ingest"])
-    audit = AuditClient(channels["audit"])
-    recorder = AuditRecorder(audit, "search", clock)
-    trail = SearchTrail(recorder)
-    serving = wire_serving(settings, channels, engine, _gallery_store, metrics, clock)
-    embed, gallery = serving.embed, serving.gallery
-    counts = LedgerCounts(ledger, serving.lost)
-    closing = Closing(store, trail, clock, settings.orphan_age_s)
-    verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
-    slots = Slots(settings.max_concurrent_searches, RateLimits(settings.search_rate_limits, metrics, report))
-    governance = govern(settings, engine, recorder, verifier, clock)
-    points = OperatingPoints(settings.operating_points_path)
-    acceptance = Acceptance(governance.rules, points, gallery, clock, governance.records)
-    # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
-    executor = ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search")
-    probes = open_image_store(settings.probes)
-    make_identify = partial(
-        Identify,
-        acceptance=acceptance,
-        embed=embed,
-        store=store,
-        probes=probes,
-        closing=closing,
-        counts=counts,
-        near_duplicates=NearDuplicates(settings.near_duplicates, clock, metrics),
-        clock=clock,
-        metrics=metrics,
-        executor=executor,
-        shadow=serving.shadow,
-    )
-    identify_for = IdentifyFor(make_identify, recorder, Matching(gallery, acceptance, clock))
+    core = _core(settings, metrics, clock or SystemClock())
+    gallery, serving, governance = core.gallery, core.serving, core.governance
+    identify_for = _identify_for(core)
     identify = identify_for({})
-    app = _app(settings, metrics, gallery, report)
-    app.include_router(create_router(identify, ViewSearch(store, trail, closing), verifier, slots))
-    access, disclosing = DisclosureAccess(store, closing), DisclosureTrail(recorder, governance.acts)
-    replay = _replay(access, acceptance, embed, gallery, ledger, probes, disclosing, clock)
-    approvals = SqlApprovals(engine)
-    approve = ApproveDisclosure(access, approvals, disclosing, clock)
-    disclose = DiscloseSearch(access, approvals, probes, audit, disclosing, clock)
-    films = wire_films(
-        settings.films,
-        engine=engine,
-        embed=channels["embed"],
-        acceptance=acceptance,
-        identify=identify,
-        probes=probes,
-        recorder=recorder,
-        clock=clock,
-        verifier=verifier,
-        slots=slots,
-        metrics=metrics,
-    )
-    partners = wire_partners(
-        settings.partners,
-        engine=engine,
-        identify_for=identify_for,
-        renderer=PictureClient(channels["embed"]),
-        recorder=recorder,
-        clock=clock,
-        verifier=verifier,
-        slots=slots,
-        limits=settings.search_rate_limits,
-        metrics=metrics,
-    )
-    disclosure = create_disclosure_router(approve, disclose, replay, verifier, slots)
-    for router in (disclosure, *governance.routers, films.router, partners.router):
+    films, partners = _films(core, identify), _partners(core, identify_for)
+    app = _app(settings, metrics, gallery, core.report)
+    searches = create_router(identify, ViewSearch(core.store, core.trail, core.closing), core.verifier, core.slots)
+    for router in (searches, _disclosure(core), *governance.routers, films.router, partners.router):
         app.include_router(router)
+    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, UNSOLVED]
     servicers = _servicers(
-        NeighbourServicer(
-            gallery, FindNeighbours(gallery, FlagPointsFile(settings.flag_points_path), clock), SqlReturns(engine)
-        ),
-        IdentificationServicer(identify, verifier, slots),
+        _neighbours(core),
+        IdentificationServicer(identify, core.verifier, core.slots),
         governance.agreements,
         serving.servicer,
-        wire_unsolved(
-            settings.tokens,
-            identify_for=identify_for,
-            acceptance=acceptance,
-            gallery=gallery,
-            ledger=ledger,
-            clock=clock,
-            slots=slots,
-        ),
+        _unsolved(core, identify_for),
     )
-    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, UNSOLVED]
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
     def tend() -> None:
@@ -205,42 +163,147 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
 
     periodics = [
         Periodic("gallery", tend, TEND_EVERY_S),
-        Periodic("ledger-counts", counts.refresh, COUNT_EVERY_S),
-        *_tidying(closing),
+        Periodic("ledger-counts", core.counts.refresh, COUNT_EVERY_S),
+        *_tidying(core.closing),
         Periodic("open-acts", governance.sweep, SWEEP_EVERY_S),
         *films.periodics,
         *partners.periodics,
         *serving.periodics,
     ]
-    connections = [gallery.close, engine.dispose, *(channel.close for channel in channels.values())]
-    closers = [*partners.closers, lambda: executor.shutdown(wait=True), closing.flush, *connections, *serving.closers]
+    closers = [
+        *partners.closers,
+        lambda: core.executor.shutdown(wait=True),
+        core.closing.flush,
+        gallery.close,
+        core.engine.dispose,
+        *(channel.close for channel in core.channels.values()),
+        *serving.closers,
+    ]
     return SearchService(app, grpc_server, gallery, periodics, closers, partners.gateway)
+
+
+def _core(settings: SearchSettings, metrics: Metrics, clock: Clock) -> _Core:
+    engine = create_engine(settings.database)
+    migrate(engine, MIGRATIONS)
+    channels = {name: open_peer(settings, name) for name in ("embed", "ingest", "audit")}
+    ledger, audit = LedgerClient(channels["ingest"]), AuditClient(channels["audit"])
+    recorder = AuditRecorder(audit, "search", clock)
+    store, trail = SqlSearchStore(engine), SearchTrail(recorder)
+    serving = wire_serving(settings, channels, engine, _gallery_store, metrics, clock)
+    verifier, report = TokenVerifier(settings.tokens), rate_reporter(recorder)
+    governance = govern(settings, engine, recorder, verifier, clock)
+    points = OperatingPoints(settings.operating_points_path)
+    return _Core(
+        settings=settings,
+        metrics=metrics,
+        clock=clock,
+        engine=engine,
+        channels=channels,
+        ledger=ledger,
+        audit=audit,
+        recorder=recorder,
+        serving=serving,
+        closing=Closing(store, trail, clock, settings.orphan_age_s),
+        counts=LedgerCounts(ledger, serving.lost),
+        verifier=verifier,
+        report=report,
+        slots=Slots(settings.max_concurrent_searches, RateLimits(settings.search_rate_limits, metrics, report)),
+        governance=governance,
+        acceptance=Acceptance(governance.rules, points, serving.gallery, clock, governance.records),
+        probes=open_image_store(settings.probes),
+        # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
+        executor=ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search"),
+        store=store,
+        trail=trail,
+    )
+
+
+def _identify_for(core: _Core) -> IdentifyFor:
+    make_identify = partial(
+        Identify,
+        acceptance=core.acceptance,
+        embed=core.serving.embed,
+        store=core.store,
+        probes=core.probes,
+        closing=core.closing,
+        counts=core.counts,
+        near_duplicates=NearDuplicates(core.settings.near_duplicates, core.clock, core.metrics),
+        clock=core.clock,
+        metrics=core.metrics,
+        executor=core.executor,
+        shadow=core.serving.shadow,
+    )
+    return IdentifyFor(make_identify, core.recorder, Matching(core.gallery, core.acceptance, core.clock))
+
+
+def _disclosure(core: _Core) -> APIRouter:
+    access = DisclosureAccess(core.store, core.closing)
+    disclosing, approvals = DisclosureTrail(core.recorder, core.governance.acts), SqlApprovals(core.engine)
+    replay = ReplaySearch(
+        access=access,
+        acceptance=core.acceptance,
+        embed=core.serving.embed,
+        gallery=core.gallery,
+        ledger=core.ledger,
+        probes=core.probes,
+        trail=disclosing,
+        clock=core.clock,
+    )
+    approve = ApproveDisclosure(access, approvals, disclosing, core.clock)
+    disclose = DiscloseSearch(access, approvals, core.probes, core.audit, disclosing, core.clock)
+    return create_disclosure_router(approve, disclose, replay, core.verifier, core.slots)
+
+
+def _films(core: _Core, identify: Identify) -> FilmParts:
+    return wire_films(
+        core.settings.films,
+        engine=core.engine,
+        embed=core.channels["embed"],
+        acceptance=core.acceptance,
+        identify=identify,
+        probes=core.probes,
+        recorder=core.recorder,
+        clock=core.clock,
+        verifier=core.verifier,
+        slots=core.slots,
+        metrics=core.metrics,
+    )
+
+
+def _partners(core: _Core, identify_for: IdentifyFor) -> PartnerParts:
+    return wire_partners(
+        core.settings.partners,
+        engine=core.engine,
+        identify_for=identify_for,
+        renderer=PictureClient(core.channels["embed"]),
+        recorder=core.recorder,
+        clock=core.clock,
+        verifier=core.verifier,
+        slots=core.slots,
+        limits=core.settings.search_rate_limits,
+        metrics=core.metrics,
+    )
+
+
+def _unsolved(core: _Core, identify_for: IdentifyFor) -> UnsolvedServicer:
+    return wire_unsolved(
+        core.settings.tokens,
+        identify_for=identify_for,
+        acceptance=core.acceptance,
+        gallery=core.gallery,
+        ledger=core.ledger,
+        clock=core.clock,
+        slots=core.slots,
+    )
+
+
+def _neighbours(core: _Core) -> NeighbourServicer:
+    finding = FindNeighbours(core.gallery, FlagPointsFile(core.settings.flag_points_path), core.clock)
+    return NeighbourServicer(core.gallery, finding, SqlReturns(core.engine))
 
 
 def _tidying(closing: Closing) -> tuple[Periodic, ...]:
     return Periodic("flush", closing.flush, FLUSH_EVERY_S), Periodic("sweep", closing.sweep, SWEEP_EVERY_S)
-
-
-def _replay(  # noqa: PLR0917 - what the composition root has made
-    access: DisclosureAccess,
-    acceptance: Acceptance,
-    embed: EmbedClient,
-    gallery: GalleryKeeper,
-    ledger: LedgerClient,
-    probes: ImageStore,
-    trail: DisclosureTrail,
-    clock: Clock,
-) -> ReplaySearch:
-    return ReplaySearch(
-        access=access,
-        acceptance=acceptance,
-        embed=embed,
-        gallery=gallery,
-        ledger=ledger,
-        probes=probes,
-        trail=trail,
-        clock=clock,
-    )
 
 
 def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, report: Report) -> FastAPI:
@@ -252,6 +315,7 @@ def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, rep
         description=API_DESCRIPTION,
     )
     limit_rates(app, settings.rate_limits, metrics, report)
+    show_watchlists(app, settings.metrics_token_path)
     return app
 
 
