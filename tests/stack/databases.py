@@ -13,7 +13,8 @@ import sqlalchemy as sa
 def database_on(server_url: str) -> Iterator[str]:
     """The URL of a new, empty database, which is dropped at the end whoever is still connected."""
     name = f"likeness_{secrets.token_hex(6)}"
-    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+    # No pool: a test may kill the server in between.
+    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     try:

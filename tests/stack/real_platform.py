@@ -75,10 +75,10 @@ def settings(servers: Servers, names: Names, databases: Mapping[str, str]) -> di
 
 
 @contextmanager
-def real_platform(servers: Servers, root: Path) -> Iterator[RealPlatform]:
-    """A running platform on databases, topics, buckets and a collection of its own."""
+def real_platform(servers: Servers, root: Path, more: Mapping[str, str] | None = None) -> Iterator[RealPlatform]:
+    """A running platform on databases, topics, buckets and a collection of its own; `more` are further settings."""
     names = Names.new()
     with ExitStack() as stack:
         databases = {name: stack.enter_context(database_on(servers.postgres)) for name in DATABASES}
-        platform = stack.enter_context(Platform(root, settings=settings(servers, names, databases)))
+        platform = stack.enter_context(Platform(root, settings={**settings(servers, names, databases), **(more or {})}))
         yield RealPlatform(platform, names, databases)

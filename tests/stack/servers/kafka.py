@@ -48,6 +48,9 @@ def _properties(data: Path, broker: int, controller: int) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # A broker that was killed is let in again after this long, not after nine seconds.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
         "auto.create.topics.enable": "false",  # the adapter states partitions; a typo must not make a topic
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())

@@ -18,6 +18,16 @@ from tests.stack.servers.base import (
 )
 
 
+def binaries() -> Path:
+    """Where initdb, pg_dump and the others are; the package is installed when they are missing."""
+    if _binaries() is None:
+        apt_install("postgresql")
+    found = _binaries()
+    if found is None:
+        raise ServerUnavailable("postgresql is installed, but initdb is not under /usr/lib/postgresql")
+    return found
+
+
 def _binaries() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
@@ -25,11 +35,7 @@ def _binaries() -> Path | None:
 
 def postgres_server() -> tuple[ServerProcess, str]:
     """A server that is not started yet, and the URL of its superuser as SQLAlchemy writes it."""
-    if _binaries() is None:
-        apt_install("postgresql")
-    binaries = _binaries()
-    if binaries is None:
-        raise ServerUnavailable("postgresql is installed, but initdb is not under /usr/lib/postgresql")
+    programs = binaries()
     user = "postgres" if os.geteuid() == 0 else None
     data = temporary_data("postgres")
     password = secrets.token_hex(16)
@@ -40,14 +46,14 @@ def postgres_server() -> tuple[ServerProcess, str]:
         shutil.chown(secret, user)
     cluster = data / "cluster"
     run(
-        [binaries / "initdb", "-D", cluster, "-U", "stack", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"],
+        [programs / "initdb", "-D", cluster, "-U", "stack", "-A", "scram-sha-256", "--pwfile", secret, "-E", "UTF8"],
         "initdb",
         user=user,
         cwd=data,
         timeout_s=120,
     )
     (port,) = free_ports(1)
-    ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "stack"]
+    ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "stack"]
 
     def is_ready() -> bool:
         try:
@@ -58,7 +64,7 @@ def postgres_server() -> tuple[ServerProcess, str]:
 
     server = ServerProcess(
         "PostgreSQL",
-        [binaries / "postgres", "-D", cluster, "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1"],
+        [programs / "postgres", "-D", cluster, "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1"],
         data,
         is_ready=is_ready,
         user=user,
