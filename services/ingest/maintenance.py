@@ -18,8 +18,8 @@ _RELAY_BATCH = 500
 _RELAY_REST_S = 0.5
 _CLOSE_BATCH = 200
 _CLOSE_REST_S = 5.0
-# The slowest acceptance is given up long before: audit deadline, image store, commit.
-_OWN_INTENT_AGE_MS = 90_000
+# Every intent has its end within a minute of a fault. One that this process is working on is left alone, however old.
+_OWN_INTENT_AGE_MS = 40_000
 _OTHERS_INTENT_AGE_MS = 600_000
 _BACKLOG_REST_S = 1.0
 _MODEL_REST_S = 10.0

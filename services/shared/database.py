@@ -14,13 +14,28 @@ from services.shared.settings import DatabaseSettings
 
 _MIGRATION_LOCK = 0x4C494B4D  # any number that no other advisory lock of these databases has
 
+# A server whose machine or network is gone does not say so: without these a statement waits for the kernel's two hours.
+_LOST_NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
 
 def create_engine(settings: DatabaseSettings) -> sa.Engine:
     """An engine with durable commits: PostgreSQL as it is; SQLite in WAL mode, synchronous=FULL, foreign keys on."""
     url = sa.make_url(settings.url)
     # Parameters are templates and personal data: they stay out of errors, and so out of logs.
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_size=settings.pool_size, pool_pre_ping=True, hide_parameters=True)
+        return sa.create_engine(
+            url,
+            pool_size=settings.pool_size,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={name: value for name, value in _LOST_NETWORK.items() if name not in url.query},
+        )
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
