@@ -65,7 +65,7 @@ from services.shared.adapters.opening import open_event_log, open_image_keys, op
 from services.shared.clock import Clock, SystemClock
 from services.shared.consume import ConsumeLoop
 from services.shared.database import create_engine, migrate
-from services.shared.http import create_app, limit_rates
+from services.shared.http import create_app, limit_rates, show_watchlists
 from services.shared.ports.event_log import EventLog
 from services.shared.ports.image_store import ImageStore
 from services.shared.telemetry import Metrics
@@ -247,7 +247,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
-    desk = _desk(parts)
+    desk = _desk(parts, life)
     loops = [
         *worker.loops,
         *_maintenance(parts, acceptance, withdrawal, consumer),
@@ -262,6 +262,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         checks=checks,
         withdrawal=withdrawal,
         ledger=parts.stores.ledger,
+        facts=life.custody,
         audit=parts.peers.audit,
         admission=Admission(limits.uploads_at_once, limits.upload_bytes_at_once),
         verifier=TokenVerifier(settings.tokens),
@@ -270,9 +271,14 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     app = create_app("Likeness ingest", parts.metrics, problems, max_body_bytes=limits.batch_bytes + _FORM_BYTES)
     reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
+    show_watchlists(app, settings.metrics_token_path)
     app.include_router(api.router())
     for router in (*life.routers, *desk.routers, migrating.router):
         app.include_router(router)
+
+    def close() -> None:
+        desk.close()
+        parts.close()
 
     return IngestService(
         app=app,
@@ -281,7 +287,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         worker=worker,
         consumer=consumer,
         problems=problems,
-        close=parts.close,
+        close=close,
         _stopping=threading.Event(),
     )
 
@@ -354,7 +360,7 @@ def _life(parts: _Parts) -> Life:
     )
 
 
-def _desk(parts: _Parts) -> Desk:
+def _desk(parts: _Parts, life: Life) -> Desk:
     _embed, search, *_others = parts.peers.channels
     return build_desk(
         DeskParts(
@@ -364,6 +370,7 @@ def _desk(parts: _Parts) -> Desk:
             keys=parts.keys,
             images=parts.images,
             search=search,
+            signer=life.signer,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
             model_id=parts.model.model_id,

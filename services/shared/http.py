@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -20,6 +21,7 @@ from services.shared.errors import LikenessError
 from services.shared.http_guard import HttpGuard
 from services.shared.problems import PROBLEM, ProblemResponse, problem_body, problem_response
 from services.shared.rate_limits import RateExceeded, RateLimits, Report
+from services.shared.scraping import aggregated, may_see_watchlists
 from services.shared.settings import MAX_IMAGE_BYTES, RateLimitSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal, TokenVerifier
@@ -58,12 +60,18 @@ def create_app(
     _add_operations(app, metrics, readiness, about or {})
     add_api_page(app)
     app.state.rate_limits = RateLimits(RateLimitSettings(), metrics)
+    app.state.metrics_token_path = None
     return app
 
 
 def limit_rates(app: FastAPI, settings: RateLimitSettings, metrics: Metrics, report: Report | None = None) -> None:
     """Limits of a service's own in place of the usual ones; `report` records who ran into them."""
     app.state.rate_limits = RateLimits(settings, metrics, report)
+
+
+def show_watchlists(app: FastAPI, token_path: Path | None) -> None:
+    """Whoever bears the token of this file sees in `/metrics` what is counted by watchlist; others see sums."""
+    app.state.metrics_token_path = token_path
 
 
 def _map_errors(app: FastAPI) -> None:
@@ -118,8 +126,10 @@ def _add_operations(app: FastAPI, metrics: Metrics, readiness: Readiness, about:
         return JSONResponse(status, status_code=200 if not missing else 503)
 
     @app.get("/metrics", include_in_schema=False)
-    def metrics_page() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    def metrics_page(request: Request) -> Response:
+        sees_all = may_see_watchlists(app.state.metrics_token_path, request.headers.get("authorization", ""))
+        shown = metrics.registry if sees_all else aggregated(metrics.registry)
+        return Response(generate_latest(shown), media_type=CONTENT_TYPE_LATEST)
 
 
 def bearer(verifier: TokenVerifier) -> Callable[..., Awaitable[Principal]]:

@@ -161,4 +161,6 @@ class ServiceSettings(BaseSettings):
     # Requests to the REST side, whatever they ask for.
     rate_limits: RateLimitSettings = RateLimitSettings()
     tracing: TracingSettings = TracingSettings()
+    # A file with the token that Prometheus sends to see counts by watchlist; without it `/metrics` shows sums.
+    metrics_token_path: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

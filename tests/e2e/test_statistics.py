@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_the_clients_ledger(unit: Unit) -> None:
         rows = {row["category"]: row["received"] for row in seen["requests_by"][by]}
         assert rows == Counter(getattr(one, key) for one in unit.told)
     assert seen["searches"] == sum(one.searches for one in unit.told)
-    assert {one["category"]: one["count"] for one in seen["refusals"]} == {"watchlist_not_permitted": REFUSED}
+    assert {one["category"]: one["count"] for one in seen["refusals"]} == {"forbidden": REFUSED}
     outcomes = Counter(one.outcome or "not known yet" for one in unit.told if one.has_name)
     assert {one["category"]: one["count"] for one in seen["outcomes"]} == outcomes
 
