@@ -41,8 +41,8 @@ were told. When a fault is over, the platform is held to it (`tests/support/faul
 `tests/faults/rows.toml` and from what the tests measured; it runs all of them and takes about half an hour.
 """
 
-COUNTED = """Enrolments are counted from the start of the platform that the fault was done to; faults follow one another on
-it, so that every judgement covers the ones before."""
+COUNTED = """Enrolments are counted from the start of the platform that the fault was done to; faults follow one another
+on it, so that every judgement covers the ones before."""
 
 
 @dataclass(frozen=True, slots=True)
