@@ -36,6 +36,10 @@ class BatchItem(BaseModel):
     lawful_basis: str = ""
     captured_on: str = ""
     agreement_reference: str = ""
+    pose: str = ""
+    custody_reference: str = ""
+    capture_device: str = ""
+    birth_band: str = ""
 
 
 class BatchResult(BaseModel):

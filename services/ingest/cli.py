@@ -52,6 +52,7 @@ def enrol(  # noqa: PLR0917 - the options of a command
     report: ReportOption = None,
     rate: Annotated[float, typer.Option(min=0.0, help="Images a second at most; 0: as fast as they go.")] = 0.0,
     subject_field: Annotated[int, typer.Option(help="Type-2 field of a .an2 file that holds the subject's id.")] = 10,
+    custody_field: Annotated[int, typer.Option(help="The one that holds the custody reference; 0: none.")] = 0,
 ) -> None:
     """Enrol the images of a folder, an archive or a transaction; stopped, the same command goes on where it was.
 
@@ -69,7 +70,7 @@ def enrol(  # noqa: PLR0917 - the options of a command
     journal = _journal_path(manifest or source, url)
     # What is unpacked are people's images: they are gone when this ends, however it ends.
     with TemporaryDirectory(prefix="likeness-enrol-") as work:
-        rows = read_source(source, manifest, shared, Path(work), mapping=Type10Mapping(subject_field))
+        rows = read_source(source, manifest, shared, Path(work), mapping=Type10Mapping(subject_field, custody_field))
         done = _load(rows, journal, token=token, url=url, limits=(concurrency, patience, rate), is_waiting=wait)
     _finish(rows, done, report, is_waiting=wait)
 

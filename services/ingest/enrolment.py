@@ -48,6 +48,11 @@ QUARANTINE_REASONS = frozenset({
 })  # fmt: skip
 
 
+# What an owner may say of an image beside what the law wants to know; see services.ingest.life.custody.EnrolmentFacts.
+IMAGE_FACTS = ("pose", "custody_reference", "capture_device", "birth_band")
+POSES = ("frontal", "left_profile", "right_profile", "angled")
+
+
 class Source(StrEnum):
     """The door through which an enrolment came."""
 
@@ -61,7 +66,8 @@ class Source(StrEnum):
 class EnrolReference:
     """The command: enrol this image of this subject. `captured_on` is an ISO 8601 date.
 
-    Either `image` holds the bytes or `image_sha256` names bytes that the image store already has.
+    Either `image` holds the bytes or `image_sha256` names bytes that the image store already has. `said`: what the
+    owner says of the image beside that, by the names of IMAGE_FACTS.
     """
 
     watchlist_id: str
@@ -72,6 +78,7 @@ class EnrolReference:
     agreement_reference: str = ""
     image: bytes | None = None
     image_sha256: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

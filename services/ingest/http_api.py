@@ -3,6 +3,7 @@
 Routes that take images read their bodies themselves, after the token and the limits: see services/shared/multipart.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,8 +26,17 @@ from services.ingest.api_models import (
     WithdrawalRequest,
 )
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN, LawfulnessChecks, require_custodian
-from services.ingest.enrolment import Acceptance, EnrolmentState, EnrolmentView, EnrolReference, Source
+from services.ingest.checks import CUSTODIAN, MAX_TEXT, LawfulnessChecks, require_custodian
+from services.ingest.enrolment import (
+    IMAGE_FACTS,
+    POSES,
+    Acceptance,
+    EnrolmentState,
+    EnrolmentView,
+    EnrolReference,
+    Source,
+)
+from services.ingest.life.custody import BIRTH_BANDS, CustodyLedger, EnrolmentFacts
 from services.ingest.ports import EnrolmentFilter, EnrolmentLedger
 from services.ingest.withdrawal import WithdrawReference
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, LikenessError, NotFound, PlatformError
@@ -39,7 +49,7 @@ _IMAGE = frozenset({"image"})
 _BATCH_TEXT_BYTES = 256 * 1024
 _ITEMS = TypeAdapter(list[BatchItem])
 _FIELDS = ("watchlist", "owner", "subject_id", "lawful_basis", "captured_on")
-_OPTIONAL_FIELDS = ("agreement_reference", "source")
+_OPTIONAL_FIELDS = ("agreement_reference", "source", *IMAGE_FACTS)
 
 _TEXT = {"type": "string"}
 _FORM_PROPERTIES: dict[str, Any] = {
@@ -50,6 +60,10 @@ _FORM_PROPERTIES: dict[str, Any] = {
     "captured_on": {**_TEXT, "format": "date", "example": "2026-03-01"},
     "agreement_reference": {**_TEXT, "description": "Only where the watchlist needs an agreement; may be left out."},
     "source": {"type": "string", "enum": ["rest", "cli"], "default": "rest"},
+    "pose": {"type": "string", "enum": ["", *POSES], "default": ""},
+    "custody_reference": {**_TEXT, "description": "The owner's number of the custody record; may be left out."},
+    "capture_device": {**_TEXT, "description": "Which camera, for the report on what cannot be searched."},
+    "birth_band": {"type": "string", "enum": ["", *sorted(BIRTH_BANDS)], "default": ""},
 }
 _FILE = {"type": "string", "format": "binary"}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -86,6 +100,7 @@ class EnrolmentApi:
     checks: LawfulnessChecks
     withdrawal: WithdrawReference
     ledger: EnrolmentLedger
+    facts: CustodyLedger
     audit: EnrolmentAudit
     admission: Admission
     verifier: TokenVerifier
@@ -170,7 +185,10 @@ class EnrolmentApi:
     def _enrol(self, upload: Upload, principal: Principal, idempotency_key: str) -> Acceptance:
         command = _command(upload)
         self._check_rights(command, principal)
-        return self.acceptance.accept(command, principal, _source(upload), idempotency_key)
+        _check_said(command)
+        answer = self.acceptance.accept(command, principal, _source(upload), idempotency_key)
+        self._note_said(command, answer)
+        return answer
 
     def _enrol_batch(self, upload: Upload, principal: Principal) -> BatchAnswer:
         commands = self._batch_commands(upload)
@@ -178,7 +196,11 @@ class EnrolmentApi:
             place: error for place, command in enumerate(commands) if (error := self._denial(command, principal))
         }
         permitted = [command for place, command in enumerate(commands) if place not in refused]
-        accepted = iter(self.acceptance.accept_all(permitted, principal, _source(upload)))
+        made = self.acceptance.accept_all(permitted, principal, _source(upload))
+        for command, answer in zip(permitted, made, strict=True):
+            if isinstance(answer, Acceptance):
+                self._note_said(command, answer)
+        accepted = iter(made)
         answers = [refused.get(place) or next(accepted) for place in range(len(commands))]
         failure = answers[0]
         if isinstance(failure, PlatformError) and all(isinstance(answer, PlatformError) for answer in answers):
@@ -211,6 +233,7 @@ class EnrolmentApi:
                 captured_on=item.captured_on or shared["captured_on"],
                 agreement_reference=item.agreement_reference or shared["agreement_reference"],
                 image=image,
+                said=_said({name: getattr(item, name) or shared[name] for name in IMAGE_FACTS}),
             )
             for item, image in zip(items, images, strict=True)
         ]
@@ -224,9 +247,16 @@ class EnrolmentApi:
             self.audit.record_refusal(new_id(), principal, f"watchlist:{command.watchlist_id}", error.code)
             raise
 
+    def _note_said(self, command: EnrolReference, answer: Acceptance) -> None:
+        """Also of an enrolment that was known: a call that was cut off between the two is made again."""
+        if command.said:
+            said = {"birth_band": "", "custody_reference": "", "capture_device": "", "pose": "", **command.said}
+            self.facts.note_image(EnrolmentFacts(answer.enrolment_id, is_notice_given=None, event_id="", **said))
+
     def _denial(self, command: EnrolReference, principal: Principal) -> LikenessError | None:
         try:
             self._check_rights(command, principal)
+            _check_said(command)
         except CallerError as error:
             return error
         return None
@@ -280,7 +310,22 @@ def _command(upload: Upload) -> EnrolReference:
         captured_on=_one_text(upload, "captured_on"),
         agreement_reference=_one_text(upload, "agreement_reference", ""),
         image=images[0],
+        said=_said({name: _one_text(upload, name, "") for name in IMAGE_FACTS}),
     )
+
+
+def _said(texts: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: text for name, text in texts.items() if text}
+
+
+def _check_said(command: EnrolReference) -> None:
+    said = command.said
+    if said.get("pose", "frontal") not in POSES:
+        raise InvalidRequest("There is no such pose.", advice=f"Give one of: {', '.join(POSES)}.")
+    if said.get("birth_band", next(iter(BIRTH_BANDS))) not in BIRTH_BANDS:
+        raise InvalidRequest("There is no such `birth_band`.", advice=f"Give one of: {', '.join(sorted(BIRTH_BANDS))}.")
+    if any(len(text) > MAX_TEXT or not text.isprintable() for text in said.values()):
+        raise InvalidRequest("What is said of the image is too long or not printable.", advice="Send identifiers alone.")
 
 
 def _one_text(upload: Upload, name: str, default: str | None = None) -> str:

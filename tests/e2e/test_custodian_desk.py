@@ -206,7 +206,10 @@ class TestAccessPackage:
 
 class TestExport:
     def test_four_eyes_then_a_transaction_that_comes_back(self, platform: Platform, custodian: httpx.Client) -> None:
-        enrol(custodian, picture(30), "E-1")
+        form = {"watchlist": "custody", "owner": "northshire", "subject_id": "E-1", "captured_on": "2026-03-01"}
+        said = {"lawful_basis": "pace_1984_s64a", "pose": "left_profile", "custody_reference": "C/12"}
+        answer = custodian.post("/v1/enrolments", data={**form, **said}, files={"image": ("image", picture(30))})
+        wait_settled(custodian, [answer.json()["enrolment_id"]])
         order = {
             "watchlist": "custody",
             "subject_ids": ["E-1"],
@@ -224,7 +227,12 @@ class TestExport:
         answer = custodian.get(content)
         assert (answer.status_code, answer.headers["x-likeness-records"]) == (200, "1")
         [face] = faces_of(read_transaction(answer.content))
-        assert (face.image, face.captured_on, face.descriptive[10]) == (picture(30), "2026-03-01", "E-1")
+        assert (face.image, face.captured_on, face.pose) == (picture(30), "2026-03-01", "left_profile")
+        assert (face.descriptive[10], face.descriptive[11]) == ("E-1", "C/12")
+        wrong = custodian.post(
+            "/v1/enrolments", data={**form, **said, "pose": "upside_down"}, files={"image": ("image", picture(31))}
+        )
+        assert wrong.status_code == 422
         abroad = custodian.post("/v1/exports/type-10", json={**order, "recipient": "somebody"})
         assert (abroad.status_code, abroad.json()["code"]) == (403, "recipient_not_permitted")
 

@@ -13,6 +13,8 @@ from services.shared.errors import InvalidRequest
 PATH, SUBJECT = "path", "subject_id"
 # May stand in the manifest, or be given once for all on the command line.
 SHARED = ("watchlist", "owner", "lawful_basis", "captured_on", "agreement_reference")
+# May stand in the manifest beside them.
+SAID = ("pose", "custody_reference", "capture_device", "birth_band")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ def read_manifest(manifest: Path, folder: Path, shared: Mapping[str, str]) -> li
             if missing:
                 raise InvalidRequest(
                     f"The manifest {manifest} has no column {' and no column '.join(sorted(missing))}.",
-                    advice=f"Name the columns in its first line: {PATH}, {SUBJECT}; further ones: {', '.join(SHARED)}.",
+                    advice=f"Name the columns in its first line: {PATH}, {SUBJECT}; further ones: "
+                    + ", ".join([*SHARED, *SAID]),
                 )
             return [_row(manifest, folder, reader.line_num, line, shared) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -71,7 +74,7 @@ def _read_parquet(manifest: Path, folder: Path, shared: Mapping[str, str]) -> li
         missing = {PATH, SUBJECT} - set(known)
         if missing:
             raise InvalidRequest(f"The manifest {manifest} has no column {', '.join(sorted(missing))}.")
-        columns = [name for name in (PATH, SUBJECT, *SHARED) if name in known]
+        columns = [name for name in (PATH, SUBJECT, *SHARED, *SAID) if name in known]
         lines = parquet.read_table(manifest, columns=columns).to_pylist()
     except (OSError, ArrowException) as error:
         raise InvalidRequest(f"The manifest {manifest} cannot be read: {error}", advice="Write it again.") from error
@@ -104,4 +107,6 @@ def row_of(
             advice="Add the column, or give the option: "
             + " ".join(f"--{column.replace('_', '-')}" for column in lacking),
         )
-    return BulkRow(number, name, path, fields)
+    # Left out where nothing is said, so that a journal from before knows its images again.
+    said = {column: text for column in SAID if (text := (line.get(column) or "").strip())}
+    return BulkRow(number, name, path, fields | said)

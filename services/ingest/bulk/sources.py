@@ -17,6 +17,7 @@ from typing import IO
 
 from services.ingest.bulk.manifest import PATH, SUBJECT, BulkRow, read_manifest, row_of
 from services.ingest.bulk.type10 import faces_of, read_transaction
+from services.ingest.checks import MAX_TEXT
 from services.shared.errors import InvalidRequest
 from services.shared.settings import MAX_IMAGE_BYTES
 
@@ -40,7 +41,8 @@ class Type10Mapping:
     """Which fields of the Type-2 record hold what. Every exchange has its own; these are options of the command."""
 
     subject_field: int = 10
-    custody_field: int = 11
+    # 0: none of them is a custody reference.
+    custody_field: int = 0
 
 
 def read_source(
@@ -88,8 +90,15 @@ def _type10_rows(source: Path, shared: Mapping[str, str], work: Path, mapping: T
             PATH: f"{source.name}#{number}",
             SUBJECT: face.descriptive.get(mapping.subject_field, ""),
             "captured_on": face.captured_on,
+            "pose": face.pose,
+            "custody_reference": _identifier(face.descriptive.get(mapping.custody_field, "")),
         }
         yield row_of(source, number, line, shared, path)
+
+
+def _identifier(text: str) -> str:
+    """Nothing where the field holds items, or a text: then it is another thing in this exchange."""
+    return text if text.isprintable() and len(text) <= MAX_TEXT else ""
 
 
 def _unpack(source: Path, work: Path, limits: UnpackLimits) -> dict[str, Path]:

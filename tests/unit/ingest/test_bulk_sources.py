@@ -127,6 +127,7 @@ def test_transactions_become_rows_with_the_same_keys_each_time(tmp_path: Path) -
     first, second = rows_of(tmp_path / "in", tmp_path / "1"), rows_of(tmp_path / "in", tmp_path / "2")
     assert [row.fields["subject_id"] for row in first] == ["NS-77", "NS-77", "EM-5", "EM-5"]
     assert [row.fields["captured_on"] for row in first] == ["2026-02-03"] * 2 + ["2025-06-07"] * 2
+    assert [row.fields["pose"] for row in first] == ["frontal", "left_profile", "frontal", "right_profile"]
     assert [row.key for row in first] == [row.key for row in second]
     assert first[2].path.read_bytes() == jpeg(1)
 
