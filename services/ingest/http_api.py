@@ -325,7 +325,9 @@ def _check_said(command: EnrolReference) -> None:
     if said.get("birth_band", next(iter(BIRTH_BANDS))) not in BIRTH_BANDS:
         raise InvalidRequest("There is no such `birth_band`.", advice=f"Give one of: {', '.join(sorted(BIRTH_BANDS))}.")
     if any(len(text) > MAX_TEXT or not text.isprintable() for text in said.values()):
-        raise InvalidRequest("What is said of the image is too long or not printable.", advice="Send identifiers alone.")
+        raise InvalidRequest(
+            "What is said of the image is too long or not printable.", advice="Send identifiers alone."
+        )
 
 
 def _one_text(upload: Upload, name: str, default: str | None = None) -> str:
