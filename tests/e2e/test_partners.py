@@ -62,8 +62,7 @@ def _entries(platform: Platform, activity: str) -> list[Mapping[str, Any]]:
     with platform.client("audit", "auditor") as auditor:
         answer = auditor.get("/v1/audit/entries", params={"activity": activity, "limit": 100, "reason": "test"})
         assert answer.status_code == 200, answer.text
-        found: list[Mapping[str, Any]] = answer.json()["entries"]
-        return found
+        return [found["entry"] for found in answer.json()["entries"]]
 
 
 def _enrol(platform: Platform, image: bytes, subject: str, force: str) -> None:
