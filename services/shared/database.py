@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from services.shared.errors import ConfigurationError
 from services.shared.settings import DatabaseSettings
 
 _MIGRATION_LOCK = 0x4C494B4D  # any number that no other advisory lock of these databases has
@@ -54,18 +55,26 @@ def migrate(engine: sa.Engine, migrations: Path) -> None:
     """Bring the schema to the newest version; `migrations` is a service's Alembic folder.
 
     Processes of one service that start together on PostgreSQL take turns: the first migrates, the others find it done.
+    Raises ConfigurationError for a schema of a newer version.
     """
     if _is_newest(engine, migrations):
         return
     # Alembic takes as long to import as the rest of a service; most starts have nothing to migrate.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(migrations))
     config.attributes["engine"] = engine
-    with _alone(engine):
-        command.upgrade(config, "head")
+    try:
+        with _alone(engine):
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigurationError(
+            f"The store's schema is of another version than this one's: {error}.",
+            advice="Run the version that wrote it, or restore a backup from before (docs/operations/upgrade.md).",
+        ) from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.shared.database import create_engine, migrate
+from services.shared.errors import ConfigurationError
 from services.shared.settings import DatabaseSettings
 
 _ENV = """
@@ -63,6 +64,18 @@ def test_a_new_revision_is_applied_to_a_store_of_an_older_one(
     add("0002", "0001")
     migrate(engine, migrations)
     assert {"made_by_0001", "made_by_0002"} <= set(sa.inspect(engine).get_table_names())
+
+
+def test_a_store_of_a_newer_version_is_refused_with_what_to_do(
+    migrations: Path, add: AddRevision, engine: sa.Engine
+) -> None:
+    add("0001", None)
+    migrate(engine, migrations)
+    (migrations / "versions" / "0001.py").unlink()
+    add("0000", None)
+    with pytest.raises(ConfigurationError) as refused:
+        migrate(engine, migrations)
+    assert "restore a backup" in refused.value.advice
 
 
 def test_another_services_version_in_the_same_store_does_not_count(
