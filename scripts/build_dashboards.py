@@ -173,15 +173,14 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Callers over their limit, and probes searched too often",
             {
-                "limit of a {{scope}}": "sum by (scope) (increase(likeness_http_rate_limited_total[1h])) or vector(0)",
-                "alike, by {{scope}}": "sum by (scope) (increase(likeness_search_near_duplicates_total[1h]))"
-                " or vector(0)",
+                "over a limit": "sum(increase(likeness_http_rate_limited_total[1h])) or vector(0)",
+                "much like others": "sum(increase(likeness_search_near_duplicates_total[1h])) or vector(0)",
             },
             description="What the alerts UnusualDemand and CallersLimited look at.",
         ),
         Panel(
             "Films by how they ended",
-            {"{{outcome}}": "sum by (outcome) (increase(likeness_search_films_total[1h])) or vector(0)"},
+            {"films {{outcome}}": "sum by (outcome) (increase(likeness_search_films_total[1h])) or vector(0)"},
         ),
     ),
     "Audit": (
@@ -206,14 +205,14 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Age of the newest signed checkpoint",
-            {"age": "time() - max(likeness_audit_checkpoint_timestamp_seconds)"},
+            {"age": "time() - max(likeness_audit_checkpoint_timestamp_seconds > 0)"},
             unit="s",
         ),
         Panel(
             "The witness behind the newest checkpoint",
             {
                 "behind": "max(likeness_audit_checkpoint_timestamp_seconds)"
-                " - max(likeness_audit_witness_timestamp_seconds)"
+                " - max(likeness_audit_witness_timestamp_seconds > 0)"
             },
             unit="s",
         ),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import math
 import re
 import secrets
@@ -45,6 +46,7 @@ from services.shared.ports.event_log import Event
 from tests.bench.platform_measures import fill
 from tests.stack.servers.prometheus import prometheus_server
 from tests.support.casework import post_enrolment, post_request, post_search
+from tests.support.faces import DevelopmentFaces, shared_data
 from tests.support.platform import Platform
 from tests.support.portraits import portraits
 
@@ -136,16 +138,18 @@ def _searching(platform: Platform, pictures: list[bytes]) -> Callable[[], object
 
 def _enrolling(platform: Platform, pictures: list[bytes]) -> Callable[[], object]:
     client = platform.client("ingest", "custodian")
+    people = _people(pictures)
 
     def enrol() -> None:
         is_blank = secrets.randbelow(6) == 0
-        post_enrolment(client, _blank() if is_blank else _anew(pictures[1]), f"PANEL-{new_id()}")
+        post_enrolment(client, _blank() if is_blank else _anew(next(people)), f"PANEL-{new_id()}")
 
     return enrol
 
 
 def _custody_events(platform: Platform, pictures: list[bytes]) -> Callable[[], object]:
     log = SqliteEventLog(platform.data.root / "events.sqlite")
+    people = _people(pictures[::-1])
 
     def publish() -> None:
         subject = f"FEED-{new_id()}"
@@ -158,7 +162,7 @@ def _custody_events(platform: Platform, pictures: list[bytes]) -> Callable[[], o
                 subject_id=subject,
                 lawful_basis="pace_1984_s64a",
                 captured_on="2026-03-01",
-                image=_anew(pictures[3]),
+                image=_anew(next(people)),
             ).SerializeToString()
         log.publish([Event(_TOPIC, f"northshire/{subject}", value)])
 
@@ -171,12 +175,26 @@ def _casework(platform: Platform, pictures: list[bytes]) -> Callable[[], object]
     def request() -> None:
         answer = post_request(officer, _anew(pictures[2]))
         if answer.is_success and secrets.randbelow(3):
-            where = f"/v1/requests/{answer.json()['request_id']}/acceptance"
-            operator.post(where, json={"version": 1, "reason": "Lawful, needed, in proportion."})
+            case = f"/v1/casework/{answer.json()['request_id']}"
+            version = operator.get(case).json()["case"]["version"]
+            accepted = operator.post(
+                f"{case}/acceptance", json={"version": version, "reason": "Lawful, needed, in proportion."}
+            )
+            accepted.raise_for_status()
         if not secrets.randbelow(4):
             post_request(officer, b"no picture")
 
     return request
+
+
+def _people(pictures: list[bytes]) -> Iterator[bytes]:
+    """Another person each time where the development faces are there, for a day's custody pictures are not of four."""
+    folder = shared_data() / "faces"
+    if (folder / "manifest.csv").is_file():
+        faces = DevelopmentFaces.load(folder).split("gallery", "distractor")
+        start = secrets.randbelow(len(faces))
+        yield from (still.path.read_bytes() for still in faces[start:] + faces[:start])
+    yield from itertools.cycle(pictures)
 
 
 def _anew(picture: bytes) -> bytes:
@@ -213,14 +231,18 @@ def _draw_panel(
 ) -> None:
     for number, (legend, points) in enumerate(found.items()):
         minutes = [(at - span[0]) / 60 for at, _ in points]
-        axes.plot(minutes, [value for _, value in points], label=legend, color=_COLOURS[number % len(_COLOURS)], lw=1.6)
+        axes.plot(
+            minutes, [value for _, value in points], label=legend[:48], color=_COLOURS[number % len(_COLOURS)], lw=1.6
+        )
     highest = max((value for points in found.values() for _, value in points), default=0.0)
-    if panel.line is not None and panel.line < 20 * highest:
+    if panel.line is not None and (panel.line < 20 * highest or not highest):
+        highest = max(highest, panel.line)
         axes.axhline(panel.line, color="#c00000", lw=1, ls="--")
-        axes.annotate("promise", (0, panel.line), color="#c00000", fontsize=7, va="bottom")
+        place = (0.995, panel.line)
+        axes.annotate("limit", place, ("axes fraction", "data"), color="#c00000", fontsize=7, ha="right", va="bottom")
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_xlim(0, (span[1] - span[0]) / 60)
-    axes.set_ylim(bottom=0, top=None if highest > 0 else 1)
+    axes.set_ylim(0, 1.4 * highest if highest > 0 else 1)  # room for the legend
     axes.set_xlabel("minutes", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
