@@ -11,7 +11,7 @@ from tests.support.platform import Platform
 pytestmark = pytest.mark.stack
 
 PAGES = {
-    "custodian": ("/console/watchlists", "/console/refusals", "/console/guide"),
+    "custodian": ("/console/watchlists", "/console/reviews", "/console/flags", "/console/refusals", "/console/guide"),
     "auditor": ("/console/log", "/console/log/0", "/console/log/sample", "/console/log/sample?seed=6-2-5-1-4-4-3-6"),
     "supervisor": ("/console/unit/plant", "/console/unsolved"),
 }

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from services.review.console import (
     compare_pages,
+    custodian_pages,
     film_pages,
     oversight_pages,
     picture_pages,
@@ -65,7 +66,9 @@ def create_console(
     router.include_router(open_routes(console, Entrance(settings.sessions, settings.token_sign_in, oidc), static))
     router.include_router(signed_in_routes(console, oidc))
     # Before the pages of one request, whose addresses take any name.
-    router.include_router(oversight_pages.routes(console, Oversight(settings.oversight)))
+    oversight = Oversight(settings.oversight, films.search_url)
+    router.include_router(oversight_pages.routes(console, oversight))
+    router.include_router(custodian_pages.routes(console, oversight))
     for pages in (request_pages, film_pages, probe_pages, compare_pages, picture_pages, result_pages, unit_pages):
         router.include_router(pages.routes(console))
     return router

@@ -54,6 +54,10 @@ TOLD: Mapping[str, str] = {
     "outcome": "The outcome is recorded.",
     "kept": "Kept in the unsolved file.",
     "closed": "Closed.",
+    "review-retain": "Kept until its next review.",
+    "review-erase": "It is erased after its quarantine; until then that can be lifted.",
+    "flag-dismissed": "Dismissed. It is not flagged again.",
+    "flag-acted": "Recorded that the records were put right.",
     "training": "The training record is stored.",
     "planted": "The known-answer probe waits in the queue like any other request.",
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import httpx
 from pydantic import BaseModel
 
 from services.shared.errors import (
+    Conflict,
     DependencyUnavailable,
     Forbidden,
     InvalidRequest,
@@ -19,7 +21,14 @@ from services.shared.errors import (
 )
 
 _TIMEOUT_S = 10.0
-_KINDS: Mapping[int, type[LikenessError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 422: InvalidRequest}
+_KINDS: Mapping[int, type[LikenessError]] = {
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    422: InvalidRequest,
+    503: DependencyUnavailable,
+}
 
 
 class OversightSettings(BaseModel):
@@ -32,13 +41,36 @@ class OversightSettings(BaseModel):
 class Oversight:
     """Reads for one person; whatever they may not see is refused, and recorded, by the service that is asked."""
 
-    def __init__(self, settings: OversightSettings) -> None:
+    def __init__(self, settings: OversightSettings, search_url: str) -> None:
         self._settings = settings
+        self._search_url = search_url
         self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
 
     def enrolments(self, bearer: str, state: str, limit: int = 1000) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
         return self._get(bearer, self._settings.ingest_url, "/v1/enrolments", {"state": state, "limit": limit})
+
+    def agreements(self, bearer: str) -> dict[str, Any]:
+        """Every agreement that this person may see, as search judges by it. Raises Forbidden, DependencyUnavailable."""
+        return self._get(bearer, self._search_url, "/v1/agreements", {})
+
+    def reviews(self, bearer: str, until: date, limit: int) -> dict[str, Any]:
+        """References whose review is due by a day. Raises Forbidden, DependencyUnavailable."""
+        return self._get(bearer, self._settings.ingest_url, "/v1/reviews", {"until": until.isoformat(), "limit": limit})
+
+    def decide_review(self, bearer: str, enrolment_id: str, decision: str, reason: str) -> None:
+        """Raises InvalidRequest, Conflict, NotFound, Forbidden, DependencyUnavailable."""
+        body = {"decision": decision, "reason": reason}
+        self._post(bearer, self._settings.ingest_url, f"/v1/reviews/{enrolment_id}", body)
+
+    def flags(self, bearer: str, limit: int) -> dict[str, Any]:
+        """Open flags of the person's force. Raises Forbidden, DependencyUnavailable."""
+        return self._get(bearer, self._settings.ingest_url, "/v1/flags", {"limit": limit})
+
+    def decide_flag(self, bearer: str, flag_id: str, decision: str, reason: str) -> None:
+        """Raises InvalidRequest, Conflict, NotFound, Forbidden, DependencyUnavailable."""
+        body = {"decision": decision, "reason": reason}
+        self._post(bearer, self._settings.ingest_url, f"/v1/flags/{flag_id}/decision", body)
 
     def log_page(self, bearer: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Forbidden, InvalidRequest, DependencyUnavailable."""
@@ -61,15 +93,21 @@ class Oversight:
         self._client.close()
 
     def _get(self, bearer: str, base: str, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        return self._asked(bearer, "GET", base + path, params=dict(query))
+
+    def _post(self, bearer: str, base: str, path: str, body: Mapping[str, Any]) -> None:
+        self._asked(bearer, "POST", base + path, json=dict(body))
+
+    def _asked(self, bearer: str, method: str, address: str, **content: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {bearer}"}
         try:
-            answer = self._client.get(base + path, params=dict(query), headers=headers)
+            answer = self._client.request(method, address, headers=headers, **content)
             body: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise DependencyUnavailable(
                 "The service that keeps this does not answer.", advice="Try again in a few seconds."
             ) from error
-        if answer.status_code == 200:
+        if answer.is_success:
             return body
         code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
         kind = _KINDS.get(answer.status_code, DependencyUnavailable)

@@ -1,9 +1,7 @@
-"""Custodians: watchlists, agreements, review dates, refused enrolments. Auditors: the log, its proofs, samples."""
+"""Auditors: the log, its proofs, samples."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import date
 from typing import Annotated, Any
 
 import orjson
@@ -13,19 +11,16 @@ from services.review.console.context import Console
 from services.review.console.guard import Visit, visit_of
 from services.review.console.oversight import Oversight
 from services.shared.errors import Forbidden, InvalidRequest
-from services.shared.watchlists import Agreement
 
 _Visit = Annotated[Visit, Depends(visit_of)]
 _PAGE = 50
 _SAMPLE = 10
 _LONGEST_QUERY = 200
-_SOON_DAYS = 90
 _FILTERS = ("activity", "activity_id", "case_reference", "person_id")
 
 
 def routes(console: Console, oversight: Oversight) -> APIRouter:
     router = console.router()
-    _add_custodian(router, console, oversight)
     _add_auditor(router, console, oversight)
     return router
 
@@ -34,42 +29,6 @@ def require(visit: Visit, *roles: str) -> None:
     """Raises Forbidden."""
     if not visit.principal.roles & set(roles):
         raise Forbidden(f"This page is for the role {' or '.join(roles)}.", advice="Ask your administrator.")
-
-
-def _add_custodian(router: APIRouter, console: Console, oversight: Oversight) -> None:
-    @router.get("/console/watchlists")
-    def lists(visit: _Visit) -> Response:
-        require(visit, "custodian", "supervisor", "auditor")
-        current = console.watchlists.current()
-        today = console.clock.now().date()
-        shown = [
-            (watchlist, [(one, standing(one, today)) for one in current.agreements if one.watchlist == watchlist.id])
-            for name in current.ids
-            if (watchlist := current.get(name)) is not None
-        ]
-        return console.page(visit, "watchlists.html", {"watchlists": shown, "today": today})
-
-    @router.get("/console/refusals")
-    def refusals(visit: _Visit) -> Response:
-        require(visit, "custodian")
-        found = {state: oversight.enrolments(visit.session.token, state) for state in ("refused", "quarantined")}
-        refused = [enrolment for page in found.values() for enrolment in page["enrolments"]]
-        by_reason = Counter((one["owner"], one["watchlist"], one["reason"]) for one in refused)
-        context = {
-            "counts": found["refused"]["counts"],
-            "by_reason": by_reason.most_common(),
-            "newest": sorted(refused, key=lambda one: str(one["accepted_at"]), reverse=True)[:_PAGE],
-        }
-        return console.page(visit, "refusals.html", context)
-
-
-def standing(agreement: Agreement, today: date) -> tuple[str, str]:
-    """How an agreement stands: a word, and the kind of mark that it gets."""
-    if agreement.withdrawn_on is not None and agreement.withdrawn_on <= today:
-        return "Withdrawn", "bad"
-    if not agreement.is_in_force(today):
-        return ("Expired", "bad") if agreement.expires_on <= today else ("Not begun", "warn")
-    return ("Ends soon", "warn") if (agreement.expires_on - today).days <= _SOON_DAYS else ("In force", "good")
 
 
 def _add_auditor(router: APIRouter, console: Console, oversight: Oversight) -> None:

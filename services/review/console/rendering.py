@@ -33,6 +33,8 @@ PLACES = (
     Place("/console/unsolved", "Unsolved file", _WORKING),
     Place("/console/unit", "Unit figures", frozenset({"supervisor"})),
     Place("/console/watchlists", "Watchlists", frozenset({"custodian"})),
+    Place("/console/reviews", "Reviews due", frozenset({"custodian"})),
+    Place("/console/flags", "Flags", frozenset({"custodian"})),
     Place("/console/refusals", "Refused enrolments", frozenset({"custodian"})),
     Place("/console/log", "Audit log", frozenset({"auditor"})),
     Place("/console/guide", "Guide", frozenset()),

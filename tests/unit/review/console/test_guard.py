@@ -37,7 +37,7 @@ def test_nothing_but_the_entrance_is_open_without_a_session(browser: Browser) ->
     for method, path in _console_routes(browser):
         if path in OPEN:
             continue
-        ids = ("request_id", "probe_id", "candidate_id", "reference_id", "film_id")
+        ids = ("request_id", "probe_id", "candidate_id", "reference_id", "film_id", "flag_id", "enrolment_id")
         place = path.format_map(dict.fromkeys(ids, REQUEST_ID)
                                 | {"position": "1", "name": "original.jpg", "sequence": "1"})  # fmt: skip
         answer = browser.client.request(method, place, headers={"Origin": ORIGIN})
