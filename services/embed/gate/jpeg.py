@@ -9,6 +9,7 @@ from PIL import Image
 
 from services.embed.gate import colour
 from services.embed.gate.limits import GateLimits, Undecodable, check_pixels
+from services.embed.gate.scans import essential
 from services.embed.ports import DecodedImage
 
 _START_OF_SCAN, _END, _EXIF, _ICC = 0xDA, 0xD9, 0xE1, 0xE2
@@ -28,6 +29,7 @@ class JpegHeader:
     exif: bytes = b""
     icc_parts: dict[int, bytes] = field(default_factory=dict)
     is_progressive: bool = False
+    components: tuple[int, ...] = ()
     has_adobe: bool = False
 
     @property
@@ -60,9 +62,16 @@ def _decode_strictly(data: memoryview, buffer: memoryview | bytearray, space: st
     try:
         simplejpeg.decode_jpeg(data, space, buffer=buffer)
     except ValueError as error:
-        # A progressive file whose last refinement stops early is complete, only coarser than announced.
+        # A progressive file whose refinements stop early is complete, only coarser than announced.
         if not (header.is_progressive and "premature end of data segment" in str(error)):
             raise Undecodable(str(error)) from error
+        rest = essential(data, header.components)
+        if rest is None:
+            raise Undecodable(str(error)) from error
+        try:
+            simplejpeg.decode_jpeg(rest, space, buffer=buffer)
+        except ValueError as early:
+            raise Undecodable(str(early)) from early
         simplejpeg.decode_jpeg(data, space, buffer=buffer, strict=False)
 
 
@@ -95,6 +104,7 @@ def read_header(data: memoryview) -> JpegHeader:
 def _note_segment(header: JpegHeader, marker: int, body: bytes) -> None:
     if marker in _FRAMES:
         header.is_progressive = marker in _PROGRESSIVE
+        header.components = tuple(body[6 : 6 + 3 * body[5] : 3]) if len(body) > 5 else ()
     elif marker == _EXIF and body.startswith(b"Exif\x00") and not header.exif:
         header.exif = body
     elif marker == _ICC and body.startswith(b"ICC_PROFILE\x00") and len(body) > 14:

@@ -184,6 +184,36 @@ def test_truncated_files_are_refused(name: str, share: float) -> None:
         _decoded(data[: int(len(data) * share)])
 
 
+def _progressive_cut(scan: int, share: float) -> bytes:
+    """A progressive file that ends, with a proper end, so far into a scan."""
+    data = _saved(_scene(), "JPEG", quality=95, progressive=True)
+    starts = [place for place in range(len(data)) if data[place : place + 2] == b"\xff\xda"] + [len(data) - 2]
+    start, end = starts[scan], starts[scan + 1]
+    return data[: start + 14 + int(share * (end - start - 14))] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("scan", [0, 1, 4])
+def test_a_progressive_file_without_all_of_its_light_is_refused_not_shown_grey(scan: int) -> None:
+    """The scans that libjpeg writes: means, light 1 to 5, two of colour, light 6 to 63, then refinements."""
+    with pytest.raises(Undecodable):
+        _decoded(_progressive_cut(scan, 0.5))
+
+
+def test_a_progressive_file_whose_refinements_stop_early_is_only_coarser() -> None:
+    _, whole = _decoded(_saved(_scene(), "JPEG", quality=95, progressive=True))
+    _, coarser = _decoded(_progressive_cut(9, 0.5))
+    assert coarser.shape == whole.shape
+    assert float(np.abs(coarser.astype(int) - whole.astype(int)).mean()) < 8
+
+
+def test_a_progressive_header_that_claims_more_than_the_scans_hold_is_refused() -> None:
+    data = bytearray(_saved(_scene(), "JPEG", quality=95, progressive=True))
+    frame = data.index(b"\xff\xc2")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 2000, 2000)
+    with pytest.raises(Undecodable):
+        _decoded(bytes(data))
+
+
 def test_a_corrupt_scan_is_refused_not_shown_grey() -> None:
     data = bytearray(_saved(_scene(), "JPEG", quality=95))
     middle = data.index(b"\xff\xda") + (len(data) - data.index(b"\xff\xda")) // 2
