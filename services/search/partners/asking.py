@@ -134,7 +134,9 @@ class SearchConsortium:
         if opened.document is not None:
             self._viewed(principal, opened)
             return opened.document
-        search = _Search(opened, home, partners, authority, upload.files[IMAGE_FIELD][0])
+        # A search that is taken up is asked for by whoever asks now, with the training of today.
+        taken_up = replace(opened, principal=principal)
+        search = _Search(taken_up, home, partners, authority, upload.files[IMAGE_FIELD][0])
         told = self._ask_all(search, named)
         document = orjson.dumps(_document(search, told))
         self._store.finish(opened.consortium_id, document)
