@@ -267,7 +267,7 @@ def test_the_end_of_the_authority_ends_searching_and_erases(unit: Unit, file: Fi
     def fail(_sha256: str) -> None:
         raise DependencyUnavailable("stopped")
 
-    images.remove = fail  # type: ignore[method-assign]
+    images.remove = fail  # type: ignore[method-assign,assignment]
     with pytest.raises(DependencyUnavailable):
         file.end.turn()
     images.remove = broken  # type: ignore[method-assign]

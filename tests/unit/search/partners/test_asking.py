@@ -210,7 +210,7 @@ def test_cut_off_in_between_the_same_question_goes_again(consortium: Consortium)
     consortium.link.reply = Reply(PartnerStatus.TIMED_OUT, code="late", detail="Late.")
     store = consortium.search._store
     finish = store.finish
-    store.finish = _stop  # type: ignore[method-assign]
+    store.finish = _stop  # type: ignore[method-assign,assignment]
     with pytest.raises(InterruptedError):
         consortium.ask("key")
     store.finish = finish  # type: ignore[method-assign]
