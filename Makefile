@@ -60,9 +60,10 @@ bench: models
 panels: models
 	python scripts/draw_panels.py
 
-# Ten minutes over what strangers can send: pictures, events, exports, tokens. Finds are kept in LIKENESS_CACHE/fuzz.
+# Ten minutes of fuzzing, two targets at once, over what strangers can send: pictures, events, exports, tokens. What is
+# found is printed, and kept in LIKENESS_CACHE/fuzz.
 fuzz: setup
-	python -m tests.fuzz all --seconds 600
+	python -m tests.fuzz all --seconds 600 --at-once 2
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build

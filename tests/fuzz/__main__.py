@@ -1,26 +1,30 @@
 """Coverage-guided fuzzing: `python -m tests.fuzz all --seconds 600`, or one target; figures at the end.
 
-Each target runs in a process of its own. Whatever it finds is written beside the corpus (`crash-…`) and fails the run;
-`python -m tests.fuzz TARGET --replay FILE` does that one attempt again. The corpus grows in LIKENESS_CACHE and starts
-from seeds that are made by code.
+Each target runs in a process of its own, `--at-once` of them side by side. Whatever it finds is written beside the
+corpus (`crash-…`), printed in base64 with the fuzzer's last words, and fails the run; `python -m tests.fuzz TARGET
+--replay FILE` does that one attempt again. The corpus grows in LIKENESS_CACHE and starts from seeds made by code.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.shared.packages import cache_folder
 from tests.fuzz.targets import TARGETS, Target
 
-# An attempt over this is reported: the gate gives a picture five seconds of CPU.
-SLOWEST_S = 25
+# An attempt over this is reported: the gate gives a picture five seconds of CPU, and others use the machine too.
+SLOWEST_S = 60
+LAST_WORDS = 3000  # characters of a log that end in a report
 MEMORY_MB = 4096
 
 
@@ -64,6 +68,16 @@ def run(target: str, seconds: int, corpus: Path) -> Figures:
     )
 
 
+def finds(target: str, root: Path) -> str:
+    """What a run that failed leaves to whoever mends it, also where its files are lost: inputs and last words."""
+    said = [f"--- {target}: the end of its log", (root / f"{target}.log").read_text("utf-8", "replace")[-LAST_WORDS:]]
+    for kind in ("crash", "timeout", "oom", "leak"):
+        for path in sorted((root / f"{target}-finds").glob(f"{kind}-*")):
+            content = base64.b64encode(path.read_bytes()).decode()
+            said += [f"--- {target}: python -m tests.fuzz {target} --replay {path.name}, which is in base64:", content]
+    return "\n".join(said)
+
+
 def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
     """Never returns: the fuzzer ends the process."""
     import atheris  # type: ignore[import-untyped]  # noqa: PLC0415 - only the process that fuzzes has its hooks
@@ -72,11 +86,13 @@ def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
         attempt = target.prepare()
     for seed in target.seeds():
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    found = corpus.with_name(f"{corpus.name}-finds")
+    found.mkdir(exist_ok=True)
     options = [
         f"-max_total_time={seconds}",
         f"-timeout={SLOWEST_S}",
         f"-rss_limit_mb={MEMORY_MB}",
-        f"-artifact_prefix={corpus.parent}/",
+        f"-artifact_prefix={found}/",
         "-print_final_stats=1",
         "-max_len=8192",
     ]
@@ -96,7 +112,8 @@ def _attempt_seeds(target: Target) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
-    parser.add_argument("--seconds", type=int, default=600, help="altogether")
+    parser.add_argument("--seconds", type=int, default=600, help="altogether, of all targets")
+    parser.add_argument("--at-once", type=int, default=1, help="targets side by side")
     parser.add_argument("--corpus", type=Path, help="a folder for each target; in LIKENESS_CACHE when not given")
     parser.add_argument("--replay", type=Path, help="one input")
     parser.add_argument("--seeds", action="store_true", help="every seed, whole, cut and shifted, once")
@@ -113,12 +130,18 @@ def main() -> int:
         return 0
     chosen = list(TARGETS) if given.target == "all" else [given.target]
     root: Path = given.corpus or cache_folder() / "fuzz"
-    found = []
-    for name in chosen:
-        figures = run(name, max(1, given.seconds // len(chosen)), root / name)
-        print(figures, flush=True)
-        found.append(figures.failed)
-    return 1 if any(found) else 0
+    return _run_all(chosen, max(1, given.seconds // len(chosen)), root, given.at_once)
+
+
+def _run_all(chosen: Sequence[str], seconds: int, root: Path, at_once: int) -> int:
+    failed = False
+    with ThreadPoolExecutor(at_once) as threads:
+        for figures in threads.map(lambda name: run(name, seconds, root / name), chosen):
+            print(figures, flush=True)
+            if figures.failed:
+                failed = True
+                print(finds(figures.target, root), flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
