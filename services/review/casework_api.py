@@ -232,6 +232,11 @@ def _add_pictures(router: APIRouter, desk: Desk, who_type: Any) -> None:
     def disclosure(who: who_type, request_id: str) -> Response:
         return pdf(desk.documents.disclosure(who, request_id), "disclosure")
 
+    @router.get("/{request_id}/judgements", summary="What was signed, with every remark, for the bundle of a search")
+    def judgements(who: who_type, request_id: str) -> list[dict[str, Any]]:
+        """SHA-256 of the canonical form (RFC 8785) of each is the `judgement_sha256` of its entry in the audit log."""
+        return [dict(one) for one in desk.documents.judgements(who, request_id)]
+
 
 def _picture(picture: Picture) -> Response:
     headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}

@@ -12,8 +12,14 @@ pytestmark = pytest.mark.stack
 
 PAGES = {
     "custodian": ("/console/watchlists", "/console/reviews", "/console/flags", "/console/refusals", "/console/guide"),
-    "auditor": ("/console/log", "/console/log/0", "/console/log/sample", "/console/log/sample?seed=6-2-5-1-4-4-3-6"),
-    "supervisor": ("/console/unit/plant", "/console/unsolved"),
+    "auditor": (
+        "/console/log",
+        "/console/log/0",
+        "/console/log/sample",
+        "/console/log/sample?seed=6-2-5-1-4-4-3-6",
+        "/console/statistics",
+    ),
+    "supervisor": ("/console/unit/plant", "/console/unsolved", "/console/statistics"),
 }
 
 

@@ -21,6 +21,7 @@ ENDINGS = {
     "return": "returned",
     "withdraw": "withdrawn",
     "call_unsuitable": "unsuitable",
+    "refuse_probe": "unsuitable",
     "close_known_answer": "known answer",
 }
 

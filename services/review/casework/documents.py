@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.review.casework.caller import Caller
-from services.review.casework.signing import judgement_document
+from services.review.casework.signing import arbitration_document, judgement_document
 from services.review.casework.steps import Casebook, not_found, require_role
 from services.review.casework.trail import About
 from services.review.enhancement import described
@@ -20,6 +20,7 @@ from services.shared.errors import LikenessError, NotFound
 from services.shared.ports.image_store import ImageStore
 
 RESULT_DOCUMENT, DISCLOSURE_DOCUMENT = "result_document", "disclosure_document"
+JUDGEMENTS = "signed_judgements"
 _PRINTED_SIDE = 900  # pixels; 300 dpi over 76 mm
 _THUMBNAIL_SIDE = 300
 
@@ -62,6 +63,18 @@ class Documents:
             examinations = self._book.store.examinations(request_id)
             pictures = self._probe_pictures(case) | self._candidate_pictures(caller, case.candidates, _THUMBNAIL_SIDE)
             return self._setter.disclosure(disclosure_facts(case, examinations), pictures)
+
+    def judgements(self, caller: Caller, request_id: str) -> Sequence[Mapping[str, Any]]:
+        """What was signed, with every remark: the values whose canonical bytes have the digests that the log holds.
+
+        For operators and supervisors of a released case. Raises Forbidden, NotFound, AuditUnavailable.
+        """
+        case = self._released(caller, request_id, JUDGEMENTS, OPERATOR, SUPERVISOR)
+        with self._book.trail.act(caller.principal, JUDGEMENTS, About.case(case), audit_pb2.DISCLOSURE) as act:
+            act.recipients.append(f"person:{caller.person_id}")
+            signed = [one for one in self._book.store.examinations(request_id) if one.signature is not None]
+            decided = [] if case.arbitration is None else [arbitration_document(request_id, case.arbitration)]
+            return [*(judgement_document(one) for one in signed), *decided]
 
     def _released(self, caller: Caller, request_id: str, activity: str, *roles: str) -> Case:
         book = self._book

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
-from services.review.model import Adjudication, Examination, Finding
+from services.review.model import Adjudication, Arbitration, Examination, Finding
 from services.shared.canonical import canonical_bytes
 from services.shared.clock import rfc3339
 
@@ -20,13 +21,23 @@ def judgement_sha256(examination: Examination) -> str:
 
 
 def arbitration_sha256(request_id: str, supervisor: str, findings: dict[str, Finding], reasons: dict[str, str]) -> str:
-    document = {
+    return hashlib.sha256(canonical_bytes(_arbitration(request_id, supervisor, findings, reasons))).hexdigest()
+
+
+def arbitration_document(request_id: str, made: Arbitration) -> dict[str, Any]:
+    """A supervisor's decision as plain values, as it was digested."""
+    return _arbitration(request_id, made.signature.signed_by, made.findings, made.reasons)
+
+
+def _arbitration(
+    request_id: str, supervisor: str, findings: Mapping[str, Finding], reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
         "request_id": request_id,
         "supervisor": supervisor,
         "findings": {candidate_id: finding.value for candidate_id, finding in findings.items()},
-        "reasons": reasons,
+        "reasons": dict(reasons),
     }
-    return hashlib.sha256(canonical_bytes(document)).hexdigest()
 
 
 def judgement_document(examination: Examination) -> dict[str, Any]:

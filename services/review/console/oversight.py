@@ -85,6 +85,12 @@ class Oversight:
         query = {"seed": seed, "count": count, "reason": "console"}
         return self._get(bearer, self._settings.audit_url, "/v1/audit/sample", query)
 
+    def statistics(self, bearer: str, month: str) -> dict[str, Any]:
+        """What the unit did, counted from the log; all months where none is named. Raises Forbidden, InvalidRequest,
+        DependencyUnavailable."""
+        query = {"reason": "console", **({"month": month} if month else {})}
+        return self._get(bearer, self._settings.audit_url, "/v1/audit/statistics", query)
+
     def checkpoint(self, bearer: str) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
         return self._get(bearer, self._settings.audit_url, "/v1/audit/checkpoint", {})

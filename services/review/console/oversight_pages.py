@@ -56,6 +56,14 @@ def _add_auditor(router: APIRouter, console: Console, oversight: Oversight) -> N
         drawn = oversight.sample(visit.session.token, seed, _SAMPLE) if seed else None
         return console.page(visit, "sample.html", {"seed": seed, "drawn": drawn})
 
+    @router.get("/console/statistics")
+    def statistics(visit: _Visit) -> Response:
+        """What the transparency report is made from, exactly: not for publication."""
+        require(visit, "auditor", "supervisor")
+        month = visit.request.query_params.get("month", "")[:7]
+        found = oversight.statistics(visit.session.token, month)
+        return console.page(visit, "statistics.html", {"found": found, "month": month})
+
     @router.get("/console/log/{sequence}")
     def entry(visit: _Visit, sequence: str) -> Response:
         require(visit, "auditor")

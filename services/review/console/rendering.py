@@ -37,6 +37,7 @@ PLACES = (
     Place("/console/flags", "Flags", frozenset({"custodian"})),
     Place("/console/refusals", "Refused enrolments", frozenset({"custodian"})),
     Place("/console/log", "Audit log", frozenset({"auditor"})),
+    Place("/console/statistics", "Statistics", frozenset({"auditor", "supervisor"})),
     Place("/console/guide", "Guide", frozenset()),
 )
 
