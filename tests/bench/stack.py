@@ -94,7 +94,7 @@ def both(folder: Path) -> Iterator[Both]:
 def enrolment(platforms: Mapping[str, Platform], folder: Path, count: int) -> dict[str, Any]:
     """The same folder into each, one after the other and back, so that neither has the quieter minutes."""
     rates: dict[str, list[float]] = {name: [] for name in platforms}
-    for turn, order in enumerate((list(platforms), list(reversed(platforms)))):
+    for turn, order in enumerate((list(platforms), list(platforms)[::-1])):
         images = folder / f"images-{turn}"
         whole = list(distinct_portraits(portraits(), 2 * count))
         platform_measures.write_folder(images, whole[turn * count : (turn + 1) * count])

@@ -132,14 +132,16 @@ def main() -> None:
     parser.add_argument("--from", dest="source", type=Path, help="take a report's lines and run nothing")
     parser.add_argument("--about", default="", help="a sentence on the machine and its load")
     options = parser.parse_args()
-    kept = json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {"about": "", "measured": []}
+    kept: dict[str, Any] = {"about": "", "measured": []}
+    if FIGURES.is_file():
+        kept = json.loads(FIGURES.read_text("utf-8"))
     if options.source:
         new = read(options.source)
     elif options.keep:
         new = []
     else:
         new = run([row for row in rows() if not options.rows or row.id in options.rows])
-    whole = {"about": options.about or kept["about"], "measured": merged(kept["measured"], new)}
+    whole: dict[str, Any] = {"about": options.about or kept["about"], "measured": merged(kept["measured"], new)}
     FIGURES.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
     where, figures = tables(whole["measured"], {"about": whole["about"]} if whole["about"] else {})
     body = f"\n## Which test stands for which fault\n\n{where}\n\n## What was measured\n\n{figures}\n"

@@ -49,7 +49,8 @@ def test_f24_two_hundred_trickling_connections_are_closed_and_others_served(sear
 def test_f24_a_message_over_the_limit_is_refused(search: SearchProcess) -> None:
     options = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{search.grpc_port}", options=options) as channel:
-        call = channel.unary_unary("/likeness.v1.Gallery/PutReferences")
+        path = "/likeness.v1.Gallery/PutReferences"
+        call = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
         with pytest.raises(grpc.RpcError) as refused:
             call(b"\0" * (MAX_MESSAGE_BYTES + 1), timeout=60)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -33,7 +33,7 @@ class _Part(NamedTuple):
     """A partition and its number of references."""
 
     name: str
-    count: int
+    references: int
 
 
 @dataclass
@@ -78,14 +78,14 @@ class MilvusIndex:
         if self.index.is_exact:
             return
         self._calls.ask("flush", self._alias, timeout_s=_OPEN_TIMEOUT_S)
-        parts = [part for part in self._parts() if part.count]
-        total = sum(part.count for part in parts)
+        parts = [part for part in self._parts() if part.references]
+        total = sum(part.references for part in parts)
         if not total:
             return
         directions = np.random.default_rng(_SEED)
         shares: list[float] = []
         for part in parts:
-            wanted = max(1, round(self._index.probes * part.count / total))
+            wanted = max(1, round(self._index.probes * part.references / total))
             shares += self._shares(part, wanted, directions)
         if shares:
             self._recall = IndexRecall.of(_MEASURE_AT, shares, PROBE_COSINE, total, datetime.now(UTC))
@@ -93,7 +93,7 @@ class MilvusIndex:
     def _shares(self, part: _Part, wanted: int, directions: np.random.Generator) -> list[float]:
         """Of each probe of one watchlist the share of its best references that the index returns."""
         probes = _turned(self._sample(part, wanted, directions), directions)
-        at = min(_MEASURE_AT, part.count)
+        at = min(_MEASURE_AT, part.references)
         nearest = _Nearest.of(probes, at)
         for vectors in self._vectors(part.name):
             nearest.see(vectors)
@@ -120,7 +120,7 @@ class MilvusIndex:
 
     def _sample(self, part: _Part, wanted: int, random: np.random.Generator) -> Rows:
         """References at places drawn beforehand, as the server lists them."""
-        places = np.sort(random.choice(part.count, min(wanted, part.count), replace=False))
+        places = np.sort(random.choice(part.references, min(wanted, part.references), replace=False))
         chosen: list[Rows] = []
         seen = 0
         for vectors in self._vectors(part.name):
