@@ -243,7 +243,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     migrating = _migrating(parts)
     worker = _worker(parts, migrating)
     checks = LawfulnessChecks(parts.watchlists, parts.clock, parts.peers.agreements)
-    life = _life(parts)
+    life = _life(parts, migrating)
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
@@ -282,7 +282,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
 
     return IngestService(
         app=app,
-        grpc=_grpc_server(parts, migrating.servicer),
+        grpc=_grpc_server(parts, migrating),
         loops=loops,
         worker=worker,
         consumer=consumer,
@@ -339,7 +339,7 @@ def _own_gallery(parts: _Parts) -> GalleryUpkeep:
     return OwnGallery(upkeep, parts.peers.served, parts.model) if parts.peers.embeds.has_second else upkeep
 
 
-def _life(parts: _Parts) -> Life:
+def _life(parts: _Parts, migrating: Migrating) -> Life:
     return build_life(
         LifeParts(
             settings=parts.settings,
@@ -347,7 +347,7 @@ def _life(parts: _Parts) -> Life:
             engine=parts.stores.engine,
             committer=parts.stores.committer,
             ledger=parts.stores.ledger,
-            references=parts.stores.references,
+            references=migrating.references,
             model=parts.model,
             upkeep=_own_gallery(parts),
             gallery=parts.peers.gallery,
@@ -415,7 +415,7 @@ def _maintenance(
     return loops
 
 
-def _grpc_server(parts: _Parts, migrations: MigrationsServicer) -> GrpcServer:
+def _grpc_server(parts: _Parts, migrating: Migrating) -> GrpcServer:
     settings, stores, peers = parts.settings, parts.stores, parts.peers
     synthetic = FillSynthetic(
         ledger=stores.synthetic,
@@ -427,12 +427,12 @@ def _grpc_server(parts: _Parts, migrations: MigrationsServicer) -> GrpcServer:
         is_allowed=settings.allow_synthetic,
     )
     references = ReferencesServicer(SqlSubjectReferences(stores.engine), parts.images, TokenVerifier(settings.tokens))
-    servicer = LedgerServicer(stores.ledger, stores.references, synthetic)
+    servicer = LedgerServicer(stores.ledger, migrating.references, synthetic)
     return GrpcServer(
         settings.grpc_host,
         settings.grpc_port,
         [SERVICE_NAME, REFERENCES, MIGRATIONS_SERVICE],
-        _servicers(servicer, references, migrations),
+        _servicers(servicer, references, migrating.servicer),
         tls=settings.tls,
     )
 

@@ -51,7 +51,7 @@ class ServedModelsClient:
             return self._stub.ReportShadow(request, timeout=10.0).document_json
 
     def list_references(self, model_id: str) -> Iterator[search_pb2.GalleryListing]:
-        """Raises NotFound (no gallery of that model), GalleryIncomplete, DependencyUnavailable."""
+        """Raises GalleryIncomplete (also where there is none of that model), DependencyUnavailable."""
         request = migration_pb2.ListModelGalleryRequest(model_id=model_id)
         with translated("search"):
             yield from self._stub.ListModelGallery(request, timeout=GALLERY_DEADLINE_S)

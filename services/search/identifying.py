@@ -22,4 +22,6 @@ class IdentifyFor:
 
     def __call__(self, details: Mapping[str, str], matching: Matching | None = None) -> Identify:
         """`details` stand in every entry that the search writes."""
-        return self._make(matching=matching or self._matching, trail=SearchTrail(self._recorder, details))
+        # Only what people here search in the whole gallery is repeated with another model.
+        plain = {} if matching is None and not details else {"shadow": None}
+        return self._make(matching=matching or self._matching, trail=SearchTrail(self._recorder, details), **plain)

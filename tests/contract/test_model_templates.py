@@ -11,7 +11,7 @@ import pytest
 
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_migrations import LOST_TO_THE_MODEL, SqlMigrations
-from services.ingest.adapters.sql_model_templates import SqlModelReferences, SqlModelTemplates
+from services.ingest.adapters.sql_model_templates import SqlBaseReferences, SqlModelReferences, SqlModelTemplates
 from services.ingest.enrolment import EnrolmentState, Verdict
 from services.ingest.migrating.migration import MigrationState, ModelMigration, OtherTemplate, Progress
 from services.shared.errors import Conflict, ModelMismatch
@@ -74,6 +74,7 @@ def side(tmp_path: Path) -> Iterator[Side]:
 
 class TestModelTemplates:
     def test_what_the_second_model_has_not_looked_at_is_named_in_order_and_from_a_place_on(self, side: Side) -> None:
+        side.migration()
         ids = [side.enrolled(f"{number:064d}") for number in range(3)]
         assert [each.enrolment_id for each in side.templates.without("m2", "", 2)] == ids[:2]
         assert [each.enrolment_id for each in side.templates.without("m2", ids[1], 9)] == ids[2:]
@@ -114,6 +115,7 @@ class TestModelTemplates:
         assert side.templates.progress("m2") == Progress(0, 0)
 
     def test_a_template_waits_until_its_gallery_has_it(self, side: Side) -> None:
+        side.migration()
         one, two = side.enrolled("a" * 64), side.enrolled("b" * 64)
         side.make(one, two)
         assert {each.enrolment_id for each in side.templates.to_put("m2", None, 9)} == {one, two}
@@ -131,8 +133,11 @@ class TestModelTemplates:
         with pytest.raises(Conflict):
             side.migrations.move(moved, only_from=MigrationState.EMBEDDING)
         assert side.migrations.current() == moved
+        late = side.enrolled("a" * 64)
         side.migrations.move(replace(moved, state=MigrationState.ABANDONED), only_from=MigrationState.SHADOWING)
         assert side.migrations.current() is None
+        side.make(late)  # what was being looked at
+        assert side.templates.progress("m2").embedded == 0
         side.migration()
 
     def test_a_finished_migration_leaves_every_reference_under_the_new_model(self, side: Side) -> None:
@@ -159,6 +164,11 @@ class TestModelTemplates:
         assert (dropped.state, dropped.reason) == (EnrolmentState.QUARANTINED, LOST_TO_THE_MODEL)
         assert dropped.detail.startswith("no_face_found")
         assert side.migrations.base_model_id() == "m2"
+        # Where nobody asks for a former model by intent, it is refused: search would answer with it.
+        base = SqlBaseReferences(side.ledgers.references, side.templates, side.migrations)
+        assert sum(len(batch.reference_ids) for batch in base.read("m2")) == 1
+        with pytest.raises(ModelMismatch):
+            next(base.read("m1"))
         # Nothing comes in twice, whichever model the door still believed in: not the enrolled one, the refused one,
         # the lost one, and not the one that was withdrawn.
         before = {kept, lost, gone, refused.enrolment_id}

@@ -15,6 +15,7 @@ from services.ingest.adapters.sql_queries import key_of, reading
 from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
 from services.ingest.enrolment import EnrolmentState, PendingEnrolment, Source, Verdict
 from services.ingest.migrating.batches import batch_of
+from services.ingest.migrating.embeds import BaseModelSource
 from services.ingest.migrating.migration import Loss, MigrationState, OtherTemplate, PlacedTemplate, Progress
 from services.ingest.ports import ReferenceReader
 from services.rpc.v1 import ingest_pb2
@@ -75,6 +76,8 @@ class SqlModelTemplates:
         sealed = self._vault.seal([KeptTemplate(t.image_sha256, len(t.template) // 4, t.template) for t in templates])
 
         def work(connection: sa.Connection) -> None:
+            if not _is_wanted(connection, templates[0].model.model_id):
+                return  # the migration was abandoned meanwhile
             query = sa.select(enrolments.c.enrolment_id).where(
                 enrolments.c.enrolment_id.in_([each.enrolment_id for each in templates]),
                 enrolments.c.state.in_(_STANDING),
@@ -201,17 +204,9 @@ class SqlModelTemplates:
 
     def knows(self, model_id: str) -> bool:
         """Whether the ledger holds templates of this model, or a migration leads to it."""
-        queries = (
-            sa.select(_OTHER.c.enrolment_id).where(_OTHER.c.model_id == model_id).limit(1),
-            sa.select(model_migrations.c.migration_id)
-            .where(
-                model_migrations.c.to_model_id == model_id,
-                model_migrations.c.state != MigrationState.ABANDONED.value,
-            )
-            .limit(1),
-        )
+        held = sa.select(_OTHER.c.enrolment_id).where(_OTHER.c.model_id == model_id).limit(1)
         with reading(self._engine) as connection:
-            return any(connection.scalar(query) is not None for query in queries)
+            return connection.scalar(held) is not None or _is_wanted(connection, model_id)
 
     def _opened(self, rows: Sequence[sa.Row[Any]]) -> Iterator[PlacedTemplate]:
         """A template whose key was destroyed is empty: it is erased."""
@@ -246,6 +241,39 @@ class SqlModelReferences:
             if not self._other.knows(model_id):
                 raise
         yield from self._other.read(model_id)
+
+
+class SqlBaseReferences:
+    """See services.ingest.ports.ReferenceReader: the references of the ledger's own model, and of no former one."""
+
+    def __init__(self, own: ReferenceReader, other: SqlModelTemplates, migrations: BaseModelSource) -> None:
+        self._own = own
+        self._other = other
+        self._migrations = migrations
+
+    def read(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
+        base = self._migrations.base_model_id()
+        if base is not None and base != model_id:
+            raise ModelMismatch(
+                f"The ledger's model is {base}; {model_id} was left, or is none of its.",
+                advice=f"Run an embed with {base}.",
+                context={"ledger_model": base, "asked_for": model_id},
+            )
+        yield from self._own.read(model_id)
+        if base is not None:
+            # What was begun under the former model and embedded with this one.
+            yield from self._other.read(model_id)
+
+    def describe(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
+        return self._own.describe(reference_ids)
+
+
+def _is_wanted(connection: sa.Connection, model_id: str) -> bool:
+    """Whether a migration leads, or led, to this model."""
+    query = sa.select(model_migrations.c.migration_id).where(
+        model_migrations.c.to_model_id == model_id, model_migrations.c.state != MigrationState.ABANDONED.value
+    )
+    return connection.scalar(query.limit(1)) is not None
 
 
 def _lacking(model_id: str) -> sa.Select[Any]:

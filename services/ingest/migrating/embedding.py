@@ -23,8 +23,14 @@ from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable, GalleryIncomplete, ModelMismatch
 
 _IDLE_REST_S = 1.0
+# With everything embedded, looking for what was left over costs a walk through the ledger; what is enrolled is embedded
+# as it is settled.
+_WATCH_REST_S = 5.0
+_FINISHED_REST_S = 60.0
 _PUT_AT_ONCE = 512
 _TRIES = 200  # of an embed that is at its limit, a tenth of a second apart
+
+_RESTS_S = {MigrationState.EMBEDDING: _IDLE_REST_S, MigrationState.FINISHED: _FINISHED_REST_S}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class _Target:
 
     model_id: str
     is_required: bool
+    idle_rest_s: float
 
 
 class EmbedWithOtherModel:
@@ -92,19 +99,20 @@ class EmbedWithOtherModel:
             return _IDLE_REST_S
         started_s = self._clock.monotonic_s()
         batch = self._templates.without(target.model_id, self._after, self._settings.batch)
+        looked_at = 0
         if batch:
-            self._embed(batch, target.model_id)
+            looked_at = self._embed(batch, target.model_id)
             self._after = batch[-1].enrolment_id
         put = self._put(target.model_id, None)
         if batch:
             spent_s = self._clock.monotonic_s() - started_s
-            return max(0.0, len(batch) / self._settings.images_per_s - spent_s)
+            return max(0.0, looked_at / self._settings.images_per_s - spent_s)
         if self._after:
             self._after = ""  # what was settled late stands before the place where this pass began
             return 0.0
         if not put:
             self._on_complete()
-        return _IDLE_REST_S
+        return target.idle_rest_s
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -116,10 +124,11 @@ class EmbedWithOtherModel:
         if migration is None:
             return None
         is_required = migration.state in {MigrationState.SWITCHED, MigrationState.FINISHED}
-        return _Target(migration.to_model_id, is_required)
+        rest_s = _RESTS_S.get(migration.state, _WATCH_REST_S)
+        return _Target(migration.to_model_id, is_required, rest_s)
 
-    def _embed(self, batch: Sequence[PendingEnrolment], model_id: str) -> None:
-        """Look at these images and keep what came of each. Raises DependencyUnavailable, ModelMismatch."""
+    def _embed(self, batch: Sequence[PendingEnrolment], model_id: str) -> int:
+        """Look at these images and keep what came of each; how many. Raises DependencyUnavailable, ModelMismatch."""
         embed = self._embeds.running(model_id)
         model = embed.describe_model()
         analyst = self._analyst_of(embed)
@@ -136,6 +145,7 @@ class EmbedWithOtherModel:
         for pending in suspects:
             embed.describe_model()  # while it is away nobody is to blame
             self._keep([_look(analyst, pending, model, is_alone=True)])
+        return len(images)
 
     def _keep(self, made: Sequence[OtherTemplate]) -> None:
         self._templates.keep(made, int(self._clock.now().timestamp() * 1000))

@@ -68,12 +68,14 @@ class BaseEmbed:
     def __init__(self, embeds: Embeds, migrations: BaseModelSource) -> None:
         self._embeds = embeds
         self._migrations = migrations
-        self._chosen = embeds.first
+        self._chosen: FaceAnalyser | None = None
 
     def analyse(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, *, timeout_s: float
     ) -> ImageAnalysis:
-        return self._chosen.analyse(image, selection, timeout_s=timeout_s)
+        if self._chosen is None:
+            self.describe_model()
+        return (self._chosen or self._embeds.first).analyse(image, selection, timeout_s=timeout_s)
 
     def describe_model(self) -> ModelProvenance:
         """Chooses again, then asks. Raises DependencyUnavailable."""
@@ -83,6 +85,7 @@ class BaseEmbed:
         try:
             self._chosen = self._embeds.running(base)
         except DependencyUnavailable:
-            # What the chosen one runs, if it answers, is told as it is: a mismatch is found where models are compared.
-            return self._chosen.describe_model()
+            if self._chosen is None:
+                raise
+            # What it runs, if it answers, is told as it is: a mismatch is found where models are compared.
         return self._chosen.describe_model()

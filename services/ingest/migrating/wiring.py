@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_migrations import SqlMigrations
-from services.ingest.adapters.sql_model_templates import SqlModelReferences, SqlModelTemplates
+from services.ingest.adapters.sql_model_templates import SqlBaseReferences, SqlModelReferences, SqlModelTemplates
 from services.ingest.adapters.template_vault import TemplateVault
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
@@ -65,6 +65,8 @@ class Migrating:
     loop: Loop
     router: APIRouter
     servicer: MigrationsServicer
+    # Of the ledger's own model.
+    references: ReferenceReader
 
 
 def build_migrating(parts: MigratingParts) -> Migrating:
@@ -106,6 +108,7 @@ def build_migrating(parts: MigratingParts) -> Migrating:
         loop=Loop("other-model", embedding.step),
         router=MigrationApi(migrate, parts.audit, TokenVerifier(settings.tokens)).router(),
         servicer=MigrationsServicer(parts.migrations, references, templates),
+        references=SqlBaseReferences(parts.references, templates, parts.migrations),
     )
 
 

@@ -12,7 +12,7 @@ import orjson
 from services.rpc.v1 import migration_pb2, migration_pb2_grpc, search_pb2
 from services.search.serving.lanes import Lane, ModelLanes
 from services.search.shadow.searching import ShadowSearches
-from services.shared.errors import NotFound
+from services.shared.errors import GalleryIncomplete, NotFound
 
 SERVICE_NAME = "likeness.v1.Models"
 
@@ -45,7 +45,9 @@ class ModelsServicer(migration_pb2_grpc.ModelsServicer):
     ) -> Iterator[search_pb2.GalleryListing]:
         lane = self._required().of(request.model_id)
         if lane is None:
-            raise NotFound(f"There is no gallery of {request.model_id}.", advice="Look at what is served.")
+            raise GalleryIncomplete(
+                f"The gallery of {request.model_id} is not open.", advice="Try again in a few seconds."
+            )
         for held in lane.keeper.references():
             rows = np.ascontiguousarray(held.vectors, "<f4")
             yield search_pb2.GalleryListing(
