@@ -27,6 +27,7 @@ LEFT_OUT: Mapping[str, str] = {
     "HTTP_PORT": "the default is what is published and probed",
     "GRPC_PORT": "the same",
     "PEERS__*": "a service is told of those that it calls; network policies hold the pairs",
+    "CONSOLE__TOKEN_SIGN_IN": "people sign in at the force's identity provider; compose.yaml, for trying out, takes tokens",
     "ALLOW_SYNTHETIC": "never on a platform with casework",
     "*RATE_LIMITS__*": "one person trying out a platform is faster than an operator; the defaults hold here",
     "NEAR_DUPLICATES__*": "the same",

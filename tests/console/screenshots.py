@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.drawn import portrait
+from tests.console.films import film_of
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import record_training, train_supervisor
 from tests.stack.servers.base import program
@@ -94,7 +95,28 @@ def _search(operator: Person) -> None:
     page.wait_for_selector("text=Searched.")
 
 
-def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) -> None:
+def _film(camera: Camera, officer: Person, operator: Person, film: Path) -> None:
+    officer.open("/console/requests/new")
+    fill_request(officer.page, [], "NS/2026/004719")
+    officer.page.set_input_files("#film", film)
+    officer.press("Send the request")
+    request = f"/console/requests/{officer.request_id()}"
+    operator.open(request)
+    operator.page.fill("#reason", "Necessary and proportionate.")
+    operator.press("Accept", "Film 1", "Find the people in it")
+    operator.page.wait_for_selector("#people", timeout=300_000)
+    path = operator.page.url.split("?")[0].split("/console/")[1]
+    camera.take(operator, "film", show(f"/console/{path}"))
+
+
+def _allow(camera: Camera, supervisor: Person, request: str) -> None:
+    """What is drawn is flagged, as it has to be."""
+    camera.take(supervisor, "flagged", show(request))
+    supervisor.page.locator("#flagged [name=reason]").fill("Drawn for these pictures; it depicts nobody.")
+    supervisor.press("Allow the probe")
+
+
+def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], film: Path) -> None:
     officer, first, second = people["officer-2217"], people["operator-1"], people["operator-2"]
     supervisor, auditor = people["supervisor-1"], people["auditor-1"]
 
@@ -111,6 +133,7 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) 
     request = requests[0]
     first.open(f"{request}/probe")
     _search(first)
+    _allow(camera, supervisor, request)
     camera.take(first, "probe", show(f"{request}/probe"))
     camera.take(first, "request", show(request))
     first.open(request)
@@ -143,6 +166,10 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path]) 
     camera.take(supervisor, "known-answer", show("/console/unit/plant"))
     camera.take(first, "unsolved", show("/console/unsolved"))
     camera.take(people["custodian-1"], "watchlists", show("/console/watchlists"))
+    camera.take(people["custodian-1"], "reviews", show("/console/reviews"))
+    camera.take(people["custodian-1"], "flags", show("/console/flags"))
+    camera.take(auditor, "statistics", show("/console/statistics"))
+    _film(camera, officer, first, film)
     camera.take(people["custodian-1"], "refusals", show("/console/refusals"))
     camera.take(auditor, "log", show("/console/log"))
     camera.take(auditor, "log-entry", show("/console/log/20"))
@@ -168,7 +195,8 @@ def run(browser: Browser, platform: Platform, folder: Path, pictures: Path) -> N
     stranger = browser.new_page()
     stranger.goto(platform.url("review", "/console/sign-in"))
     camera.take(Person("", "", platform, stranger.context, stranger), "sign-in", show("/console/sign-in"))
-    _shoot(camera, people, probes)
+    film = film_of([pictures / "2.jpg", pictures / "6.jpg"], pictures / "door.mp4")
+    _shoot(camera, people, probes, film)
 
 
 def main() -> int:
