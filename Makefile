@@ -56,6 +56,10 @@ test-stack: models
 bench: models
 	python -m tests.bench
 
+# The same platform on Kafka, Milvus, MinIO and PostgreSQL beside the embedded one.
+bench-stack: models
+	python -m tests.bench.stack
+
 # What the dashboards show of a platform at work, as pictures for docs/operations/panels.md.
 panels: models
 	python scripts/draw_panels.py
