@@ -20,12 +20,13 @@ from services.local.evaluation.summary import plain, summarise
 from tests.accuracy import calibrating
 from tests.accuracy.clustering import clustering_table
 from tests.accuracy.cohort import write_cohort_mean
+from tests.accuracy.crowds import crowds_table
 from tests.accuracy.detection import detection_tables
 from tests.accuracy.naive import OpenCvPipeline, naive_degraded, naive_templates
 from tests.accuracy.offline import embed_templates, search_offline
 from tests.accuracy.paired import paired_differences, run_from_json
 from tests.accuracy.quality import report, study, table_of, write_bands
-from tests.accuracy.quality_data import collect
+from tests.accuracy.quality_data import collect, in_process_analyser
 from tests.accuracy.signals import signals_table
 from tests.accuracy.steps import STEPS, Views, judge_step, measure_views
 from tests.accuracy.tables import differences_table, side_by_side, steps_table
@@ -130,8 +131,10 @@ def quality(
 
 @app.command()
 def detection(count: Annotated[int, typer.Option(help="How many stills.")] = 60) -> None:
-    """Which faces are found when they are turned, dark, covered, cut off or small, and in the group pictures."""
-    print(detection_tables(development_set(), count))
+    """Which faces are found when they are turned, dark, covered, cut off or small, in group pictures and crowds."""
+    labelled = development_set()
+    print(detection_tables(labelled, count))
+    print(crowds_table(labelled, in_process_analyser()[0]))
 
 
 @app.command()

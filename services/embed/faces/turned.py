@@ -52,7 +52,7 @@ class TurnedFaces:
 def _same(face: Detection, found: Sequence[Detection], there: Affine) -> Detection | None:
     """Of what was found in a view, the face itself, in upright pixels."""
     back = (upright_detection(each, there) for each in found)
-    return max((each for each in back if _is_same(each, face)), key=_score, default=None)
+    return max((each for each in back if is_same_place(each, face)), key=_score, default=None)
 
 
 def turned_views(picture: Pixels) -> Sequence[tuple[Pixels, Affine]]:
@@ -89,7 +89,8 @@ def upright_detection(face: Detection, there: Affine) -> Detection:
     return Detection(box=box, landmarks=inverse(face.landmarks), score=face.score)
 
 
-def _is_same(one: Detection, other: Detection) -> bool:
+def is_same_place(one: Detection, other: Detection) -> bool:
+    """Whether the middle of one lies in the inner half of the other, whatever their boxes are turned by."""
     apart = (one.box[:2] + one.box[2:4] / 2) - (other.box[:2] + other.box[2:4] / 2)
     return float(np.hypot(*apart)) < 0.5 * float(other.box[2:4].max())
 

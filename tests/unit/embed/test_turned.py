@@ -55,6 +55,19 @@ def test_a_turned_face_has_the_template_of_the_upright_one(
     assert np.median(alike) > 0.75, alike
 
 
+def test_one_who_lies_among_others_who_stand_is_found(
+    parts: tuple[FaceAnalyser, FaceFinder], pictures: list[Pixels]
+) -> None:
+    _, finder = parts
+    square = [cv2.resize(pixels, (240, 240)) for pixels in pictures[:4]]
+    standing = len(finder.find(Picture(np.hstack(square), 1)))  # type: ignore[arg-type]
+    for turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180):
+        row = np.hstack([*square[:2], cv2.rotate(square[2], turn), square[3]])
+        faces = finder.find(Picture(row, 1))  # type: ignore[arg-type]
+        assert len(faces) == standing
+        assert any(480 <= face.box[0] + face.box[2] / 2 < 720 for face in faces)
+
+
 def test_faces_that_the_detector_is_sure_of_stay_as_they_are(
     parts: tuple[FaceAnalyser, FaceFinder], pictures: list[Pixels]
 ) -> None:
