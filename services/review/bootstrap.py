@@ -24,6 +24,7 @@ from services.review.http_api import API_DESCRIPTION, REQUESTS_PATH, create_requ
 from services.review.releases import ReleaseServicer
 from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
+from services.review.unsolved.sql_store import SqlKeptStore
 from services.review.unsolved.wiring import wire_unsolved
 from services.review.uploads import FilmSettings
 from services.review.workflow import WORKFLOW
@@ -102,6 +103,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         rates=ErrorRates.read(settings.evaluation_path) if settings.evaluation_path else ErrorRates.none(),
         metrics=metrics,
         film_settings=settings.films,
+        kept_look=SqlKeptStore(engine).find,
     )
     verifier, oidc = TokenVerifier(settings.tokens), settings.console.oidc
     provider = Oidc(oidc, verifier, settings.tokens.issuer) if oidc.is_used else None

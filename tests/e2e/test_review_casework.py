@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from tests.support.casework import enrol
 from tests.support.faces import development_faces
 from tests.support.platform import Platform
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
@@ -37,7 +39,11 @@ Person = Callable[..., httpx.Client]
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     development_faces()
-    settings = {"LIKENESS_REVIEW__MIN_VIEW_S": "0"}
+    settings = {
+        "LIKENESS_REVIEW__MIN_VIEW_S": "0",
+        "LIKENESS_REVIEW__UNSOLVED__EVERY_S": "1",
+        "LIKENESS_REVIEW__UNSOLVED__CASE_EVERY_H": "0",
+    }
     with Platform(tmp_path_factory.mktemp("casework"), settings=settings) as running:
         yield running
 
@@ -246,3 +252,51 @@ def test_a_file_that_is_no_picture_is_refused_with_its_number(person: Person, pr
     assert answer.status_code == 422
     assert answer.json()["code"] == "image_format_not_allowed"
     assert "Picture 2" in answer.json()["detail"]
+
+
+def test_a_kept_probe_finds_who_is_enrolled_later_and_its_own_people_alone_are_told(
+    platform: Platform, person: Person, probe: tuple[str, Path]
+) -> None:
+    reference, picture = development_faces().mated_pairs()[ENROLLED * 17 + 5]
+    officer, anna, bert = person("pc-77", "requester"), person("anna", "operator"), person("bert", "operator")
+    request_id = requested(officer, picture.path)
+    first, second = searched(anna, request_id), Desk(bert, request_id)
+    first.judge_all(set())
+    assert second.judge_all(set())["state"] == "decided"
+    second.do("release", retain_until="2027-06-01")
+    expires_on = (datetime.now(UTC) + timedelta(days=90)).date().isoformat()
+    kept = second.do("unsolved", authority="DCI Holt", reason="One of a series.", expires_on=expires_on)
+    assert kept["state"] == "unsolved"
+
+    def look() -> Any:
+        return ok(bert.get(f"{second.base}/unsolved"))
+
+    # Until somebody is enrolled there is nothing to search.
+    wait_until(lambda: look()["state"] in {"unchanged", "searched"}, 60.0, lambda: f"a first look: {look()}")
+    assert [row["request_id"] for row in _queue(officer)] == [request_id]
+    subject_id = f"LATE-{reference.identity}"
+    enrol(platform, reference.path, subject_id, "custody")
+    wait_until(lambda: len(_queue(officer)) == 2, 60.0, lambda: f"the new enrolment to be found: {look()}")
+    [opened] = [row["request_id"] for row in _queue(officer) if row["request_id"] != request_id]
+    assert opened in {row["request_id"] for row in _queue(bert)}
+    for other in (anna, person("sue", "supervisor")):
+        assert opened not in {row["request_id"] for row in _queue(other)}
+        assert other.get(f"/v1/casework/{opened}").status_code == 404
+    # Its keeper takes it up, and then it needs a second reviewer as any other.
+    right = {reference_of(platform, subject_id)}
+    assert Desk(bert, opened).judge_all(right)["state"] == "awaiting_second_review"
+    assert Desk(anna, opened).judge_all(right)["state"] == "decided"
+    # Nobody is found twice, however often it is looked.
+    seen = look()["looked_at"]
+    wait_until(lambda: look()["looked_at"] > seen, 60.0, "another look")
+    assert len(_queue(officer)) == 2
+    with platform.client("audit", "auditor") as auditor:
+        wanted: dict[str, Any] = {"activity": "search", "limit": 100, "reason": "test"}
+        entries = [one["entry"] for one in ok(auditor.get("/v1/audit/entries", params=wanted))["entries"]]
+    mine = [entry for entry in entries if entry["details"].get("request") == request_id]
+    assert {entry["actor"]["person_id"] for entry in mine} == {"service:review/bert"}
+    assert {entry["details"]["acting_for"] for entry in mine} == {"person:bert"}
+
+
+def _queue(client: httpx.Client) -> Any:
+    return ok(client.get("/v1/casework/queue"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.review.casework.deciding import Deciding
@@ -31,6 +32,7 @@ from services.review.ports import (
     ReviewStore,
     Searcher,
 )
+from services.review.unsolved.ports import KeptLook
 from services.review.uploads import FilmSettings
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -83,6 +85,7 @@ class Desk:
         min_view_s: float,
         rates: ErrorRates,
         metrics: Metrics,
+        kept_look: Callable[[str], KeptLook | None] | None = None,
         film_settings: FilmSettings | None = None,
     ) -> Desk:
         trail = CaseTrail(peers.audit, store, clock, metrics)
@@ -100,7 +103,7 @@ class Desk:
             examining=Examining(book, training, peers.references, min_view_s),
             deciding=Deciding(book, training, watchlists, peers.agreements, rates),
             retention=Retention(book, images, searching),
-            looking=Looking(book),
+            looking=Looking(book, kept_look),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
             documents=Documents(book, images, peers.references, peers.renderer, setter),
             supervision=Supervision(book),

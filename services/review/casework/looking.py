@@ -12,6 +12,7 @@ from services.review.casework.steps import Casebook, is_requester, not_found, re
 from services.review.casework.trail import About
 from services.review.model import Case, CaseState, Examination, Finding, Release, Urgency
 from services.review.ports import CaseFilter
+from services.review.unsolved.ports import KeptLook
 from services.review.workflow import OPERATOR, REQUESTER, ROLE_OF, SUPERVISOR, Action, allowed
 
 SEE_QUEUE, SEE_CASE, SEE_RESULT = "see_queue", "see_case", "see_result"
@@ -62,6 +63,8 @@ class CaseView:
     possible: tuple[Action, ...]
     history: tuple[HistoryItem, ...]
     seen_at: datetime
+    # How far a kept probe has been searched again by itself; for those who work on it.
+    kept: KeptLook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,9 @@ class ResultView:
 class Looking:
     """Reading. Every look at a case is recorded before it is shown."""
 
-    def __init__(self, book: Casebook) -> None:
+    def __init__(self, book: Casebook, kept_look: Callable[[str], KeptLook | None] | None = None) -> None:
         self._book = book
+        self._kept_look = kept_look
 
     def queue(self, caller: Caller, *, with_finished: bool = False) -> Sequence[CaseRow]:
         """The force's cases, most pressing first: for operators and supervisors all that their watchlists permit, for
@@ -110,8 +114,9 @@ class Looking:
         book.trail.consulted(caller.principal, SEE_CASE, About.case(case))
         examinations = book.store.examinations(request_id)
         shown = redacted(case, examinations) if is_worker else for_requester(case)
+        look = self._kept_look(request_id) if self._kept_look and is_worker and case.unsolved is not None else None
         return CaseView(
-            shown, self.possible(caller, case, examinations), history(shown, examinations), book.clock.now()
+            shown, self.possible(caller, case, examinations), history(shown, examinations), book.clock.now(), look
         )
 
     def result(self, caller: Caller, request_id: str) -> ResultView:
