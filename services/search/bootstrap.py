@@ -24,6 +24,7 @@ from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.closing import Closing
+from services.search.compacting import Compacting, compacting
 from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
 from services.search.disclosure.api import create_disclosure_router
 from services.search.disclosure.approvals import ApproveDisclosure
@@ -148,8 +149,9 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     for router in (searches, _disclosure(core), *governance.routers, films.router, partners.router):
         app.include_router(router)
     names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, UNSOLVED]
+    tidy = compacting(settings.gallery, core.clock)
     servicers = _servicers(
-        _neighbours(core),
+        _neighbours(core, tidy),
         IdentificationServicer(identify, core.verifier, core.slots),
         governance.agreements,
         serving.servicer,
@@ -169,6 +171,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         *films.periodics,
         *partners.periodics,
         *serving.periodics,
+        *tidy.periodics,
     ]
     closers = [
         *partners.closers,
@@ -178,6 +181,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         core.engine.dispose,
         *(channel.close for channel in core.channels.values()),
         *serving.closers,
+        *tidy.closers,
     ]
     return SearchService(app, grpc_server, gallery, periodics, closers, partners.gateway)
 
@@ -297,9 +301,9 @@ def _unsolved(core: _Core, identify_for: IdentifyFor) -> UnsolvedServicer:
     )
 
 
-def _neighbours(core: _Core) -> NeighbourServicer:
+def _neighbours(core: _Core, tidy: Compacting) -> NeighbourServicer:
     finding = FindNeighbours(core.gallery, FlagPointsFile(core.settings.flag_points_path), core.clock)
-    return NeighbourServicer(core.gallery, finding, SqlReturns(core.engine))
+    return NeighbourServicer(core.gallery, finding, SqlReturns(core.engine), tidy.ask)
 
 
 def _tidying(closing: Closing) -> tuple[Periodic, ...]:

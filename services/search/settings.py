@@ -79,6 +79,9 @@ class GallerySettings(BaseModel):
     # Of one call; a search over it is refused, never answered in part.
     timeout_s: float = Field(default=5.0, gt=0, le=30)
     index: GalleryIndexSettings = Field(default_factory=GalleryIndexSettings)
+    # How long after a withdrawal Milvus is asked to write its segments anew without the rows, and the least between two
+    # such requests; 0 for never.
+    compact_every_s: float = Field(default=300.0, ge=0)
 
 
 class SearchSettings(ServiceSettings):

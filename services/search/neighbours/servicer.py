@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 
 from services.rpc.v1 import search_pb2
@@ -14,10 +16,25 @@ from services.search.neighbours.returns import SqlReturns
 class NeighbourServicer(GalleryServicer):
     """The gallery's calls, neighbours as bands, and when references were candidates."""
 
-    def __init__(self, gallery: GalleryKeeper, neighbours: FindNeighbours, returns: SqlReturns) -> None:
+    def __init__(
+        self,
+        gallery: GalleryKeeper,
+        neighbours: FindNeighbours,
+        returns: SqlReturns,
+        on_withdrawn: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_withdrawn` is told after references were withdrawn."""
         super().__init__(gallery)
+        self._on_withdrawn = on_withdrawn
         self._neighbours = neighbours
         self._returns = returns
+
+    def WithdrawReferences(  # noqa: N802 - the name is the wire's
+        self, request: search_pb2.WithdrawReferencesRequest, context: grpc.ServicerContext
+    ) -> search_pb2.WithdrawReferencesResponse:
+        response = super().WithdrawReferences(request, context)
+        self._on_withdrawn()
+        return response
 
     def FindNeighbours(  # noqa: N802 - the name is the wire's
         self, request: search_pb2.FindNeighboursRequest, context: grpc.ServicerContext

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_another_model_is_never_compared(finding: FindNeighbours) -> None:
 
 
 def test_what_is_not_sound_is_refused() -> None:
-    whole = {"watchlist_id": "custody", "owner": "northshire", "model_id": "m1", "dimension": 4}
+    whole: dict[str, Any] = {"watchlist_id": "custody", "owner": "northshire", "model_id": "m1", "dimension": 4}
     probe = search_pb2.NeighbourProbe(vector=at(1.0).tobytes())
     for probes in ([search_pb2.NeighbourProbe(vector=b"1234")], [search_pb2.NeighbourProbe(vector=bytes(16))]):
         with pytest.raises(InvalidRequest):
