@@ -46,6 +46,8 @@ class Bundle:
     made_by: str
     approval: Mapping[str, Any]
     watermark: str
+    # What was signed in casework, with every remark; empty where it was not fetched.
+    judgements: Sequence[Mapping[str, Any]]
 
     @property
     def candidates(self) -> Sequence[Mapping[str, Any]]:
@@ -75,6 +77,7 @@ def read_bundle(path: Path) -> Bundle:
             made_by=str(value["made_by"]["person_id"]),
             approval=_object(value.get("approval", {})),
             watermark=str(value.get("watermark", "")),
+            judgements=[_object(one) for one in value.get("judgements", ())],
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

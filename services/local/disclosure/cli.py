@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+import orjson
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
@@ -56,16 +57,33 @@ def export_command(  # noqa: PLR0917 - options of a command
     approval: Annotated[str, typer.Option(help="The approval of a supervisor other than you.")],
     token: TokenOption = Path("data/tokens/operator.token"),
     url: UrlOption = "http://127.0.0.1:8080",
+    review_url: Annotated[str, typer.Option(help="Where review listens: adds what was signed, with its remarks.")] = "",
 ) -> None:
     """Write everything about one search into one file that can be checked without the platform."""
     if out.exists():
         raise typer.BadParameter(f"{out} exists already")
     asked = {"reason": reason, "approval": approval}
     answer = _call("GET", f"{url.rstrip('/')}/v1/searches/{search}/disclosure", token, params=asked)
+    content = answer.content
+    if review_url:
+        content = _with_judgements(content, review_url.rstrip("/"), token)
     draft = out.with_name(f".{out.name}.part")
-    draft.write_bytes(answer.content)
+    draft.write_bytes(content)
     draft.rename(out)
     Console().print(f"written to {out}; check it with: likeness disclosure verify {out}", soft_wrap=True)
+
+
+def _with_judgements(content: bytes, url: str, token: Path) -> bytes:
+    """The bundle with what review keeps of the requests that its entries name. Needs a released request."""
+    bundle = orjson.loads(content)
+    entries = (orjson.loads(entry["canonical"]) for entry in bundle["audit"]["entries"])
+    named = {name for entry in entries for name in entry["objects"] if name.startswith("request:")}
+    bundle["judgements"] = [
+        one
+        for name in sorted(named)
+        for one in _call("GET", f"{url}/v1/casework/{name.removeprefix('request:')}/judgements", token).json()
+    ]
+    return orjson.dumps(bundle, option=orjson.OPT_INDENT_2)
 
 
 @disclosure_app.command("verify")

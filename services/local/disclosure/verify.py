@@ -18,6 +18,7 @@
 11. With the enrolment ledger at hand: the references that stood while the search ran, as the ledger dates them, make
     the snapshot's digests.
 12. The bundle is made out to one recipient, whom a second person approved: approval and disclosure are in the log.
+13. What was signed in casework, with every remark, has the digests that the log holds of it, and none is left out.
 
 What it does not prove is in NOT_PROVEN. Every failed check raises CheckFailed with its number.
 """
@@ -48,6 +49,7 @@ from services.audit.verification import (
 )
 from services.local.disclosure.bundle import Bundle, BundledEntry, read_bundle
 from services.local.disclosure.ledger import compare_with_ledger
+from services.shared.canonical import canonical_bytes
 from services.shared.gallery_snapshot import parse_snapshot
 
 CHECKS: Final[Mapping[int, str]] = {
@@ -63,6 +65,7 @@ CHECKS: Final[Mapping[int, str]] = {
     10: "Every adjudication is in the log, and none is left out",
     11: "The gallery snapshot is that of the ledger",
     12: "A second person approved the recipient",
+    13: "Remarks are those that were signed",
 }
 
 NOT_PROVEN: Final = (
@@ -110,6 +113,7 @@ def verify_bundle(
         report.outcomes[5] = _check_signature(bundle, witness, public_keys)
         report.outcomes[11] = _check_ledger(bundle, ledger)
         report.outcomes[12] = _check_approval(bundle)
+        report.outcomes[13] = _check_judgements(bundle)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         number = max(report.outcomes) + 1
         raise CheckFailed(number, f"the bundle lacks what the check needs: {error}") from error
@@ -135,6 +139,22 @@ def _check_approval(bundle: Bundle) -> str:  # 12
         if not any(_tells(entry.facts, activity, phase, person, details) for entry in bundle.entries):
             raise CheckFailed(12, f"no entry {activity} ({phase}) of {person} names this approval and recipient")
     return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
+
+
+def _check_judgements(bundle: Bundle) -> str:  # 13
+    if not bundle.judgements:
+        return "none given: the findings alone are in the log"
+    signed = {
+        str(entry.facts["details"]["judgement_sha256"])
+        for entry in bundle.entries
+        if entry.facts["service"] == "review" and "judgement_sha256" in entry.facts["details"]
+    }
+    given = {hashlib.sha256(canonical_bytes(one)).hexdigest() for one in bundle.judgements}
+    if given - signed:
+        raise CheckFailed(13, f"nobody signed a judgement with the digest {min(given - signed)}")
+    if signed - given:
+        raise CheckFailed(13, f"the signed judgement with the digest {min(signed - given)} is left out")
+    return f"passed: {len(given)} signed"
 
 
 def _tells(facts: Mapping[str, Any], activity: str, phase: str, person: str, details: Mapping[str, str]) -> bool:

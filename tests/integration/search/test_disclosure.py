@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -19,6 +20,7 @@ from services.local.disclosure.verify import CHECKS, CheckFailed, verify_bundle
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient
 from services.rpc.v1 import audit_pb2, ingest_pb2
+from services.shared.canonical import canonical_bytes
 from services.shared.clock import SystemClock
 from tests.integration.audit.service import OPERATOR, AuditProcess
 from tests.integration.search.conftest import CUSTODY, LIBERAL, OFFENDERS
@@ -192,6 +194,38 @@ def test_the_steps_from_the_original_are_disclosed(room: Room, answers: list[dic
     path.write_text(json.dumps(value))
     with pytest.raises(CheckFailed, match="no step"):
         verify_bundle(path)
+
+
+def test_remarks_are_those_that_were_signed(room: Room, answers: list[dict[str, Any]], tmp_path: Path) -> None:
+    answer = answers[6]
+    documents = [{"examiner": name, "adjudications": [{"remarks": "The left ear."}]} for name in ("anna", "bert")]
+    recorder = AuditRecorder(AuditClient(ready_channel(room.audit.address)), "review", SystemClock())
+    for document in documents:
+        recorder.record(
+            audit_pb2.ALTERATION,
+            audit_pb2.DONE,
+            "sign",
+            "act-6",
+            OPERATOR,
+            case_reference=answer["request"]["case_reference"],
+            objects=["request:request-6", f"search:{answer['search_id']}"],
+            details={"judgement_sha256": hashlib.sha256(canonical_bytes(document)).hexdigest()},
+        )
+    value = json.loads(room.disclose(answer["search_id"]).content)
+    path = tmp_path / "judged.json"
+    for judgements, outcome in (
+        ([], "none given"),
+        (documents, "passed: 2 signed"),
+        (documents[:1], "is left out"),
+        ([documents[0], {**documents[1], "examiner": "carl"}], "nobody signed"),
+    ):
+        path.write_text(json.dumps({**value, "judgements": judgements}))
+        if judgements in ([], documents):
+            assert verify_bundle(path).outcomes[13].startswith(outcome)
+            continue
+        with pytest.raises(CheckFailed, match=outcome) as failure:
+            verify_bundle(path)
+        assert failure.value.check == 13
 
 
 def _answer_of(value: dict[str, Any]) -> dict[str, Any]:
