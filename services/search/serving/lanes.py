@@ -59,12 +59,26 @@ class Lane:
 
     name: str
     embed: EmbedClient
-    make_keeper: Callable[[], GalleryKeeper]
+    # For a model by its id; empty before embed has said which.
+    make_keeper: Callable[[str], GalleryKeeper]
     keeper: GalleryKeeper = field(init=False)
     model_id: str = ""
+    _made_for: str = ""
 
     def __post_init__(self) -> None:
-        self.keeper = self.make_keeper()
+        self.keeper = self.make_keeper("")
+
+    def tend(self) -> None:
+        """One turn of its gallery, which is made for the model that embed runs."""
+        if not self.held_model_id and self._made_for != self.model_id:
+            unused, self.keeper, self._made_for = self.keeper, self.make_keeper(self.model_id), self.model_id
+            unused.close()
+        self.keeper.tend()
+
+    def retire(self) -> GalleryKeeper:
+        """Begin anew; the gallery that goes out of use."""
+        retired, self.keeper, self._made_for = self.keeper, self.make_keeper(""), ""
+        return retired
 
     def look(self) -> None:
         """See which model runs; of an embed that does not answer, the last one seen."""
@@ -140,7 +154,7 @@ class ModelLanes:
                 lane.look()
             for lane in self._lanes:
                 if self._is_wanted(lane):
-                    lane.keeper.tend()
+                    lane.tend()
                 elif lane.keeper.model is not None and lane is not self._serving:
                     self._retire(lane)
             self._choose()
@@ -196,8 +210,7 @@ class ModelLanes:
 
     def _retire(self, lane: Lane) -> None:
         """Its gallery goes out of use; a search that uses it still may end."""
-        self._retired.append((monotonic() + _GRACE_S, lane.keeper))
-        lane.keeper = lane.make_keeper()
+        self._retired.append((monotonic() + _GRACE_S, lane.retire()))
 
     def _close_retired(self) -> None:
         due = [keeper for due_s, keeper in self._retired if monotonic() >= due_s]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,14 +63,10 @@ def wire_serving(  # noqa: PLR0917 - what the composition root has made
     migrations = MigrationClient(channels["ingest"])
     beside = open_channel(settings.candidate_embed, settings.tls, "embed")
     second = EmbedClient(beside)
-    # A store that keeps its references itself keeps those of the second lane under a name of its own.
-    galleries = (
-        settings.gallery,
-        settings.gallery.model_copy(update={"collection": f"{settings.gallery.collection}_beside"}),
-    )
     lane_ledger = LaneLedger(migrations, ledger)
 
-    def keeper_of(embed: EmbedClient, gallery: GallerySettings) -> GalleryKeeper:
+    def keeper_of(embed: EmbedClient, model_id: str) -> GalleryKeeper:
+        gallery = _of_model(settings.gallery, model_id)
         make = partial(make_store, gallery)
         # Of two galleries one is measured, by the lanes.
         unseen = Metrics(CollectorRegistry())
@@ -77,8 +74,8 @@ def wire_serving(  # noqa: PLR0917 - what the composition root has made
 
     lanes = ModelLanes(
         [
-            Lane(name, embed, partial(keeper_of, embed, gallery))
-            for name, embed, gallery in zip(("first", "second"), (first, second), galleries, strict=True)
+            Lane("first", first, partial(keeper_of, first)),
+            Lane("second", second, partial(keeper_of, second)),
         ],
         migrations,
         metrics,
@@ -93,3 +90,12 @@ def wire_serving(  # noqa: PLR0917 - what the composition root has made
         periodics=(Periodic("shadow", shadow.work, _SHADOW_EVERY_S),),
         closers=(beside.close,),
     )
+
+
+def _of_model(gallery: GallerySettings, model_id: str) -> GallerySettings:
+    """A store that keeps its references itself keeps each model's under a name of its own, which stays the same
+    whichever embed runs that model."""
+    if not model_id:
+        return gallery
+    name = f"{gallery.collection}_{hashlib.sha256(model_id.encode()).hexdigest()[:8]}"
+    return gallery.model_copy(update={"collection": name})

@@ -86,7 +86,7 @@ class Setup:
     def _lane(self, name: str, embed: FakeEmbed) -> Lane:
         ledger = LaneLedger(self.ingest, self.ingest)
 
-        def make() -> GalleryKeeper:
+        def make(_model_id: str) -> GalleryKeeper:
             return GalleryKeeper(ExactGalleryStore(), embed, ledger, Metrics(CollectorRegistry()))
 
         return Lane(name, embed, make)
