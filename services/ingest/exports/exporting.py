@@ -90,11 +90,11 @@ class ExportReferences:
             requested_by=principal.person_id,
             requested_at_ms=self._now_ms(),
         )
-        self._rules.check(export)
         found = {each.subject_id for each in self._store.references(export)}
         missing = [subject_id for subject_id in export.subject_ids if subject_id not in found]
         if missing:
             raise NotFound(f"Nothing is enrolled there of {len(missing)} of them.", advice="Check the subject ids.")
+        self._rules.check(export)
         self._record(audit_pb2.INTENT, EXPORT, export, principal, {"reason": export.reason})
         self._store.add(export)
         return export
