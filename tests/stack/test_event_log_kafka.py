@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 import pytest
@@ -12,11 +14,12 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog, TopicDefaults
 from services.shared.errors import DependencyUnavailable
-from services.shared.ports.event_log import Event, EventLog
+from services.shared.ports.event_log import Event, EventLog, ReceivedEvent
 from services.shared.settings import MAX_IMAGE_BYTES
 from tests.contract import test_event_log as contract
 from tests.stack.servers.base import ServerProcess, free_ports
 from tests.stack.servers.kafka import kafka_server
+from tests.support.waiting import wait_until
 
 topic, group = contract.topic, contract.group
 
@@ -130,6 +133,101 @@ class TestBrokerFailure:
             log.publish([Event("t", "k", b"0")])
         assert monotonic() - started < 5
         log.close()
+
+
+class TestGroups:
+    """Members come and go: each event of a key in its order, none lost."""
+
+    def test_a_key_keeps_its_order_while_members_join_and_leave(
+        self, event_log: EventLog, kafka_address: str, topic: str, group: str
+    ) -> None:
+        seen = Seen()
+        event_log.publish([Event(topic, f"k{n % 5}", str(n).encode()) for n in range(20)])
+        with member(event_log, topic, group, seen):
+            seen.wait_for(20)
+            for start in (20, 40):
+                event_log.publish([Event(topic, f"k{n % 5}", str(n).encode()) for n in range(start, start + 20)])
+                other = KafkaEventLog(KafkaConnection(kafka_address))
+                with member(other, topic, group, seen):
+                    seen.wait_for(start + 20)
+                other.close()
+        # At least once: what was not committed when the group changed hands comes again, in its order.
+        for key, numbers in seen.by_key.items():
+            assert list(dict.fromkeys(numbers)) == sorted(set(numbers)), key
+
+    def test_a_member_that_works_longer_than_the_group_waits_comes_back(
+        self, kafka_address: str, topic: str, group: str
+    ) -> None:
+        """As a handler that waits for the audit log: nothing is lost, and what it did is delivered again."""
+        log = KafkaEventLog(KafkaConnection(kafka_address, poll_interval_s=2.0), TopicDefaults(partitions=1))
+        log.publish([Event(topic, "k", b"0")])
+        subscription = log.subscribe([topic], group)
+        assert contract.values(contract.read(subscription, 1)) == [0]
+        wait_until(lambda: is_empty(kafka_address, group), 60, "the group to give the member up", 0.5)
+        with pytest.raises(DependencyUnavailable):
+            subscription.commit()
+        subscription.close()
+        again = log.subscribe([topic], group)
+        assert contract.values(contract.read(again, 1)) == [0]
+        again.commit()
+        assert log.lag([topic], group) == 0
+        again.close()
+        log.close()
+
+
+class Seen:
+    """The numbers that the members of a group were given, by key, in order."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, list[int]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def note(self, events: Sequence[ReceivedEvent]) -> None:
+        with self._lock:
+            for event in events:
+                self.by_key[event.key].append(int(event.value))
+
+    def wait_for(self, count: int) -> None:
+        """Until 0 to `count` have come."""
+
+        def numbers() -> set[int]:
+            with self._lock:
+                return {n for found in self.by_key.values() for n in found}
+
+        wait_until(lambda: numbers() >= set(range(count)), 120, lambda: f"{count} events, have {sorted(numbers())}")
+
+
+@contextmanager
+def member(log: EventLog, topic: str, group: str, seen: Seen) -> Iterator[None]:
+    """A member that reads in a thread of its own: a group changes hands only while every member does its part."""
+    stop = threading.Event()
+
+    def read() -> None:
+        subscription = log.subscribe([topic], group)
+        while not stop.is_set():
+            seen.note(subscription.poll(3, 0.2))
+            with suppress(DependencyUnavailable):  # the group is changing hands: it comes again
+                subscription.commit()
+        subscription.close()
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reading.join(60)
+
+
+def is_empty(address: str, group: str) -> bool:
+    admin = KafkaAdminClient(bootstrap_servers=address)
+    try:
+        described = admin.describe_groups([group])
+    finally:
+        admin.close()
+    found = described[group] if isinstance(described, dict) else described[0]
+    members = found["members"] if isinstance(found, dict) else found.members
+    return not members
 
 
 def _until_published(log: EventLog, event: Event) -> None:

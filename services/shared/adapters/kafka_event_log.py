@@ -48,6 +48,9 @@ class KafkaConnection:
 
     bootstrap_servers: str
     timeout_s: float = 10.0
+    # A member that works on one batch for longer, because what it needs is away, has to join again: what it had goes
+    # to the others meanwhile, and to it again.
+    poll_interval_s: float = 300.0
     security: tuple[tuple[str, Any], ...] = ()
 
     def settings(self) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class KafkaEventLog:
                 # A member that was killed is missed after this long, and its events go to the others.
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=1_000,
+                max_poll_interval_ms=int(self._connection.poll_interval_s * 1000),
                 metrics_enabled=False,
             )
         return KafkaSubscription(consumer, self._errors, self._connection)
