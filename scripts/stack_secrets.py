@@ -40,6 +40,13 @@ def main() -> None:
 
 def publish(data: DataFolder) -> None:
     """What the containers read, and nothing else: their user is not this one. Run again after `likeness revoke`."""
+    data.root.chmod(0o700)  # nobody else of this machine; the engine mounts what is below it
+    metrics = data.root / "metrics"
+    metrics.mkdir(exist_ok=True)
+    if not (metrics / "token").exists():
+        (metrics / "token").write_text(secrets.token_hex(32), "utf-8")
+    for path, mode in ((metrics, 0o755), (metrics / "token", 0o644)):  # Prometheus is another user again
+        path.chmod(mode)
     public = data.root / "public"
     public.mkdir(exist_ok=True)
     public.chmod(0o755)

@@ -27,7 +27,8 @@ LEFT_OUT: Mapping[str, str] = {
     "HTTP_PORT": "the default is what is published and probed",
     "GRPC_PORT": "the same",
     "PEERS__*": "a service is told of those that it calls; network policies hold the pairs",
-    "CONSOLE__TOKEN_SIGN_IN": "people sign in at the force's identity provider; compose.yaml, for trying out, takes tokens",
+    # compose.yaml, for trying out, takes tokens
+    "CONSOLE__TOKEN_SIGN_IN": "people sign in at the force's identity provider",
     "ALLOW_SYNTHETIC": "never on a platform with casework",
     "*RATE_LIMITS__*": "one person trying out a platform is faster than an operator; the defaults hold here",
     "NEAR_DUPLICATES__*": "the same",
@@ -87,3 +88,13 @@ def test_what_is_sealed_on_one_machine_is_sealed_everywhere() -> None:
             assert ingest[f"LIKENESS_INGEST__{name}"], name
         # Whoever has the ledger does not have the keys.
         assert ingest["LIKENESS_INGEST__IMAGES__KEYS_URL"] != ingest["LIKENESS_INGEST__DATABASE__URL"]
+
+
+def test_prometheus_sees_counts_by_watchlist_and_nobody_else_does() -> None:
+    for deployment in (_composed, _in_kubernetes):
+        for service in ("search", "ingest"):  # those that count by watchlist
+            assert deployment()[service][f"LIKENESS_{service.upper()}__METRICS_TOKEN_PATH"] == "/config/metrics/token"
+    for path in ("deploy/prometheus/prometheus.yml", "k8s/monitoring/scrape.yml"):
+        scrapes = yaml.safe_load((ROOT / path).read_text("utf-8"))["scrape_configs"]
+        [likeness] = [each for each in scrapes if each["job_name"] == "likeness"]
+        assert likeness["authorization"] == {"credentials_file": "/config/metrics/token"}

@@ -125,6 +125,10 @@ def test_prometheus_accepts_the_scrape_configuration(tmp_path: Path) -> None:
     assert scrape.pop("kubernetes_sd_configs") == [{"role": "pod", "namespaces": {"names": ["likeness"]}}]
     # The rules and dashboards tell services by this label, the adapter pods by these.
     assert {each.get("target_label") for each in scrape["relabel_configs"]} >= {"service", "namespace", "pod"}
+    # promtool looks whether it is there.
+    (tmp_path / "token").write_text("token")
+    assert scrape.pop("authorization") == {"credentials_file": "/config/metrics/token"}
+    scrape["authorization"] = {"credentials_file": str(tmp_path / "token")}
     scrape["static_configs"] = [{"targets": ["search:8080"]}]
     config = tmp_path / "prometheus.yml"
     config.write_text(yaml.safe_dump(document))
