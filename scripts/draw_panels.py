@@ -238,8 +238,8 @@ def _draw_panel(
     if panel.line is not None and (panel.line < 20 * highest or not highest):
         highest = max(highest, panel.line)
         axes.axhline(panel.line, color="#c00000", lw=1, ls="--")
-        place = (0.995, panel.line)
-        axes.annotate("limit", place, ("axes fraction", "data"), color="#c00000", fontsize=7, ha="right", va="bottom")
+        where = axes.get_yaxis_transform()  # across in shares of the axes, up in the values
+        axes.text(0.995, panel.line, "limit", color="#c00000", fontsize=7, ha="right", va="bottom", transform=where)
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_xlim(0, (span[1] - span[0]) / 60)
     axes.set_ylim(0, 1.4 * highest if highest > 0 else 1)  # room for the legend
