@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Thread
@@ -80,6 +81,8 @@ class TracingEngine:
             )
         )
         self._tracer = self._provider.get_tracer("likeness")
+        # A collector that is away is one line when a batch is lost, not one for every try.
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
 
     def close(self) -> None:
         """What is not sent in time is lost: a service does not stay for its collector."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -213,3 +215,16 @@ def test_nobody_else_knows_the_library() -> None:
     }
     # services/rpc/tracing.py for the type of a span alone.
     assert found == {"shared/tracing_engine.py", "rpc/tracing.py"}
+
+
+def test_while_it_is_off_neither_sdk_nor_exporter_are_loaded() -> None:
+    script = (
+        "import sys\n"
+        "import services.rpc.clients, services.rpc.server, services.shared.http, services.shared.runner\n"
+        "from services.shared.settings import TracingSettings\n"
+        "from services.shared.tracing import start_tracing\n"
+        "start_tracing('unit', TracingSettings())\n"
+        "sys.exit('opentelemetry.sdk' in sys.modules or 'opentelemetry.exporter' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
