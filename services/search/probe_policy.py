@@ -21,6 +21,17 @@ _WORDS: Mapping[str, str] = {
 }
 
 
+# What was measured of each (docs/probes.md): on 632 real pictures, and on pictures made to be found.
+_MEASURED: Mapping[str, str] = {
+    "periodic_pattern": "Raised on 2 of 632 real pictures, on all of 51 simulated screens and prints.",
+    "missing_noise": "Raised on 4 of 632 real pictures, on 41 of 41 heavily retouched ones; generated: not measured.",
+    "flat_colours": "Raised on 3 of 632 real pictures, on 41 of 41 reduced to twelve colours, on 2 of 41 paintings.",
+    "line_art": "Raised on none of 632 real pictures, on 2 of 26 simulated pencil drawings.",
+    "file_says_generated": "How many generated pictures say so is not measured, and anybody can remove it.",
+    "file_says_edited": "How many edited pictures say so is not measured, and anybody can remove it.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeFlag:
     """`value` and `threshold` are None for what the file says of itself."""
@@ -34,9 +45,15 @@ class ProbeFlag:
 def flags_of(analysis: ImageAnalysis, face: DetectedFace) -> tuple[ProbeFlag, ...]:
     """The flags of one face of a probe, in a fixed order. Any flag needs a supervisor."""
     measured = [
-        ProbeFlag(signal.name, _WORDS.get(signal.name, "An unusual picture."), signal.value, signal.threshold)
+        ProbeFlag(signal.name, _words(signal.name), signal.value, signal.threshold)
         for signal in face.signals
         if signal.is_raised
     ]
-    said = [ProbeFlag(name, _WORDS[name]) for name in analysis.image.file_signals if name in _WORDS]
+    said = [ProbeFlag(name, _words(name)) for name in analysis.image.file_signals if name in _WORDS]
     return (*measured, *said)
+
+
+def _words(name: str) -> str:
+    """What it is, and how often it errs as far as that was measured."""
+    known = _WORDS.get(name, "An unusual picture.")
+    return f"{known} {_MEASURED.get(name, 'How often it errs is not measured.')}"
