@@ -160,32 +160,41 @@ def _same_references(platform: Platform, enrolled: int, within_s: float) -> None
 
 def _each_intent_ended(platform: Platform, ids: Iterable[str], within_s: float) -> None:
     wanted = set(ids)
+    trouble = "not looked yet"
 
-    def trouble() -> str:
-        phases = audit_phases(platform)
+    def all_ended() -> bool:
+        nonlocal trouble
+        phases = _phases(_export(platform))
         open_ones = {
             one: seen for one, seen in phases.items() if sum(not each.endswith("INTENT") for each in seen) != 1
         }
-        missing = [one for one in wanted if one not in phases]
-        return f"{len(open_ones)} without exactly one end: {list(open_ones.items())[:6]}; {len(missing)} not in the log"
+        missing = wanted - phases.keys()
+        trouble = (
+            f"{len(open_ones)} without exactly one end, {len(missing)} not in the log: {list(open_ones.items())[:6]}"
+        )
+        return not open_ones and not missing
 
-    wait_until(lambda: trouble().startswith("0 ") and "; 0 not" in trouble(), within_s, trouble, interval_s=1.0)
-
-
-def audit_phases(platform: Platform) -> dict[str, list[str]]:
-    """The phases of every enrolment and search in an export of the log, which is verified first."""
-    phases: dict[str, list[str]] = defaultdict(list)
+    wait_until(all_ended, within_s, lambda: trouble, interval_s=1.0)
     with tempfile.TemporaryDirectory(prefix="likeness-audit-") as folder:
         export = Path(folder) / "audit.jsonl"
-        with platform.client("audit", "auditor") as auditor:
-            answer = auditor.get("/v1/audit/export", params={"reason": "a fault was survived"})
-            answer.raise_for_status()
-        export.write_bytes(answer.content)
+        export.write_bytes(_export(platform))
         _verify(export)
-        for line in answer.text.splitlines():
-            entry = json.loads(line).get("entry")
-            if entry and entry["activity"] in _JUDGED:
-                phases[entry["activity_id"]].append(f"{entry['activity']} {entry['phase']}")
+
+
+def _export(platform: Platform) -> bytes:
+    with platform.client("audit", "auditor") as auditor:
+        answer = auditor.get("/v1/audit/export", params={"reason": "a fault was survived"})
+        answer.raise_for_status()
+        return answer.content
+
+
+def _phases(export: bytes) -> dict[str, list[str]]:
+    """What happened to every enrolment and search, in order."""
+    phases: dict[str, list[str]] = defaultdict(list)
+    for line in export.splitlines():
+        entry = json.loads(line).get("entry")
+        if entry and entry["activity"] in _JUDGED:
+            phases[entry["activity_id"]].append(f"{entry['activity']} {entry['phase']}")
     return phases
 
 
