@@ -1,4 +1,4 @@
-"""`python -m tests.console.screenshots FOLDER`: every page of the console, light and dark, desktop and tablet.
+"""`python -m tests.console.screenshots FOLDER [PAGE ...]`: pages of the console, light and dark, desktop and tablet.
 
 A platform of its own is started and a request driven through it. The faces are drawn and depict nobody.
 """
@@ -39,13 +39,16 @@ PEOPLE = {
 
 
 class Camera:
-    """Takes one page in every size and colour scheme."""
+    """Takes one page in every size and colour scheme; only the pages that are wanted, all when none is named."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wanted: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._wanted = frozenset(wanted)
         folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, person: Person, name: str, prepare: Callable[[Person], None] = lambda _: None) -> None:
+        if self._wanted and name not in self._wanted:
+            return
         for size, viewport in SIZES.items():
             person.page.set_viewport_size({"width": viewport["width"], "height": viewport["height"]})
             for scheme in ("light", "dark"):
@@ -177,7 +180,7 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(first, "guide", show("/console/guide"))
 
 
-def run(browser: Browser, platform: Platform, folder: Path, pictures: Path) -> None:
+def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) -> None:
     """Enrol, drive, take every page. `pictures` is a folder for the drawn faces."""
     for number in range(1, CANDIDATES + 1):
         path = pictures / f"{number}.jpg"
@@ -191,7 +194,6 @@ def run(browser: Browser, platform: Platform, folder: Path, pictures: Path) -> N
     for name in ("operator-1", "operator-2"):
         record_training(people["supervisor-1"], name)
     train_supervisor(platform)
-    camera = Camera(folder)
     stranger = browser.new_page()
     stranger.goto(platform.url("review", "/console/sign-in"))
     camera.take(Person("", "", platform, stranger.context, stranger), "sign-in", show("/console/sign-in"))
@@ -207,7 +209,7 @@ def main() -> int:
         pictures.mkdir()
         browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=["--no-sandbox"])
         with Platform(Path(root) / "data", settings=SETTINGS) as platform:
-            run(browser, platform, folder, pictures)
+            run(browser, platform, Camera(folder, sys.argv[2:]), pictures)
         browser.close()
     print(f"{len(list(folder.glob('*.webp')))} pictures in {(datetime.now(UTC) - began) / timedelta(seconds=1):.0f} s")
     return 0

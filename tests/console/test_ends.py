@@ -20,9 +20,10 @@ from tests.console.test_run import comparison_size, record_training
 from tests.support.faces import DevelopmentFaces, development_faces
 from tests.support.platform import Platform
 
-pytestmark = pytest.mark.stack
+# The first test waits for the evaluation as well.
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-EVALUATED = 8
+EVALUATED = 4
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,8 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     text = officer.page.inner_text("main")
     assert "1 potential name" in text
     assert "FOR INTELLIGENCE PURPOSES ONLY" in text
+    assert "Error rates at this quality have not been measured for this model" in text, "no evaluation is configured"
+    assert f"likeness disclosure verify {officer.page.inner_text('.proof')} --log EXPORT" in text
     with officer.page.expect_download() as download:
         officer.page.click("text=Result as PDF")
     assert download.value.path().read_bytes().startswith(b"%PDF")
