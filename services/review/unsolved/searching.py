@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
+from services.review.casework.flagged import undecided
 from services.review.casework.searching import merged
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import About
@@ -179,7 +180,7 @@ class SearchKept:
             request_id=new_id(),
             number=f"{now.year}-{number:05d}",
             force=case.force,
-            state=CaseState.SEARCHED,
+            state=CaseState.FLAGGED if undecided(records, case.probe_decisions) else CaseState.SEARCHED,
             version=1,
             request=case.request,
             requested_by=case.requested_by,
@@ -190,6 +191,7 @@ class SearchKept:
             triage=case.triage,
             searches=records,
             candidates=new,
+            probe_decisions=case.probe_decisions,
             continues=case.request_id,
             told=tuple(dict.fromkeys((case.requested_by, kept.kept_by if kept is not None else case.requested_by))),
         )
