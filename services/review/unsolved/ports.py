@@ -21,6 +21,8 @@ class KeptState(StrEnum):
     UNCHANGED = "unchanged"
     # The policy, an agreement or the keeper's own rights say no: it was not searched.
     DENIED = "denied"
+    # It could not be searched, and not because something was away for a moment.
+    FAILED = "failed"
     # Kept before the keeper's rights were noted with it: a person searches it again.
     NO_MANDATE = "no_mandate"
     # Its authority has ended; its pictures are being erased.

@@ -21,7 +21,7 @@ from services.review.unsolved.ports import KeptCase, KeptLook, KeptSearcher, Kep
 from services.review.unsolved.settings import UnsolvedSettings
 from services.review.workflow import TURNAROUND
 from services.rpc.v1 import audit_pb2, common_pb2, search_pb2, unsolved_pb2
-from services.shared.errors import CallerError, DependencyUnavailable, PlatformError
+from services.shared.errors import DependencyUnavailable, LikenessError, PlatformError
 from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
@@ -92,16 +92,20 @@ class SearchKept:
         if case.unsolved.mandate is None:
             self._end(case, before, KeptState.NO_MANDATE, "Kept before its keeper's rights were noted with it.")
             return
-        begun = before if before.pending else replace(before, pending=new_id(), looked_at=now)
-        if not before.pending and not self._kept.begin(case.request_id, one.look, begun):
+        # Looked at now, whatever comes of it: a case that always fails does not stand before all others for ever.
+        begun = replace(before, pending=before.pending or new_id(), looked_at=now)
+        if not self._kept.begin(case.request_id, one.look, begun):
             return  # another process has it
         try:
             self._search(case, begun)
-        except CallerError as error:
+        except LikenessError as error:
+            if error.retriable and not error.caller_fault:
+                raise
             if error.retriable or error.code == "search_running":
                 structlog.get_logger().info("kept_search_deferred", request_id=case.request_id, code=error.code)
                 return
-            self._end(case, begun, KeptState.DENIED, error.detail)
+            state = KeptState.DENIED if error.caller_fault else KeptState.FAILED
+            self._end(case, begun, state, error.detail)
 
     def _search(self, case: Case, begun: KeptLook) -> None:
         found = self._ask(case, begun)

@@ -18,7 +18,7 @@ from services.review.unsolved.schema import kept
 from services.shared.errors import DependencyUnavailable
 
 _CASE = TypeAdapter(Case)
-_REFUSED = (KeptState.DENIED.value, KeptState.NO_MANDATE.value)
+_REFUSED = (KeptState.DENIED.value, KeptState.FAILED.value, KeptState.NO_MANDATE.value)
 
 
 class SqlKeptStore:

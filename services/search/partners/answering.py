@@ -18,7 +18,7 @@ from services.search.trail import search_object
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, Unauthenticated
 from services.shared.multipart import Upload
-from services.shared.rate_limits import RateLimits
+from services.shared.rate_limits import RateExceeded, RateLimits
 from services.shared.tokens import Principal
 
 
@@ -49,13 +49,16 @@ class AnswerPartner:
         store: PartnerStore,
         trail: PartnerTrail,
         limits: RateLimits,
+        person_limits: RateLimits,
         clock: Clock,
     ) -> None:
+        """`limits` count a partner's questions, `person_limits` those of its people and forces as one's own."""
         self._file = file
         self._identify_for = identify_for
         self._store = store
         self._trail = trail
         self._limits = limits
+        self._person_limits = person_limits
         self._clock = clock
 
     def caller(self, certificate: bytes | None, token: str) -> Caller:
@@ -68,7 +71,7 @@ class AnswerPartner:
                 advice="Agree on names and certificates with this platform's operators.",
                 code="partner_unknown",
             )
-        self._limits.take(Principal(f"partner:{partner.name}", f"partner:{partner.name}", frozenset(), frozenset()))
+        self._take(partner)
         try:
             return Caller(partner, tokens.verify(partners, partner, token))
         except CallerError as error:
@@ -94,6 +97,7 @@ class AnswerPartner:
             (f"probe:{question.picture_sha256}",),
             _about(question),
         ) as act:
+            self._person_limits.take(principal)
             _require_watchlists(question, partner)
             identify = self._identify_for({"partner": partner.name, "exchange": question.exchange_id})
             found = identify(principal, _form(question, picture), f"partner:{question.exchange_id}")
@@ -109,6 +113,15 @@ class AnswerPartner:
                 "answer_sha256": hashlib.sha256(answer).hexdigest(),
             }
         return answer
+
+    def _take(self, partner: Partner) -> None:
+        name = f"partner:{partner.name}"
+        try:
+            self._limits.take(Principal(name, name, frozenset(), frozenset()))
+        except RateExceeded as error:
+            if error.is_reportable:
+                self._trail.refused(partner.name, error)
+            raise
 
     def _require_fresh(self, asked: Asked, picture: bytes) -> None:
         if hashlib.sha256(picture).hexdigest() != asked.question.picture_sha256:

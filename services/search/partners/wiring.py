@@ -104,7 +104,8 @@ def wire_partners(
             identify_for=identify_for,
             store=store,
             trail=trail,
-            limits=RateLimits(limits, metrics),
+            limits=RateLimits(limits.model_copy(update={"person_per_minute": limits.force_per_minute})),
+            person_limits=slots.limits or RateLimits(limits, metrics),
             clock=clock,
         )
         gateway = PartnerGateway(settings, file, create_gateway(answer, Slots(settings.max_concurrent)))

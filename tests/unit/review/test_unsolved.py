@@ -18,7 +18,14 @@ from services.review.unsolved.searching import ACTIVITY, SearchKept
 from services.review.unsolved.settings import UnsolvedSettings
 from services.review.unsolved.sql_store import SqlKeptStore
 from services.rpc.v1 import search_pb2, unsolved_pb2
-from services.shared.errors import DependencyUnavailable, Forbidden, LikenessError, NotFound, TooManyRequests
+from services.shared.errors import (
+    DependencyUnavailable,
+    Forbidden,
+    IntegrityError,
+    LikenessError,
+    NotFound,
+    TooManyRequests,
+)
 from tests.unit.review.people import ANNA, BERT, OFFICER, SUE, Unit, person
 from tests.unit.review.test_retention import UNTIL, unsolved
 
@@ -216,6 +223,17 @@ def test_what_is_missing_now_is_asked_again_soon_under_the_same_id(
     file.turn_after(0.1)
     assert len({asked.search.idempotency_key for asked in file.searches.asked}) == 1
     assert file.see(ANNA, case.request_id).state is KeptState.SEARCHED
+
+
+def test_a_case_that_always_fails_stands_in_nobodys_way(unit: Unit, file: File) -> None:
+    broken = unsolved(unit)
+    file.searches.error = IntegrityError("The picture is not what it was.")
+    file.turn_after(1)
+    file.searches.error = None
+    assert file.see(ANNA, broken.request_id).state is KeptState.FAILED
+    other = unsolved(unit)
+    file.turn_after(1)
+    assert [asked.request_id for asked in file.searches.asked] == [broken.request_id, other.request_id]
 
 
 def test_a_denial_is_said_and_moves_no_watermark(unit: Unit, file: File) -> None:

@@ -90,6 +90,7 @@ def _answering(side: Side, folder: Path, clock: SystemClock) -> Iterator[Answeri
         store=store,
         trail=PartnerTrail(AuditRecorder(audit, "search", clock), store, clock),
         limits=RateLimits(RateLimitSettings()),
+        person_limits=RateLimits(RateLimitSettings()),
         clock=clock,
     )
     settings = PartnersSettings(path=side.file, port=side.port)
