@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _IDLE_REST_S = 1.0
 _WATCH_REST_S = 5.0
 _FINISHED_REST_S = 60.0
 _PUT_AT_ONCE = 512
+# While a candidate that nobody depends on yet does not answer, enrolments do not wait for it again and again.
+_LEFT_FOR_S = 30.0
 _TRIES = 200  # of an embed that is at its limit, a tenth of a second apart
 
 _RESTS_S = {MigrationState.EMBEDDING: _IDLE_REST_S, MigrationState.FINISHED: _FINISHED_REST_S}
@@ -72,6 +75,7 @@ class EmbedWithOtherModel:
         self._settings = settings
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="other-model")
         self._after = ""
+        self._left_until_s = -math.inf
 
     def ensure(self, enrolment_ids: Sequence[str]) -> None:
         """These are being settled: see that the other model's gallery has them too.
@@ -82,6 +86,8 @@ class EmbedWithOtherModel:
         target = self._target()
         if target is None or not enrolment_ids:
             return
+        if not target.is_required and self._clock.monotonic_s() < self._left_until_s:
+            return
         try:
             missing = self._templates.missing_of(enrolment_ids, target.model_id)
             if missing:
@@ -90,6 +96,7 @@ class EmbedWithOtherModel:
         except (DependencyUnavailable, GalleryIncomplete, ModelMismatch) as error:
             if target.is_required:
                 raise
+            self._left_until_s = self._clock.monotonic_s() + _LEFT_FOR_S
             structlog.get_logger().warning("other_model_later", code=error.code, detail=error.detail)
 
     def step(self) -> float:
