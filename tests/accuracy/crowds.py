@@ -77,8 +77,8 @@ def _put(pixels: Pixels, face: DetectedFace, eyes_px: int, degrees: int, side: i
     """The face in the middle of a square, so large and turned by so much."""
     scale = eyes_px / face.inter_eye_px
     middle = (face.box.x + face.box.width / 2, face.box.y + face.box.height / 2)
-    matrix = cv2.getRotationMatrix2D(middle, degrees, scale)
-    matrix[:, 2] += np.array([side / 2, side / 2]) - middle
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, degrees, scale), np.float64)
+    matrix[:, 2] += [side / 2 - middle[0], side / 2 - middle[1]]
     soft = cv2.GaussianBlur(pixels, (0, 0), 0.5 / scale) if scale < 0.6 else pixels
     return np.asarray(cv2.warpAffine(soft, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 

@@ -8,6 +8,7 @@ worse versions of one picture among them, fail together: the limits are of whole
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from services.local.evaluation.metrics import BOOTSTRAP_ROUNDS, CONFIDENCE, NonMatedSearches, wilson
-from services.local.evaluation.records import Run
+from services.local.evaluation.records import ProbeResult, Run
 from services.search.calibration import MIN_PEOPLE, MIN_REACHED
 
 # The cuts between the grades of a probe: unsuitable, with caution, suitable.
@@ -51,21 +52,16 @@ def calibration_document(
 
 def bands_of(runs: Sequence[Run]) -> list[NonMatedSearches]:
     """The non-mated searches of each band. A probe without a face has no quality and asks the gallery nothing."""
-    parts = []
-    for place, start in enumerate(BAND_STARTS):
-        end = BAND_STARTS[place + 1] if place + 1 < len(BAND_STARTS) else np.inf
-        found = [
-            run.where(
-                lambda one, start=start, end=end: one.quality is not None and start <= one.quality < end
-            ).non_mated_leaving_one_out()  # type: ignore[misc]
-            for run in runs
-        ]
-        parts.append(
-            NonMatedSearches(
-                np.concatenate([part.scores for part in found]), np.concatenate([part.clusters for part in found])
-            )
-        )
-    return parts
+    return [_part(runs, start, end) for start, end in zip(BAND_STARTS, (*BAND_STARTS[1:], math.inf), strict=True)]
+
+
+def _part(runs: Sequence[Run], start: float, end: float) -> NonMatedSearches:
+    def is_in(one: ProbeResult) -> bool:
+        return one.quality is not None and start <= one.quality < end
+
+    found = [run.where(is_in).non_mated_leaving_one_out() for run in runs]
+    scores, clusters = (part.scores for part in found), (part.clusters for part in found)
+    return NonMatedSearches(np.concatenate([*scores]), np.concatenate([*clusters]))
 
 
 def _band(start: float, part: NonMatedSearches) -> dict[str, Any]:

@@ -60,10 +60,10 @@ def test_one_who_lies_among_others_who_stand_is_found(
 ) -> None:
     _, finder = parts
     square = [cv2.resize(pixels, (240, 240)) for pixels in pictures[:4]]
-    standing = len(finder.find(Picture(np.hstack(square), 1)))  # type: ignore[arg-type]
+    standing = len(finder.find(Picture(np.hstack(square), 1)))
     for turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180):
         row = np.hstack([*square[:2], cv2.rotate(square[2], turn), square[3]])
-        faces = finder.find(Picture(row, 1))  # type: ignore[arg-type]
+        faces = finder.find(Picture(row, 1))
         assert len(faces) == standing
         assert any(480 <= face.box[0] + face.box[2] / 2 < 720 for face in faces)
 
