@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.long
 
 SERVICES = ("search", "ingest", "audit", "embed")
-WAIT_S = 60.0
+WAIT_S = 120.0
 SUBJECT, CUSTODY_SUBJECT, CASE = "TRACED-SUBJECT-1", "TRACED-SUBJECT-2", "NC/2026/TRACED-CASE"
 SECRET = "Bearer of-the-collector"
 # Whoever adds an attribute adds it here, and says what it can hold.
