@@ -209,6 +209,17 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
     ) -> search_pb2.GalleryDescription:
         raise NotImplementedError
 
+    def FindNeighbours(  # noqa: N802 - the stub's name
+        self, request: search_pb2.FindNeighboursRequest, context: grpc.ServicerContext
+    ) -> search_pb2.FindNeighboursResponse:
+        """No points for the model: nothing is compared."""
+        return search_pb2.FindNeighboursResponse()
+
+    def ListReturns(  # noqa: N802 - the stub's name
+        self, request: search_pb2.ListReturnsRequest, context: grpc.ServicerContext
+    ) -> search_pb2.ListReturnsResponse:
+        return search_pb2.ListReturnsResponse()
+
 
 class FakeAudit(audit_pb2_grpc.AuditServicer):
     """Keeps entries in order; the same id with other words is a conflict, as in the real log."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,7 @@ class Door:
 
 
 def command(image: bytes, **changes: str) -> EnrolReference:
-    fields = {
+    fields: dict[str, Any] = {
         "watchlist_id": "custody",
         "owner": "northshire",
         "subject_id": "S1",
