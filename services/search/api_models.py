@@ -404,10 +404,10 @@ SEARCH_EXAMPLE: dict[str, Any] = {
             "owner": "northshire",
             "score": 0.6174,
             "score_evidence": {
-                "fpir": None,
-                "low": 0.0,
-                "high": 0.047,
-                "says": "FPIR at this score under 0.047, no estimate, for N=107,500, quality 60 and over: 0 of 6,120 "
+                "fpir": 0.001307,
+                "low": 0.000315,
+                "high": 0.004829,
+                "says": "FPIR at this score ≈ 0.0013 [0.00032, 0.0048] for N=107,500, quality 60 and over: 3 of 12,340 "
                 "searches for people not enrolled had somebody at it, N=20,000, evidence custody-2026-11.",
             },
         }
