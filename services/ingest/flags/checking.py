@@ -22,7 +22,7 @@ from services.ingest.flags.model import (
 from services.ingest.flags.trail import FlagTrail
 from services.rpc.v1 import search_pb2
 from services.shared.clock import Clock
-from services.shared.errors import DependencyUnavailable, GalleryIncomplete, LikenessError, ModelMismatch
+from services.shared.errors import DependencyUnavailable, GalleryIncomplete, ModelMismatch
 from services.shared.telemetry import Metrics
 
 BATCH = 16
@@ -46,10 +46,10 @@ class CheckReferences:
     """Checks every enrolled reference once, in ledger order, `per_s` in a second at most; after a restart it goes on
     where it was.
 
-    1. audit intent (COMBINATION) for a group of one owner and watchlist;
+    1. audit entry (COMBINATION) for a group of one owner and watchlist, before it is compared: no kill leaves it open;
     2. search compares them, within that owner and watchlist alone;
     3. audit entry of each new flag, then the flag;
-    4. audit outcome, then the place in the ledger.
+    4. the place in the ledger.
 
     A crash before 4 checks the group again: flags are known by what they are about, so that none is raised twice.
     """
@@ -100,30 +100,18 @@ class CheckReferences:
         """Seconds to rest before the same group is tried again; 0 when it is checked."""
         try:
             # Asked before anything is written to the log, so that a search that is away fills no log with attempts.
-            is_possible = bool(self._neighbours.find(_request(model_id, group, is_empty=True)).points_version)
+            points = self._neighbours.find(_request(model_id, group, is_empty=True)).points_version
         except (ModelMismatch, GalleryIncomplete):
             return _BUSY_REST_S  # the gallery loads, or changes its model
-        if not is_possible:
+        if not points:
             return _NO_POINTS_REST_S
-        self._compare(model_id, group)
-        return 0.0
-
-    def _compare(self, model_id: str, group: Sequence[CheckedReference]) -> None:
-        activity_id = self._trail.begin_check(group)
-        try:
-            answer = self._neighbours.find(_request(model_id, group))
-            raised = [
-                flag
-                for reference, finding in zip(group, answer.findings, strict=True)
-                for flag in self._flags_of(reference, finding, answer.points_version, model_id)
-            ]
-            count = sum(self._raise(flag) for flag in raised)
-        except LikenessError as error:
-            self._trail.end_check(activity_id, group, {"reason": error.code}, is_done=False)
-            raise
-        details = {"points": answer.points_version, "flags": str(count)}
-        self._trail.end_check(activity_id, group, details, is_done=True)
+        self._trail.compared(group, points)
+        answer = self._neighbours.find(_request(model_id, group))
+        for reference, finding in zip(group, answer.findings, strict=True):
+            for flag in self._flags_of(reference, finding, answer.points_version, model_id):
+                self._raise(flag)
         self._metrics.ingest_flag_checks_total.labels(group[0].watchlist_id).inc(len(group))
+        return 0.0
 
     def _flags_of(
         self, reference: CheckedReference, finding: search_pb2.NeighbourFinding, points: str, model_id: str
@@ -177,18 +165,15 @@ class CheckReferences:
             references=references,
         )
 
-    def _raise(self, flag: Flag) -> bool:
-        """Whether it is new."""
+    def _raise(self, flag: Flag) -> None:
         known = self._store.known([flag.key]).get(flag.key)
         if known is not None:
             self._extend(known, flag)
-            return False
+            return
         self._trail.raised(flag)
-        is_new = self._store.add(flag)
-        if is_new:
+        if self._store.add(flag):
             self._metrics.ingest_flags_total.labels(flag.watchlist_id, flag.kind.value, flag.band).inc()
             structlog.get_logger().info("flag_raised", flag_id=flag.flag_id, kind=flag.kind.value, band=flag.band)
-        return is_new
 
     def _extend(self, known: Flag, found: Flag) -> None:
         """Further images of two subjects that are flagged already. What was decided stays decided."""

@@ -27,16 +27,17 @@ class FlagTrail:
         self._recorder = recorder
         self._platform = platform_principal("ingest")
 
-    def begin_check(self, group: Sequence[CheckedReference]) -> str:
-        """The intent to compare; its activity_id."""
-        activity_id = new_id()
-        self._check(audit_pb2.INTENT, activity_id, group, {"references": str(len(group))})
-        return activity_id
-
-    def end_check(
-        self, activity_id: str, group: Sequence[CheckedReference], details: Mapping[str, str], *, is_done: bool
-    ) -> None:
-        self._check(audit_pb2.DONE if is_done else audit_pb2.FAILED, activity_id, group, details)
+    def compared(self, group: Sequence[CheckedReference], points: str) -> None:
+        """Before they are compared."""
+        self._recorder.record(
+            audit_pb2.COMBINATION,
+            audit_pb2.DONE,
+            CHECK,
+            new_id(),
+            self._platform,
+            objects=[f"watchlist:{group[0].watchlist_id}", *(f"reference:{each.reference_id}" for each in group)],
+            details={"owner": group[0].owner, "references": str(len(group)), "points": points},
+        )
 
     def raised(self, flag: Flag) -> None:
         """Before it is stored. The same flag again, after a crash, is the same entry."""
@@ -81,19 +82,6 @@ class FlagTrail:
     ) -> None:
         objects = [f"flag:{flag.flag_id}", *_objects(flag)]
         self._recorder.record(operation, phase, *activity, principal, objects=objects, details=details)
-
-    def _check(
-        self,
-        phase: audit_pb2.Phase.ValueType,
-        activity_id: str,
-        group: Sequence[CheckedReference],
-        details: Mapping[str, str],
-    ) -> None:
-        objects = [f"watchlist:{group[0].watchlist_id}", *(f"reference:{each.reference_id}" for each in group)]
-        facts = {"owner": group[0].owner, **details}
-        self._recorder.record(
-            audit_pb2.COMBINATION, phase, CHECK, activity_id, self._platform, objects=objects, details=facts
-        )
 
 
 def _objects(flag: Flag) -> list[str]:
