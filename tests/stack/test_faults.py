@@ -339,7 +339,8 @@ class TestRestore:
         self, on: Stage, known: tuple[str, bytes], tmp_path: Path
     ) -> None:
         before = on.search(known[1]).json()
-        on.platform.stop()
+        for service in (*SERVICES, "review"):
+            on.platform.kill(service)
         on.back_up(tmp_path)
         on.lose_databases_and_gallery()
         began = time.monotonic()
