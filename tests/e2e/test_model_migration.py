@@ -18,7 +18,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from services.ingest.migrating.cli import model_app
 from services.rpc.clients import GalleryClient
 from services.rpc.v1 import ingest_pb2
 from services.shared.errors import ModelMismatch
@@ -38,7 +40,7 @@ CANDIDATE = {**STUB, "LIKENESS_EMBED__MODEL__STUB_NUMBER": "2"}
 OLD, NEW = "stub-recognises-nobody", "stub-recognises-nobody-2"
 ENROLLED = 40
 MIN_SHADOWS = 5
-WAIT_S = 120.0
+WAIT_S = 300.0
 
 
 def picture(seed: int) -> bytes:
@@ -164,11 +166,28 @@ def first_of(platform: Platform, probe: bytes) -> tuple[str, str, float]:
     return found["model"]["model_id"], candidate["subject_id"], round(candidate["score"], 4)
 
 
-def approve_twice(platform: Platform, migration_id: str) -> dict[str, Any]:
-    body = {"evidence": evidence(NEW), "accepted_losses": 0}
-    with person(platform, "supervisor", "one") as one, person(platform, "administrator", "two") as two:
-        act(one, f"/{migration_id}/approvals", body)
-        return act(two, f"/{migration_id}/approvals", body)
+def command(platform: Platform, folder: Path, *arguments: str, name: str = "boss") -> str:
+    """What `likeness model migration …` prints for an administrator of that name."""
+    token = folder / f"{name}.token"
+    token.write_text(platform.token("administrator", person_id=name), "utf-8")
+    given = ["migration", *arguments, "--token", str(token), "--url", platform.url("ingest")]
+    found = CliRunner().invoke(model_app, given, env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def _as_administrators_do(running: Platform, folder: Path) -> None:
+    """The second time on the command line: look, agree twice, switch."""
+    assert "0 lost" in command(running, folder, "status")
+    assert OLD in command(running, folder, "report")
+    assert NEW in command(running, folder, "report")
+    assert "image_missing" not in command(running, folder, "losses")
+    document = folder / "evaluation.json"
+    document.write_text(evidence(NEW), "utf-8")
+    agree = ("approve", "--evidence", str(document), "--accept-losses", "0")
+    assert "shadowing" in command(running, folder, *agree, name="one")
+    assert "approved" in command(running, folder, *agree, name="two")
+    assert f"in service: {NEW}" in command(running, folder, "switch")
 
 
 def replay(platform: Platform, search_id: str) -> httpx.Response:
@@ -189,7 +208,8 @@ def test_a_migration_under_search_load(
             migration_id = _embed_and_shadow(running, boss, custodian, load)
             _approve_and_switch(running, boss, custodian, load, migration_id)
             _roll_back(running, boss, load, migration_id)
-            _switch_again_and_finish(running, boss, custodian, load, migration_id)
+            _as_administrators_do(running, tmp_path)
+            _finish(running, boss, custodian, load, migration_id)
         assert not load.errors, load.errors
         assert load.models == {OLD, NEW}
         _print_latencies(load, capsys)
@@ -200,7 +220,7 @@ def test_a_migration_under_search_load(
 
 def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Client, load: Searching) -> str:
     load.phase = "during"
-    hidden = hide_image(running)
+    hidden = enrol_and_hide(running, custodian)
     started = act(boss, "", {"reason": "a better model"}, 201)
     assert (started["from_model_id"], started["to_model_id"]) == (OLD, NEW)
     migration_id: str = started["migration_id"]
@@ -216,8 +236,8 @@ def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Cl
     wait_until(shadowed, WAIT_S, lambda: f"shadow searches: {report_of(boss, migration_id)}")
     report = report_of(boss, migration_id)
     assert report["progress"] == {
-        "enrolled": ENROLLED + 1,
-        "embedded": ENROLLED + 1,
+        "enrolled": ENROLLED + 2,
+        "embedded": ENROLLED + 2,
         "missing": 0,
         "lost": 0,
         "lost_by_reason": {},
@@ -233,10 +253,16 @@ def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Cl
     return migration_id
 
 
-def hide_image(running: Platform) -> Path:
-    """Take one image out of the store, as a bad disk would; its new place."""
-    stored = min(path for path in (running.data.root / "images").rglob("*") if path.is_file())
-    return stored.rename(stored.with_suffix(".hidden"))
+def enrol_and_hide(running: Platform, custodian: httpx.Client) -> Path:
+    """Enrol somebody whom nobody searches, and take the image out of the store, as a bad disk would; its new place."""
+
+    def stored() -> set[Path]:
+        return {path for path in (running.data.root / "images").rglob("*") if path.is_file()}
+
+    before = stored()
+    enrol(custodian, picture(900), "LOST-1")
+    [image] = stored() - before
+    return image.rename(image.with_suffix(".hidden"))
 
 
 def _a_loss_is_told_and_mended(boss: httpx.Client, migration_id: str, hidden: Path) -> None:
@@ -320,14 +346,10 @@ def _roll_back(running: Platform, boss: httpx.Client, load: Searching, migration
     load.wait_for_more()
 
 
-def _switch_again_and_finish(
-    running: Platform, boss: httpx.Client, custodian: httpx.Client, load: Searching, migration_id: str
-) -> None:
-    assert approve_twice(running, migration_id)["state"] == "approved"
-    act(boss, f"/{migration_id}/switch")
+def _finish(running: Platform, boss: httpx.Client, custodian: httpx.Client, load: Searching, migration_id: str) -> None:
     assert first_of(running, picture(1001)) == (NEW, "NEW-2", 1.0)
     finished = act(boss, f"/{migration_id}/finish")
-    assert finished["moved"] == ENROLLED + 2
+    assert finished["moved"] == ENROLLED + 3
     act(boss, f"/{migration_id}/rollback", {"reason": "too late"}, 409)
     load.phase = "after"
     load.wait_for_more()
