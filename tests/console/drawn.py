@@ -36,6 +36,14 @@ def portrait(number: int, size_px: int = 720, *, is_probe: bool = False) -> byte
     return out.getvalue()
 
 
+def marked_as_generated(jpeg: bytes) -> bytes:
+    """The same picture whose file says what it is, as honest generators and their editors write it (IPTC, in XMP)."""
+    source = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    said = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><DigitalSourceType>{source}</DigitalSourceType></x:xmpmeta>'
+    segment = b"http://ns.adobe.com/xap/1.0/\x00" + said.encode()
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
 def _stretched(image: Image.Image, wide: float, tall: float) -> Image.Image:
     width, height = image.size
     resized = image.resize((round(width * wide), round(height * tall)), Image.Resampling.BICUBIC)

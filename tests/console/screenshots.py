@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.console.drawn import portrait
+from tests.console.drawn import marked_as_generated, portrait
 from tests.console.films import film_of
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import record_training, train_supervisor
@@ -113,7 +113,7 @@ def _film(camera: Camera, officer: Person, operator: Person, film: Path) -> None
 
 
 def _allow(camera: Camera, supervisor: Person, request: str) -> None:
-    """What is drawn is flagged, as it has to be."""
+    """Its file says what it is."""
     camera.take(supervisor, "flagged", show(request))
     supervisor.page.locator("#flagged [name=reason]").fill("Drawn for these pictures; it depicts nobody.")
     supervisor.press("Allow the probe")
@@ -189,7 +189,8 @@ def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) ->
     probes = []
     for number in (1, 5, 7):
         probes.append(pictures / f"probe-{number}.jpg")
-        probes[-1].write_bytes(portrait(number, is_probe=True))
+        drawn = portrait(number, is_probe=True)
+        probes[-1].write_bytes(marked_as_generated(drawn) if number == 1 else drawn)
     people = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
     for name in ("operator-1", "operator-2"):
         record_training(people["supervisor-1"], name)

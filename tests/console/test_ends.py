@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.console.drawn import portrait
+from tests.console.drawn import marked_as_generated, portrait
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import comparison_size, record_training
 from tests.support.faces import DevelopmentFaces, development_faces
@@ -157,9 +157,9 @@ def test_a_known_answer_probe_looks_like_any_other_and_counts_for_those_who_judg
     assert not [problem for person in people.values() for problem in person.problems]
 
 
-def test_a_drawn_probe_waits_for_a_supervisor(people: dict[str, Person], tmp_path: Path) -> None:
+def test_a_flagged_probe_waits_for_a_supervisor(people: dict[str, Person], tmp_path: Path) -> None:
     officer, first, supervisor = people["officer-2217"], people["operator-1"], people["supervisor-1"]
-    (tmp_path / "drawn.jpg").write_bytes(portrait(3, is_probe=True))
+    (tmp_path / "drawn.jpg").write_bytes(marked_as_generated(portrait(3, is_probe=True)))
     request = request_of(officer, tmp_path / "drawn.jpg", "NS/2026/004733")
     search(first, request)
     first.page.wait_for_selector("text=The probe is flagged")
@@ -170,8 +170,8 @@ def test_a_drawn_probe_waits_for_a_supervisor(people: dict[str, Person], tmp_pat
     supervisor.open("/console/queue")
     supervisor.press("Decide on the probe")
     said = supervisor.page.inner_text("#flagged")
-    assert "No camera noise" in said or "one colour" in said, said
-    supervisor.page.locator("#flagged [name=reason]").fill("A photograph of a monitor; the person was filmed.")
+    assert "The file says that software generated it." in said
+    supervisor.page.locator("#flagged [name=reason]").fill("A photograph of a monitor; the recording was seen.")
     supervisor.press("Allow the probe")
     supervisor.page.wait_for_selector("text=Allowed. The candidates wait")
     first.open(request)
