@@ -47,4 +47,4 @@ class UsedIndex(_Strict):
     is_exact: bool
     build: dict[str, int]
     search: dict[str, int]
-    recall: MeasuredRecall | None = Field(description="Null where the index is exact.")
+    recall: MeasuredRecall | None = Field(default=None, description="Null where the index is exact.")
