@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.ingest.api_client import IngestApi
 
@@ -32,7 +32,17 @@ def list_flags(
 ) -> None:
     """Your force's flags, oldest first."""
     api, after = IngestApi(url, token), ""
-    table = Table("flag_id", "kind", "watchlist", "band", "subjects", "references", "state", "reason")
+    # The id whole, however narrow the terminal: it is what `decide` wants.
+    table = Table(
+        Column("flag_id", min_width=36, no_wrap=True),
+        "kind",
+        "watchlist",
+        "band",
+        "subjects",
+        "references",
+        "state",
+        "reason",
+    )
     while True:
         parameters = {"state": state, "after": after, **({"kind": kind} if kind else {})}
         page = api.json("GET", "/v1/flags", params=parameters)
