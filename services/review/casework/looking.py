@@ -63,7 +63,7 @@ class CaseView:
     possible: tuple[Action, ...]
     history: tuple[HistoryItem, ...]
     seen_at: datetime
-    # How far a kept probe has been searched again by itself; for those who work on it.
+    # How far a kept probe has been searched again by itself, and never whether anybody was found.
     kept: KeptLook | None = None
 
 
@@ -114,7 +114,7 @@ class Looking:
         book.trail.consulted(caller.principal, SEE_CASE, About.case(case))
         examinations = book.store.examinations(request_id)
         shown = redacted(case, examinations) if is_worker else for_requester(case)
-        look = self._kept_look(request_id) if self._kept_look and is_worker and case.unsolved is not None else None
+        look = self._kept_look(request_id) if self._kept_look and case.unsolved is not None else None
         return CaseView(
             shown, self.possible(caller, case, examinations), history(shown, examinations), book.clock.now(), look
         )
