@@ -48,6 +48,7 @@ class Camera:
 
     def take(self, person: Person, name: str, prepare: Callable[[Person], None] = lambda _: None) -> None:
         if self._wanted and name not in self._wanted:
+            prepare(person)  # what comes next goes on from here
             return
         for size, viewport in SIZES.items():
             person.page.set_viewport_size({"width": viewport["width"], "height": viewport["height"]})
