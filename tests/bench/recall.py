@@ -87,7 +87,8 @@ def _probes(vectors: Matrix) -> Iterator[Matrix]:
         probe: npt.NDArray[np.float64] = drawn.standard_normal((vectors.shape[1],))
         if number % 2:
             # From almost the same picture to hardly the same person.
-            probe = vectors[int(drawn.integers(len(vectors)))].astype(np.float64) + drawn.uniform(0.05, 2.0) * _unit(probe)
+            reference = vectors[int(drawn.integers(len(vectors)))].astype(np.float64)
+            probe = reference + drawn.uniform(0.05, 2.0) * _unit(probe)
         yield _unit(probe).astype(np.float32)
 
 

@@ -25,7 +25,7 @@ from services.shared.settings import TlsSettings
 from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 
-READY_TIMEOUT_S = 240.0  # with everybody else at work on the machine
+READY_TIMEOUT_S = 90.0
 
 
 class Platform:
