@@ -16,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import services
+from services.ingest.adapters.owner_turns import owner_turns
 from services.search.adapters.schema import metadata as search_metadata
 from services.shared.database import create_engine, migrate
 from services.shared.settings import DatabaseSettings
@@ -88,7 +89,7 @@ class TestOwnerTurns(turns_contract.TestOwnerTurns):
     @pytest.fixture
     def turns(self, database_url: str) -> Iterator[turns_contract.Both]:
         engine = create_engine(DatabaseSettings(url=database_url))
-        yield turns_contract.Both(turns_contract.owner_turns(engine), turns_contract.owner_turns(engine))
+        yield turns_contract.Both(owner_turns(engine), owner_turns(engine))
         engine.dispose()
 
 
