@@ -26,7 +26,7 @@ def open_event_log(settings: EventLogSettings) -> EventLog:
     )
 
     topics = TopicDefaults(settings.partitions, settings.replication_factor, settings.retention_h)
-    connection = KafkaConnection(settings.bootstrap_servers, settings.timeout_s, kafka_security(settings))
+    connection = KafkaConnection(settings.bootstrap_servers, settings.timeout_s, security=kafka_security(settings))
     return KafkaEventLog(connection, topics)
 
 
