@@ -4,7 +4,9 @@
 
 The candidate is the same pair of networks with the mirror image of every probe templated too, which makes another
 model: its templates are alike to those of the model in service but are never compared with them. Quote the ratios of
-one run; what the searches of people who are enrolled find is counted beside.
+one run; what the searches of people who are enrolled find is counted beside. Synthetic
+references have no image and are drawn anew for the candidate, so lists agree on real people only: what they agree on
+below the first place says nothing here.
 """
 
 from __future__ import annotations
@@ -111,14 +113,15 @@ def _measure(platform: Platform, candidate: CandidateEmbed, faces: int, referenc
     thread = Thread(target=load.run, daemon=True)
     thread.start()
     seconds: dict[str, float] = {}
-    try:
-        load.wait_round()
-        with candidate, _administrator(platform, "boss") as boss:
+    # The load ends before the candidate's embed does, which answers the searches by then.
+    with candidate, _administrator(platform, "boss") as boss:
+        try:
+            load.wait_round()
             report = _migrate(platform, boss, load, seconds)
             load.wait_round()
-    finally:
-        load.stop()
-        thread.join(60)
+        finally:
+            load.stop()
+            thread.join(60)
     return {
         "enrolled_faces": dict(outcomes),
         "references": references,
