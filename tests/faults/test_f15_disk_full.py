@@ -42,6 +42,7 @@ def test_f15_a_full_disk_refuses_writes_and_recovers(disk: Path) -> None:
     with Platform(disk / "data", settings=stub) as platform:
         ledger = ClientLedger(platform)
         Load(ledger, [(f"D-{number}", picture(f"D-{number}")) for number in range(10)]).finish()
+        judge(ledger)
         known = next(iter(ledger.ids))
         with platform.client("ingest", "custodian") as custodian:
             filler = fill(disk)
