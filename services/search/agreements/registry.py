@@ -21,7 +21,7 @@ from services.shared.tokens import Principal
 from services.shared.watchlists import Agreement, Watchlists
 
 ADMINISTRATOR = "administrator"
-READERS = frozenset({ADMINISTRATOR, "auditor", "supervisor"})
+READERS = frozenset({ADMINISTRATOR, "auditor", "custodian", "supervisor"})
 REGISTRATION = "agreement_registration"
 WITHDRAWAL = "agreement_withdrawal"
 CONSULTATION = "agreement_list"
@@ -119,7 +119,8 @@ class AgreementRegistry:
         act = _Act(principal, CONSULTATION, new_id(), "", {})
         if not READERS & principal.roles:
             error = Forbidden(
-                "Only administrators, supervisors and auditors see agreements.", advice="Ask your administrator."
+                "Only administrators, auditors, custodians and supervisors see agreements.",
+                advice="Ask your administrator.",
             )
             self._refused(act, error)
             raise error
