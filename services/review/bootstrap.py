@@ -37,7 +37,7 @@ from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app, limit_rates
-from services.shared.periodic import Periodic
+from services.shared.periodic import Periodic, stop_all
 from services.shared.settings import MAX_IMAGE_BYTES
 from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
@@ -67,8 +67,7 @@ class ReviewService:
 
     def stop(self) -> None:
         self.grpc.stop()
-        for periodic in self.periodics:
-            periodic.stop()
+        stop_all(self.periodics)
         for close in self.closers:
             close()
 

@@ -64,7 +64,7 @@ from services.shared.adapters.opening import open_image_store
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app, limit_rates, show_watchlists
-from services.shared.periodic import Periodic
+from services.shared.periodic import Periodic, stop_all
 from services.shared.ports.image_store import ImageStore
 from services.shared.rate_limits import RateLimits, Report
 from services.shared.telemetry import Metrics
@@ -101,8 +101,7 @@ class SearchService:
         if self.gateway is not None:
             self.gateway.stop()
         self.grpc.stop()
-        for periodic in self.periodics:
-            periodic.stop()
+        stop_all(self.periodics)
         for close in self.closers:
             close()
 

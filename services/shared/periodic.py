@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Event, Thread
+from time import monotonic
 
 import structlog
 
 from services.shared.errors import LikenessError
+
+STOP_WITHIN_S = 5.0
 
 
 class Periodic:
@@ -23,9 +26,15 @@ class Periodic:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 5.0) -> None:
+    def stop(self, timeout_s: float = STOP_WITHIN_S) -> None:
         """Returns when the turn under way has ended, at most after the timeout."""
+        stop_all([self], timeout_s)
+
+    def ask_to_stop(self) -> None:
+        """The turn under way is the last one."""
         self._stopping.set()
+
+    def join(self, timeout_s: float) -> None:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
@@ -39,3 +48,12 @@ class Periodic:
             except Exception:
                 log.exception("periodic_work_broke", work=self._name)
             self._stopping.wait(self._interval_s)
+
+
+def stop_all(periodics: Sequence[Periodic], timeout_s: float = STOP_WITHIN_S) -> None:
+    """Stop several in the time of one: each may be waiting for a peer that is gone already."""
+    for periodic in periodics:
+        periodic.ask_to_stop()
+    ends_at_s = monotonic() + timeout_s
+    for periodic in periodics:
+        periodic.join(max(0.0, ends_at_s - monotonic()))
