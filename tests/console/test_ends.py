@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,8 +28,8 @@ EVALUATED = 4
 
 
 @pytest.fixture(scope="module")
-def evaluation(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`likeness evaluate` of a few people on the running platform, put into review's service."""
+def evaluation(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`likeness evaluate` of a few people on the running platform, put into review's service for this module."""
     folder = tmp_path_factory.mktemp("evaluation")
     faces = development_faces()
     for role in ("operator", "custodian"):
@@ -43,7 +44,8 @@ def evaluation(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> 
     path = folder / "out" / "evaluation.json"
     assert path.is_file(), done.stdout + done.stderr
     platform.restart("review", LIKENESS_REVIEW__EVALUATION_PATH=str(path))
-    return path
+    yield path
+    platform.restart("review")
 
 
 def _manifest(faces: DevelopmentFaces, path: Path) -> Path:
