@@ -242,7 +242,7 @@ class SqlFilmStore:
         query = (
             sa.select(films)
             .where(films.c.force == force, films.c.status != FilmStatus.ERASED.value)
-            .order_by(films.c.opened_at)
+            .order_by(films.c.opened_at, films.c.film_id)
             .limit(_LISTED)
         )
         with self._transaction() as connection:
