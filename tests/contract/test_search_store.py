@@ -150,6 +150,7 @@ class TestSearchStore:
         with engine.begin() as connection:
             connection.execute(sa.text("DROP TABLE search_idempotency_keys"))
             connection.execute(sa.text("DROP TABLE search_candidates"))
+            connection.execute(sa.text("DROP TABLE disclosure_approvals"))
             connection.execute(sa.text("DROP TABLE searches"))
         with pytest.raises(DependencyUnavailable) as fault:
             store.open(new_search(clock))
