@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,7 +54,7 @@ class _Nearest:
         self.scores = -np.sort(-np.partition(both, both.shape[1] - at, axis=1)[:, -at:], axis=1)
 
 
-class MilvusIndex:
+class MilvusIndex(ABC):
     """The part of MilvusGalleryStore that knows the index."""
 
     _alias: str
@@ -61,8 +62,9 @@ class MilvusIndex:
     _index: GalleryIndexSettings
     _recall: IndexRecall | None = None
 
+    @abstractmethod
     def _guarantee(self) -> int:
-        raise NotImplementedError
+        """The timestamp that an answer has to have seen."""
 
     @property
     def index(self) -> GalleryIndex:
