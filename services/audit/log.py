@@ -20,6 +20,7 @@ from services.audit.merkle import Range, consistency_ranges, frontier_of, hashes
 from services.audit.opening import OpenedLog, open_log
 from services.audit.ports import LogStore, LogWriting, Witness
 from services.audit.settings import CheckpointSettings
+from services.audit.skew import SKEW_S, skew_of
 from services.audit.verification import Checkpoint, Frontier
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import (
@@ -382,6 +383,7 @@ class AuditLog:
             else:
                 request.answer.set_result(answer)
         for statement in added:
+            _tell_of_skew(statement, moment)
             self._metrics.audit_entries_total.labels(statement.operation.lower(), statement.phase.lower()).inc()
         self._metrics.audit_tree_entries.set(frontier.size)
 
@@ -452,3 +454,10 @@ def _fail(requests: Iterable[_Request], error: LikenessError) -> None:
     for request in requests:
         if not isinstance(request, _Stop) and not request.answer.done():
             request.answer.set_exception(error)
+
+
+def _tell_of_skew(statement: Statement, recorded_at: str) -> None:
+    """An entry of the future can only come from a clock that is off; one of the past may have waited."""
+    skew_s = skew_of(statement.occurred_at, recorded_at)
+    if skew_s > SKEW_S:
+        structlog.get_logger().warning("clock_ahead", of=statement.service, skew_s=round(skew_s, 1))

@@ -130,7 +130,7 @@ _ENTRY = re.compile(
     rf'\{{"activity":"(?P<activity>{_CHARACTERS})","activity_id":"(?P<activity_id>{_CHARACTERS})",'
     rf'"actor":\{{"force":{_TEXT},"person_id":"(?P<person_id>{_CHARACTERS})","roles":{_LIST}\}},'
     rf'"case_reference":"(?P<case_reference>{_CHARACTERS})","details":(?P<details>{_MAP}),"entry_id":"(?P<entry_id>{_ID})",'
-    rf'"format":"{re.escape(ENTRY_FORMAT)}","objects":{_LIST},"occurred_at":"{_TIME}",'
+    rf'"format":"{re.escape(ENTRY_FORMAT)}","objects":{_LIST},"occurred_at":"(?P<occurred_at>{_TIME})",'
     r'"operation":"(?:COLLECTION|ALTERATION|CONSULTATION|DISCLOSURE|COMBINATION|ERASURE)",'
     r'"phase":"(?P<phase>INTENT|DONE|REFUSED|FAILED|UNKNOWN)",'
     rf'"purpose":{_TEXT},"recipients":{_LIST},"recorded_at":"(?P<recorded_at>{_TIME})",'

@@ -17,6 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.audit.export_form import entry_line, header_line
+from services.audit.skew import SKEW_S, skew_of
 from services.audit.verification import (
     HASH_BYTES,
     UNREADABLE,
@@ -42,10 +43,13 @@ class LogReport(Report):
     """What was verified, and what is worth knowing of the log though it proves nothing.
 
     `open_intents`: intents without an outcome. `clock_steps_back`: how often an entry is earlier than the one before.
+    `ahead` and `behind`: entries whose writer's clock stood more than SKEW_S before, or behind, the log's own.
     """
 
     open_intents: int = 0
     clock_steps_back: int = 0
+    ahead: int = 0
+    behind: int = 0
 
 
 def verify(
@@ -105,6 +109,12 @@ def describe(report: LogReport) -> list[str]:
     lines.append(f"{report.open_intents} intents have no outcome in the log")
     if report.clock_steps_back:
         lines.append(f"the log's clock went back {report.clock_steps_back} times; the order is the sequence")
+    if report.ahead:
+        lines.append(f"{report.ahead} entries say a time over {SKEW_S:g} s after the log's: the writer's clock was off")
+    if report.behind:
+        lines.append(
+            f"{report.behind} entries say a time over {SKEW_S:g} s before the log's: they waited, or the clock was off"
+        )
     return lines
 
 
@@ -135,6 +145,9 @@ class _Observing(Verifier):
         else:
             self._open.discard((activity, activity_id))
         self.report.clock_steps_back += recorded_at < self._last_recorded_at
+        skew_s = skew_of(facts.group("occurred_at"), recorded_at)
+        self.report.ahead += skew_s > SKEW_S
+        self.report.behind += skew_s < -SKEW_S
         self._last_recorded_at = recorded_at
         if self.report.entries % _PROGRESS_EVERY == 0:
             self._progress(self.report.entries, self._announced)

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.ports import LogWriting
 from services.audit.proofs import check_consistency, check_inclusion
 from services.audit.verification import VerificationFailed, parse_checkpoint
-from services.audit.verifying import verify
+from services.audit.verifying import describe, verify
+from services.shared.clock import SystemClock, rfc3339
 from services.shared.errors import AuditUnavailable, ConfigurationError, Conflict, InvalidRequest, NotFound
 from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
@@ -53,6 +57,21 @@ def _until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("off_s", "ahead", "behind"), [(3600, 1, 0), (-3600, 0, 1), (4, 0, 0), (-4, 0, 0)])
+def test_an_entry_whose_writers_clock_is_off_is_in_its_place_and_flagged(
+    tmp_path: Path, off_s: int, ahead: int, behind: int
+) -> None:
+    with local_log(tmp_path) as local, capture_logs() as said:
+        local.log.append(statement(0))
+        off = rfc3339(SystemClock().now() + timedelta(seconds=off_s))
+        assert local.log.append(replace(statement(1), occurred_at=off)).sequence == 1
+        assert local.log.append(statement(2)).sequence == 2
+    report = verify(tmp_path / "audit.sqlite", witness=tmp_path / "witness")
+    assert (report.entries, report.ahead, report.behind) == (3, ahead, behind)
+    assert sum("clock was off" in line for line in describe(report)) == ahead + behind
+    assert [entry["of"] for entry in said if entry["event"] == "clock_ahead"] == ["search"] * ahead
 
 
 def test_sequences_run_from_zero_without_gaps_across_threads_and_restarts(tmp_path: Path) -> None:
