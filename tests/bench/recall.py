@@ -31,6 +31,7 @@ class References:
 
     ids: npt.NDArray[np.str_]
     vectors: Matrix
+    exact: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, platform: Platform, model_id: str) -> References:
@@ -41,11 +42,12 @@ class References:
                 if batch.watchlist_id == WATCHLIST:
                     ids += batch.reference_ids
                     parts.append(np.frombuffer(batch.vectors, "<f4").reshape(-1, batch.dimension))
-        return cls(np.array(ids), np.concatenate(parts))
+        vectors = np.concatenate(parts)
+        return cls(np.array(ids), vectors, vectors.astype(np.float64))
 
     def best(self, probe: Matrix, count: int) -> list[tuple[str, float]]:
         """By float64 products over everything; equals by id."""
-        scores = np.clip(self.vectors.astype(np.float64) @ probe.astype(np.float64), -1.0, 1.0)
+        scores = np.clip(self.exact @ probe.astype(np.float64), -1.0, 1.0)
         bar = np.partition(scores, -count)[-count]
         rows = np.flatnonzero(scores >= bar)
         ranked = sorted((-scores[row], str(self.ids[row])) for row in rows)[:count]
