@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from services.embed.faces.signals import MEASURES, THRESHOLDS, measure_signals
 from services.embed.file_signals import file_signals
@@ -71,3 +74,20 @@ def test_what_a_file_says_of_itself() -> None:
     ) == ("file_says_generated",)
     assert file_signals(b"\xff\xd8" + b"Exif Adobe Photoshop 25.1") == (), "nearly every press photograph says so"
     assert file_signals(b"\xff\xd8" + bytes(2_000_000) + b"FaceApp") == ("file_says_edited",)
+
+
+@pytest.mark.parametrize("kind", [{}, {"progressive": True}])
+def test_marks_stand_before_the_scans_of_a_jpeg_or_after_its_end(kind: dict[str, bool]) -> None:
+    written = io.BytesIO()
+    noise = np.random.default_rng(3).integers(0, 255, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(written, "JPEG", quality=90, **kind)
+    plain = written.getvalue()
+    assert file_signals(plain) == ()
+    # A thumbnail has scans and an end of its own, inside a segment.
+    thumbnail = b"Exif\x00\x00" + plain[:400] + b"\xff\xda\x00\x08" + b"\xff\xd9" + b" FaceApp"
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    assert file_signals(plain[:2] + segment + plain[2:]) == ("file_says_edited",)
+    assert file_signals(plain + bytes(1000) + b"FaceApp") == ("file_says_edited",)
+    # Segments that cannot be followed hide nothing.
+    assert file_signals(plain[:2] + b"\xff\xe1\x00\x00" + b"FaceApp" + plain[2:]) == ("file_says_edited",)
+    assert file_signals(plain[:-2] + b" FaceApp") == ("file_says_edited",), "no end"
