@@ -15,11 +15,12 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from services.shared.errors import InvalidRequest
+from services.shared.file_spool import FileSpool
 from services.shared.multipart import Upload, read_multipart
 from services.shared.settings import MAX_IMAGE_BYTES
 
 FILM = "film"
-_BUFFERED_BYTES = 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 class FilmSettings(BaseModel):
@@ -50,32 +51,10 @@ class FilmUpload:
         """A file as it lies there, from its start."""
         digest, size = hashlib.sha256(), 0
         file.seek(0)
-        while chunk := file.read(_BUFFERED_BYTES):
+        while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
             size += len(chunk)
         return cls(file, digest.hexdigest(), size)
-
-
-class _Spool:
-    """Takes what the parser gives; the disk is waited for off the event loop."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-
-    async def drain(self) -> None:
-        if self._waiting_bytes >= _BUFFERED_BYTES:
-            await run_sync(self.flush)
-
-    def flush(self) -> None:
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._file.writelines(waiting)
-        self._file.flush()
 
 
 @contextmanager
@@ -94,7 +73,7 @@ async def read_request(
 
     Raises InvalidRequest, PayloadTooLarge.
     """
-    spool = _Spool(file)
+    spool = FileSpool(file)
     upload = await read_multipart(
         request,
         file_fields | {FILM},

@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from services.review.casework.caller import Caller
-from services.review.casework.flagged import undecided
+from services.review.casework.continuing import continuing_case
 from services.review.casework.forms import prose
 from services.review.casework.searching import RunSearch
 from services.review.casework.steps import Casebook
-from services.review.model import CandidateForJudgement, Case, CaseState, Erasure, Mandate, SearchRecord, UnsolvedEntry
-from services.review.workflow import TURNAROUND, Action
+from services.review.model import CandidateForJudgement, Case, Erasure, Mandate, SearchRecord, UnsolvedEntry
+from services.review.workflow import Action
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict, InvalidRequest
-from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 
 LONGEST_RETENTION = timedelta(days=6 * 366)  # longer than any review period; a typing error is shorter
@@ -132,25 +131,7 @@ class Retention:
     def _continued(
         self, case: Case, records: tuple[SearchRecord, ...], new: tuple[CandidateForJudgement, ...], now: datetime
     ) -> Case:
-        number = self._book.store.next_number(case.force, now.year)
-        opened = Case(
-            request_id=new_id(),
-            number=f"{now.year}-{number:05d}",
-            force=case.force,
-            state=CaseState.FLAGGED if undecided(records, case.probe_decisions) else CaseState.SEARCHED,
-            version=1,
-            request=case.request,
-            requested_by=case.requested_by,
-            requested_at=now,
-            due_at=now + TURNAROUND[case.request.urgency],
-            updated_at=now,
-            probes=case.probes,
-            triage=case.triage,
-            searches=records,
-            candidates=new,
-            probe_decisions=case.probe_decisions,
-            continues=case.request_id,
-        )
+        opened = continuing_case(self._book, case, records, new, now)
         self._book.store.add(opened)
         return opened
 

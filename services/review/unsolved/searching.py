@@ -11,15 +11,14 @@ from typing import Any
 import orjson
 import structlog
 
-from services.review.casework.flagged import undecided
+from services.review.casework.continuing import continuing_case
 from services.review.casework.searching import merged
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import About
-from services.review.model import CandidateForJudgement, Case, CaseState, ProbeImage, SearchRecord, SearchVariant
+from services.review.model import CandidateForJudgement, Case, ProbeImage, SearchRecord, SearchVariant
 from services.review.ports import AuditTrail
 from services.review.unsolved.ports import KeptCase, KeptLook, KeptSearcher, KeptState, KeptStore
 from services.review.unsolved.settings import UnsolvedSettings
-from services.review.workflow import TURNAROUND
 from services.rpc.v1 import audit_pb2, common_pb2, search_pb2, unsolved_pb2
 from services.shared.errors import DependencyUnavailable, LikenessError, PlatformError
 from services.shared.ids import new_id
@@ -179,26 +178,8 @@ class SearchKept:
     ) -> None:
         """A case of the same requester, for the case's own people alone until one of them takes it up."""
         now, kept = self._book.clock.now(), case.unsolved
-        number = self._book.store.next_number(case.force, now.year)
-        opened = Case(
-            request_id=new_id(),
-            number=f"{now.year}-{number:05d}",
-            force=case.force,
-            state=CaseState.FLAGGED if undecided(records, case.probe_decisions) else CaseState.SEARCHED,
-            version=1,
-            request=case.request,
-            requested_by=case.requested_by,
-            requested_at=now,
-            due_at=now + TURNAROUND[case.request.urgency],
-            updated_at=now,
-            probes=case.probes,
-            triage=case.triage,
-            searches=records,
-            candidates=new,
-            probe_decisions=case.probe_decisions,
-            continues=case.request_id,
-            told=tuple(dict.fromkeys((case.requested_by, kept.kept_by if kept is not None else case.requested_by))),
-        )
+        told = (case.requested_by, kept.kept_by if kept is not None else case.requested_by)
+        opened = continuing_case(self._book, case, records, new, now, told=tuple(dict.fromkeys(told)))
         self._book.store.add(opened, f"unsolved:{begun.pending}", begun.pending or "")
 
     def _end(self, case: Case, look: KeptLook, state: KeptState, reason: str) -> None:
