@@ -407,6 +407,10 @@ class KnownAnswer:
     subject: tuple[str, str] | None
 
 
+# Nobody has begun to judge; a refused probe is one that nobody ever will.
+_UNTAKEN = frozenset({CaseState.SEARCHED, CaseState.FLAGGED, CaseState.UNSUITABLE})
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A request and everything that was done for it, except the judgements, which are `Examination`s."""
@@ -457,10 +461,12 @@ class Case:
             return self.unsolved.expires_on
         return self.release.retain_until if self.release is not None else None
 
-    def is_told_to(self, person_id: str, now: datetime) -> bool:
-        """Whether a person may know of it. What its own people have left lying until it was due is everybody's work."""
-        is_waiting = bool(self.told) and self.state is CaseState.SEARCHED and now < self.due_at
-        return not is_waiting or person_id in self.told
+    def is_told_to(self, person_id: str, now: datetime, *, is_supervisor: bool) -> bool:
+        """Whether a person may know of it. What its own people have left lying until it was due is everybody's work;
+        a flagged probe is a supervisor's to decide on."""
+        is_waiting = bool(self.told) and self.state in _UNTAKEN and now < self.due_at
+        decides = is_supervisor and self.state is CaseState.FLAGGED
+        return not is_waiting or decides or person_id in self.told
 
     def probe(self, probe_id: str) -> ProbeImage | None:
         return next((probe for probe in self.probes if probe.probe_id == probe_id), None)

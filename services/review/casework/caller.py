@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.review.workflow import SUPERVISOR
 from services.shared.tokens import Principal
 
 
@@ -21,3 +22,7 @@ class Caller:
     @property
     def force(self) -> str:
         return self.principal.force
+
+    @property
+    def is_supervisor(self) -> bool:
+        return SUPERVISOR in self.principal.roles

@@ -94,7 +94,12 @@ class FlaggedProbes:
             )
             step.act.objects.extend(f"probe:{picture.image_sha256}" for picture in pictures)
             step.act.details["flags"] = ",".join(sorted({code for picture in pictures for code in picture.codes}))
-            return step.move(probe_decisions=(*step.case.probe_decisions, decision))
+            told = step.case.told
+            return step.move(
+                probe_decisions=(*step.case.probe_decisions, decision),
+                # Who decided on a case that its own people alone are told of knows of it, also afterwards.
+                told=told and tuple(dict.fromkeys((*told, caller.person_id))),
+            )
 
 
 def _require_other(caller: Caller, step: Step) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from services.review.casework.caller import Caller
-from services.review.casework.steps import Casebook, is_requester, not_found, require_role
+from services.review.casework.steps import Casebook, is_requester, not_found, require_role, told_to
 from services.review.casework.trail import About
 from services.review.model import Case, CaseState, Examination, Finding, Release, Urgency
 from services.review.ports import CaseFilter
@@ -98,7 +98,7 @@ class Looking:
         return [
             self._row(caller, case, now)
             for case in found
-            if case.is_told_to(caller.person_id, now)
+            if told_to(case, caller, now)
             if (with_finished or case.state not in _OVER) and (not is_worker or _is_permitted(caller, case))
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from services.review.casework.caller import Caller
@@ -44,7 +45,7 @@ class Casebook:
     def case(self, caller: Caller, request_id: str) -> Case:
         """The case for whoever works on it or asked for it. Raises NotFound."""
         case = self.store.find(request_id) if is_id(request_id) else None
-        if case is None or case.force != caller.force or not case.is_told_to(caller.person_id, self.clock.now()):
+        if case is None or case.force != caller.force or not told_to(case, caller, self.clock.now()):
             raise not_found()
         return case
 
@@ -126,6 +127,11 @@ def require_role(caller: Caller, *roles: str) -> None:
             advice="Ask your administrator.",
             context={"reasons": ["role_missing"]},
         )
+
+
+def told_to(case: Case, caller: Caller, now: datetime) -> bool:
+    """Whether the caller may know of a case of their force (`Case.is_told_to`)."""
+    return case.is_told_to(caller.person_id, now, is_supervisor=caller.is_supervisor)
 
 
 def is_requester(case: Case, person_id: str) -> bool:

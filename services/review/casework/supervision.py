@@ -11,7 +11,7 @@ from statistics import median
 
 from services.review.casework.caller import Caller
 from services.review.casework.forms import prose
-from services.review.casework.steps import Casebook, require_role
+from services.review.casework.steps import Casebook, require_role, told_to
 from services.review.casework.trail import About
 from services.review.model import Case, CaseState, Examination, Finding, Training, Urgency
 from services.review.ports import CaseFilter
@@ -107,7 +107,7 @@ class Supervision:
         self._consult(caller)
         store, now = self._book.store, self._book.clock.now()
         found = store.list(CaseFilter(caller.force, limit=_ALL))
-        everything = [case for case in found if case.is_told_to(caller.person_id, now)]
+        everything = [case for case in found if told_to(case, caller, now)]
         examinations = store.examinations_of_force(caller.force)
         real = [case for case in everything if case.known_answer is None]
         pairs = _pairs(examinations, {case.request_id for case in everything})

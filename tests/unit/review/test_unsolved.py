@@ -9,6 +9,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
+from services.review.casework.caller import Caller
 from services.review.casework.steps import Casebook
 from services.review.model import Case, CaseState
 from services.review.unsolved.ending import EndKept
@@ -170,6 +171,41 @@ def test_somebody_new_is_told_to_the_cases_own_people_alone(unit: Unit, file: Fi
     # Once its keeper has taken it up it is a case like any other, with a second reviewer.
     unit.signed(BERT, opened, frozenset({"S9"}))
     assert unit.signed(ANNA, opened, frozenset({"S9"})).state is CaseState.DECIDED
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_a_flagged_find_is_told_to_its_own_people_and_to_who_decides(
+    unit: Unit, file: File, *, is_allowed: bool
+) -> None:
+    case = unsolved(unit)
+    file.searches.new, unit.search.flags = ["S9"], ("line_art",)
+    file.turn_after(1)
+    [opened] = file.opened(case)
+    assert opened.state is CaseState.FLAGGED
+    other_chief = person("sam", "supervisor")
+    for who in (OFFICER, BERT, SUE, other_chief):
+        assert _sees(unit, who, opened)
+    for who in (ANNA, person("officer-2", "requester", trained_until=None)):
+        assert not _sees(unit, who, opened)
+    decide = unit.desk.flagged.allow if is_allowed else unit.desk.flagged.refuse
+    decided = decide(SUE, opened.request_id, opened.version, "A photograph of a screen.")
+    assert decided.state is (CaseState.SEARCHED if is_allowed else CaseState.UNSUITABLE)
+    for who in (OFFICER, BERT, SUE):
+        assert _sees(unit, who, decided)
+    for who in (ANNA, other_chief):
+        assert not _sees(unit, who, decided)
+
+
+def _sees(unit: Unit, who: Caller, case: Case) -> bool:
+    """By its id and in the queue, which say the same."""
+    listed = case.number in {row.number for row in unit.desk.looking.queue(who, with_finished=True)}
+    try:
+        unit.desk.looking.case(who, case.request_id)
+    except NotFound:
+        assert not listed
+        return False
+    assert listed
+    return True
 
 
 def test_who_was_told_of_once_is_not_told_of_again(unit: Unit, file: File) -> None:
