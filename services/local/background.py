@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import psutil
-
 from services.local.deployment import DataFolder
 from services.local.process import die_with_parent
 from services.local.state import PlatformState, read_state, running_state
@@ -83,7 +81,7 @@ def stop(data: DataFolder) -> bool:
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while state.is_alive() and not _is_zombie(state.pid):
+    while state.is_alive():
         if time.monotonic() > deadline:
             raise ConfigurationError(
                 f"The platform (process {state.pid}) did not stop within {_STOP_TIMEOUT_S:g} s.",
@@ -91,11 +89,3 @@ def stop(data: DataFolder) -> bool:
             )
         time.sleep(_TICK_S)
     return True
-
-
-def _is_zombie(pid: int) -> bool:
-    """Ended, and not yet collected by its parent, which may be this very process."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return True

@@ -16,6 +16,7 @@ from services.local.deployment import DataFolder, ServicePorts
 from services.shared.errors import ConfigurationError
 
 Phase = Literal["starting", "ready", "stopping"]
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 _ORPHAN_WAIT_S = 20.0  # services of a killed supervisor stop by themselves, within their own grace periods
 
 
@@ -30,9 +31,12 @@ class PlatformState:
     waiting_for: Mapping[str, str] = field(default_factory=dict)
 
     def is_alive(self) -> bool:
-        """Whether that very process still runs; a reused process id is another process."""
+        """Whether that very process still runs; a reused process id is another process, and one that has ended but was
+        not yet waited for by its parent (a zombie: common where process 1 of a container reaps nothing) runs no more.
+        """
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started_at) < 1.0
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started_at) < 1.0 and process.status() not in _ENDED
         except psutil.Error:
             return False
 

@@ -128,10 +128,14 @@ class TestBrokerFailure:
     def test_no_broker_at_all_is_said_within_the_deadline(self) -> None:
         [port] = free_ports(1)
         log = KafkaEventLog(KafkaConnection(f"127.0.0.1:{port}", timeout_s=1.0))
+        threads = threading.active_count()
         started = monotonic()
         with pytest.raises(DependencyUnavailable):
             log.publish([Event("t", "k", b"0")])
         assert monotonic() - started < 5
+        with pytest.raises(DependencyUnavailable):
+            log.lag(["t"], "g")
+        assert threading.active_count() <= threads
         log.close()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,6 +20,7 @@ from services.shared.ports.event_log import Event, ReceivedEvent, Redaction
 # A custody image of 32 MiB and its envelope pass in one event.
 MAX_EVENT_BYTES = 34 * 1024 * 1024
 _GOODBYE_MS = 2000
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class KafkaEventLog:
         self._kafka = require("kafka", "kafka")
         self._admin_api = require("kafka.admin", "kafka")
         self._errors = require("kafka.errors", "kafka")
+        self._failures = (self._errors.KafkaError, OSError, TimeoutError)
         require("crc32c", "kafka")  # without it the checksums alone make the producer twenty times slower
         self._connection = connection
         self._topics = topics or TopicDefaults()
@@ -103,8 +106,8 @@ class KafkaEventLog:
     def subscribe(self, topics: Sequence[str], group: str) -> KafkaSubscription:
         self._ensure_topics(set(topics))
         with self._translated("subscribed to"):
-            consumer = self._kafka.KafkaConsumer(
-                *dict.fromkeys(topics),
+            consumer = _opened(
+                functools.partial(self._kafka.KafkaConsumer, *dict.fromkeys(topics)),
                 **self._connection.settings(),
                 group_id=group,
                 enable_auto_commit=False,
@@ -125,15 +128,17 @@ class KafkaEventLog:
     def lag(self, topics: Sequence[str], group: str) -> int:
         self._ensure_topics(set(topics))
         with self._lock, self._translated("read"):
-            admin = self._open_admin()
-            partitions = [
-                self._kafka.TopicPartition(topic["name"], partition["partition_index"])
-                for topic in admin.describe_topics(list(dict.fromkeys(topics)))
-                for partition in topic["partitions"]
-            ]
-            newest = self._offsets(admin, partitions, self._kafka.OffsetSpec.LATEST)
-            oldest = self._offsets(admin, partitions, self._kafka.OffsetSpec.EARLIEST)
-            committed = admin.list_group_offsets({group: partitions})[group]
+            return self._administered(lambda admin: self._lag_of(admin, topics, group))
+
+    def _lag_of(self, admin: Any, topics: Sequence[str], group: str) -> int:
+        partitions = [
+            self._kafka.TopicPartition(topic["name"], partition["partition_index"])
+            for topic in admin.describe_topics(list(dict.fromkeys(topics)))
+            for partition in topic["partitions"]
+        ]
+        newest = self._offsets(admin, partitions, self._kafka.OffsetSpec.LATEST)
+        oldest = self._offsets(admin, partitions, self._kafka.OffsetSpec.EARLIEST)
+        committed = admin.list_group_offsets({group: partitions})[group]
         return sum(_lag(committed.get(each), oldest[each], newest[each]) for each in partitions)
 
     def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
@@ -145,17 +150,22 @@ class KafkaEventLog:
         if not due:
             return Redaction(0)
         with self._lock, self._translated("erased"):
-            admin = self._open_admin()
-            read = self._read_by_all(admin, list(due))
-            droppable = {partition: last + 1 for partition, (last, _) in due.items() if read[partition] > last}
-            if droppable:
-                admin.delete_records(droppable)
+            droppable = self._administered(lambda admin: self._drop(admin, due))
         count = sum(number for partition, (_, number) in due.items() if partition in droppable)
         return Redaction(count, 0.0 if len(droppable) == len(due) else float(self._topics.retention_h))
 
+    def _drop(self, admin: Any, due: Mapping[Any, tuple[int, int]]) -> dict[Any, int]:
+        """Drop what every group has read; by partition, the offset that is the oldest now. Twice is as good as once."""
+        read = self._read_by_all(admin, list(due))
+        droppable = {partition: last + 1 for partition, (last, _) in due.items() if read[partition] > last}
+        if droppable:
+            admin.delete_records(droppable)
+        return droppable
+
     def _last_due(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> dict[Any, tuple[int, int]]:
         """By partition: the offset of the last event that is due, and how many are."""
-        consumer = self._kafka.KafkaConsumer(
+        consumer = _opened(
+            self._kafka.KafkaConsumer,
             **self._connection.settings(),
             enable_auto_commit=False,
             max_partition_fetch_bytes=MAX_EVENT_BYTES,
@@ -212,12 +222,14 @@ class KafkaEventLog:
             if not missing:
                 return
             with self._translated("used"):
-                admin = self._open_admin()
-                absent = sorted(missing - set(admin.list_topics()))
-                if absent:
-                    self._create(admin, absent)
-                    admin.wait_for_topics(absent, timeout_ms=int(self._connection.timeout_s * 1000))
+                self._administered(lambda admin: self._create_absent(admin, missing))
             self._known_topics |= missing
+
+    def _create_absent(self, admin: Any, topics: set[str]) -> None:
+        absent = sorted(topics - set(admin.list_topics()))
+        if absent:
+            self._create(admin, absent)
+            admin.wait_for_topics(absent, timeout_ms=int(self._connection.timeout_s * 1000))
 
     def _create(self, admin: Any, topics: Sequence[str]) -> None:
         new = [
@@ -234,16 +246,43 @@ class KafkaEventLog:
         except self._errors.TopicAlreadyExistsError:
             return  # another process was first, with the same settings
 
+    def _administered(self, act: Callable[[Any], _Found]) -> _Found:
+        """What `act` finds, which may be asked twice: a client from before a restart of the brokers can know only
+        nodes that are gone, so after a failure it is thrown away, and a new one asked once."""
+        started, was_open = monotonic(), self._admin is not None
+        try:
+            return act(self._open_admin())
+        except self._failures:
+            self._discard_admin()
+            # What took so long is a broker that hangs, and the caller waits.
+            if not was_open or monotonic() - started > self._connection.timeout_s / 2:
+                raise
+        try:
+            return act(self._open_admin())
+        except self._failures:
+            self._discard_admin()
+            raise
+
+    def _discard_admin(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is None:
+            return
+        try:
+            admin.close()
+        except self._failures:
+            structlog.get_logger().warning("kafka_admin_abandoned", servers=self._connection.bootstrap_servers)
+
     def _open_admin(self) -> Any:
         if self._admin is None:
-            self._admin = self._kafka.KafkaAdminClient(**self._connection.settings())
+            self._admin = _opened(self._kafka.KafkaAdminClient, **self._connection.settings())
         return self._admin
 
     def _open_producer(self) -> Any:
         if self._producer is None:
             timeout_ms = int(self._connection.timeout_s * 1000)
             with self._translated("published"):
-                self._producer = self._kafka.KafkaProducer(
+                self._producer = _opened(
+                    self._kafka.KafkaProducer,
                     **{**self._connection.settings(), "request_timeout_ms": timeout_ms // 2},
                     acks="all",
                     enable_idempotence=True,
@@ -316,6 +355,28 @@ class KafkaSubscription:
     def _translated(self, done: str) -> Iterator[None]:
         with _translated(self._errors, self._connection.bootstrap_servers, done):
             yield
+
+
+def _opened(kind: Callable[..., Any], **settings: Any) -> Any:
+    """A client of kafka-python, or its error and no thread left behind: the library starts a client's IO thread before
+    it looks for the brokers, and lets it run on when it finds none."""
+    nets = require("kafka.net.selector", "kafka")
+    clients = require("kafka.net.compat", "kafka")
+    made: list[tuple[Any, Any]] = []
+
+    def make(**configs: Any) -> Any:
+        net = nets.NetworkSelector(**configs)
+        client = clients.KafkaNetClient(net=net, **configs)
+        made.append((client, net))
+        return client
+
+    try:
+        return kind(**settings, kafka_client=make)
+    except Exception:
+        for client, net in made:
+            client.close()
+            net.stop()
+        raise
 
 
 def _send(producer: Any, event: Event) -> Any:

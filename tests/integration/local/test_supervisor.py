@@ -123,11 +123,25 @@ def test_services_end_with_a_killed_supervisor(start: Start, data: DataFolder) -
 def test_after_a_killed_supervisor_the_next_start_waits_for_its_services(start: Start, data: DataFolder) -> None:
     first = start()
     _wait_ready(data, first)
-    first.kill()
+    first.kill()  # and not waited for: a zombie, as under a parent that reaps nothing
     second = start()
-    wait_until(
-        lambda: _phase(data) == "ready" and getattr(read_state(data), "pid", 0) == second.pid, READY_S, "second start"
-    )
+
+    def second_is_ready() -> bool:
+        if second.poll() is not None:
+            raise AssertionError(f"the second platform ended:\n{second.communicate(timeout=5)[0]}")
+        return _phase(data) == "ready" and getattr(read_state(data), "pid", 0) == second.pid
+
+    wait_until(second_is_ready, READY_S, "the second platform to be ready")
+
+
+def test_a_killed_supervisor_that_nobody_has_waited_for_does_not_count_as_running(
+    start: Start, data: DataFolder
+) -> None:
+    process = start()
+    _wait_ready(data, process)
+    process.kill()
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, 30.0, "the process to end")
+    assert running_state(data) is None
 
 
 def test_two_platforms_never_share_data(start: Start, data: DataFolder) -> None:
