@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.local.ports import reserve_ports
 from services.shared.errors import ConfigurationError
 
 # In the order in which they are shown; they start at once and stop in the order of STOP_ORDER.
@@ -91,11 +91,8 @@ class DataFolder:
 
 
 def free_ports() -> dict[str, ServicePorts]:
-    """Two ports a service that are free now. All are held until the last is known, so that they differ."""
-    held = [socket.create_server((HOST, 0)) for _ in range(2 * len(SERVICES))]
-    numbers = [int(opened.getsockname()[1]) for opened in held]
-    for opened in held:
-        opened.close()
+    """Two ports a service, free and kept from chance (see reserve_ports); all differ."""
+    numbers = reserve_ports(HOST, 2 * len(SERVICES))
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     return {service: ServicePorts(*pair) for service, pair in zip(SERVICES, pairs, strict=True)}
 

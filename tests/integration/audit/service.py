@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
+from services.local.ports import reserve_ports
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient, open_channel
 from services.rpc.v1 import audit_pb2
@@ -30,9 +30,7 @@ START_S = 90.0  # two seconds where nothing else runs
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return reserve_ports("127.0.0.1", 1)[0]
 
 
 class TokenIssuer:

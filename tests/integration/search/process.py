@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from services.local.ports import reserve_ports
 from services.rpc.clients import GalleryClient
 from services.search.bootstrap import build
 from services.search.settings import SearchSettings
@@ -40,11 +40,7 @@ FORM: Mapping[str, Any] = {
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(opened.getsockname()[1]) for opened in held]
-    for opened in held:
-        opened.close()
-    return ports
+    return reserve_ports("127.0.0.1", count)
 
 
 class RunningSearch:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from services.local.ports import reserve_ports
+
 _INSTALL_TIMEOUT_S = 1500  # MinIO compiles for minutes on a busy two-core machine
 _STOP_TIMEOUT_S = 15
 
@@ -114,14 +116,7 @@ def program(name: str, package: str) -> str:
 
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that nobody listens on; all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    return reserve_ports("127.0.0.1", count)
 
 
 def temporary_data(name: str) -> Path:

@@ -1,10 +1,12 @@
 """Addresses and environments of a local platform."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from services.local.deployment import DEFAULT_PORTS, SERVICES, DataFolder, ServicePorts, environment, parse_ports
+from services.local.deployment import DEFAULT_PORTS, HOST, SERVICES, DataFolder, ServicePorts, environment, parse_ports
+from services.local.ports import reserve_ports
 from services.review.settings import ReviewSettings
 from services.shared.errors import ConfigurationError
 
@@ -29,6 +31,20 @@ def test_free_ports_are_all_different() -> None:
     ports = parse_ports("auto")
     assert set(ports) == set(SERVICES)
     assert len({number for pair in ports.values() for number in (pair.http, pair.grpc)}) == 2 * len(SERVICES)
+
+
+def test_reserved_ports_are_refused_to_chance_but_not_to_whoever_asks_for_them() -> None:
+    ports = reserve_ports(HOST, 20)
+    assert len(set(ports)) == 20
+    others = [socket.create_server((HOST, 0)) for _ in range(50)]
+    assert not {other.getsockname()[1] for other in others} & set(ports)
+    for other in others:
+        other.close()
+    for _ in range(2):  # a server that ended finds its port again
+        with socket.create_server((HOST, ports[0])), socket.create_connection((HOST, ports[0])):
+            pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, ports[0]))
 
 
 @pytest.mark.parametrize("text", ["serch=1", "search=x", "search.udp=1", "search", "=80"])
