@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 UV := $(LIKENESS_CACHE)/tools/uv-$(UV_VERSION)/bin/uv
 VENV := .venv/.installed
 
-.PHONY: setup proto lock models demo check test test-stack bench panels fuzz clean
+.PHONY: setup proto lock models demo check test test-stack bench bench-stack panels fuzz clean
 
 setup: $(VENV)
 

@@ -25,7 +25,7 @@ class FurtherWitnesses(BaseModel):
     """Where checkpoints are copied beside the folder; each is optional and none holds another up.
 
     `events`: the topic `likeness.audit-checkpoint-signed.v1`. `bucket`: an object-locked bucket, of which endpoint,
-    bucket, keys and `retention_days` count.
+    bucket, keys, `retention_days` and `is_encrypted` count.
     """
 
     events: EventLogSettings | None = None

@@ -59,6 +59,10 @@ class ImageStoreSettings(BaseModel):
     retention_days: int = 0
     # Server-side encryption with the store's own keys (SSE-S3).
     is_encrypted: bool = False
+    # What the store drops by itself; 0: nothing. Days after which a version goes that another one covers (more than
+    # retention_days), and an upload in parts that was never finished.
+    noncurrent_days: int = Field(default=0, ge=0)
+    incomplete_upload_days: int = Field(default=1, ge=0)
     # A database with a key for every image (`sqlite:///…` or `postgresql+psycopg://…`), so that destroying the key
     # erases the image in every copy; empty: images are stored as they are. Back it up apart from the images.
     keys_url: str = ""

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -53,6 +54,8 @@ def is_setting(variable: str) -> bool:
         if part not in fields:
             return False
         model = fields[part].annotation
+        if isinstance(model, UnionType):  # something that may be left out
+            [model] = [each for each in get_args(model) if each is not type(None)]
     return True
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.audit.ports import PublishedKey
 from services.audit.verification import Checkpoint, parse_checkpoint
+from services.shared.adapters.bucket_lifecycle import Lifecycle, keep_lifecycle
 from services.shared.adapters.extras import require
 from services.shared.clock import Clock
 from services.shared.errors import ConfigurationError, DependencyUnavailable, IntegrityError
@@ -78,6 +79,7 @@ class BucketWitness:
                 io.BytesIO(content),
                 len(content),
                 content_type="application/json",
+                sse=require("minio.sse", "minio").SseS3() if self._settings.is_encrypted else None,
                 retention=retention.Retention(require("minio.commonconfig", "minio").COMPLIANCE, until),
             )
 
@@ -129,6 +131,8 @@ class BucketWitness:
                 f"The bucket {bucket} was made without object lock, so it cannot witness anything.",
                 advice="Name a new bucket; it is made with the lock.",
             ) from error
+        # Nothing but unfinished uploads goes by itself, and a rule that says otherwise is refused.
+        keep_lifecycle(self._client, bucket, Lifecycle(), self._settings.retention_days)
         self._is_prepared = True
 
 

@@ -7,12 +7,13 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import structlog
 
+from services.shared.adapters.bucket_lifecycle import Lifecycle, keep_lifecycle
 from services.shared.adapters.extras import require
 from services.shared.clock import Clock, SystemClock
 from services.shared.errors import ConfigurationError, DependencyUnavailable, IntegrityError, NotFound
@@ -41,10 +42,12 @@ class Protection:
     `retention_days`: an image is locked (GOVERNANCE) against deletion for so long, also by whoever holds ordinary keys;
     only erasure by law, which may bypass it, goes through. 0 switches the lock off; it cannot be switched on later for
     a bucket that was made without it. `is_encrypted`: server-side encryption with the store's own keys (SSE-S3).
+    `lifecycle`: what the store drops by itself, which is never what is locked.
     """
 
     retention_days: int = 0
     is_encrypted: bool = False
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
 class MinioImageStore:
@@ -123,6 +126,7 @@ class MinioImageStore:
                 f"{self._protection.retention_days} days.",
                 advice="Name a new bucket, or set retention_days to 0.",
             )
+        keep_lifecycle(client, bucket, self._protection.lifecycle, self._protection.retention_days)
 
     def _bucket_can_lock(self) -> bool:
         try:

@@ -68,7 +68,8 @@ def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None
 def _open_bare_image_store(settings: ImageStoreSettings) -> ImageStore:
     if settings.kind == "folder":
         return FolderImageStore(settings.path)
-    from services.shared.adapters.minio_image_store import (  # noqa: PLC0415 - an extra
+    from services.shared.adapters.bucket_lifecycle import Lifecycle  # noqa: PLC0415 - an extra
+    from services.shared.adapters.minio_image_store import (  # noqa: PLC0415
         MinioImageStore,
         Protection,
         S3Connection,
@@ -81,4 +82,5 @@ def _open_bare_image_store(settings: ImageStoreSettings) -> ImageStore:
         secret_key=settings.secret_key,
         is_secure=settings.is_secure,
     )
-    return MinioImageStore(connection, Protection(settings.retention_days, settings.is_encrypted))
+    lifecycle = Lifecycle(settings.noncurrent_days, settings.incomplete_upload_days)
+    return MinioImageStore(connection, Protection(settings.retention_days, settings.is_encrypted, lifecycle))
