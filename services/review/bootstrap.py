@@ -31,6 +31,7 @@ from services.review.workflow import WORKFLOW
 from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
 from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, open_peer
+from services.rpc.probes import ProbeClient
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import review_pb2_grpc
 from services.shared.adapters.opening import open_image_store
@@ -94,6 +95,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
             renderer=PictureClient(embed),
             agreements=AgreementClient(search),
             films=films,
+            copies=ProbeClient(search) if settings.tls.is_on else None,
         ),
         watchlists=watchlists,
         setter=Typesetter(),

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import IO, Any, Protocol
 
 from services.review.model import Case, CaseState, Examination, Training
-from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, reference_pb2, search_pb2
+from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, probes_pb2, reference_pb2, search_pb2
 from services.shared.biometric import ImageAnalysis
 from services.shared.tokens import Principal
 
@@ -131,6 +131,14 @@ class Searcher(Protocol):
         Raises what search raises: Forbidden, InvalidRequest, ImageRefused, NoFaceFound, FaceChoiceNeeded,
         GalleryIncomplete, ...
         """
+        ...
+
+
+class ProbeCopies(Protocol):
+    """What search sealed of the probes that it searched: `services.rpc.probes.ProbeClient`."""
+
+    def erase(self, request: probes_pb2.EraseProbesRequest) -> Sequence[str]:
+        """The SHA-256 of what was there and is gone. Raises DependencyUnavailable, AuditUnavailable: do it again."""
         ...
 
 

@@ -40,6 +40,8 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Identification/Identify": frozenset({"review"}),
     # Without a person's token: probes of unsolved cases, while nobody is there.
     "/likeness.v1.Unsolved/SearchAgain": frozenset({"review"}),
+    # The sealed copies of a case's probes, when its time is over.
+    "/likeness.v1.Probes/EraseProbes": frozenset({"review"}),
     # Everything enrolled, with its templates: search alone, which rebuilds its gallery from it.
     "/likeness.v1.Ledger/ReadReferences": frozenset({"search"}),
     "/likeness.v1.Ledger/CountReferences": frozenset({"search", TOOLS}),

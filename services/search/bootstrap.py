@@ -17,7 +17,13 @@ from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import PictureClient
 from services.rpc.clients import AuditClient, LedgerClient, open_peer
 from services.rpc.server import GrpcServer
-from services.rpc.v1 import agreements_pb2_grpc, migration_pb2_grpc, search_pb2_grpc, unsolved_pb2_grpc
+from services.rpc.v1 import (
+    agreements_pb2_grpc,
+    migration_pb2_grpc,
+    probes_pb2_grpc,
+    search_pb2_grpc,
+    unsolved_pb2_grpc,
+)
 from services.search.acceptance import Acceptance
 from services.search.adapters.sql_approvals import SqlApprovals
 from services.search.adapters.sql_search_store import SqlSearchStore
@@ -51,6 +57,10 @@ from services.search.operating_points import OperatingPoints
 from services.search.partners.gateway import PartnerGateway
 from services.search.partners.wiring import PartnerParts, wire_partners
 from services.search.ports import GalleryStore
+from services.search.probes.erasing import EraseProbes
+from services.search.probes.servicer import SERVICE_NAME as PROBES
+from services.search.probes.servicer import ProbesServicer
+from services.search.probes.sql_sealed import SqlSealedProbes
 from services.search.serving.grpc_server import SERVICE_NAME as MODELS
 from services.search.serving.grpc_server import ModelsServicer
 from services.search.serving.wiring import Serving, wire_serving
@@ -147,7 +157,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     searches = create_router(identify, ViewSearch(core.store, core.trail, core.closing), core.verifier, core.slots)
     for router in (searches, _disclosure(core), *governance.routers, films.router, partners.router):
         app.include_router(router)
-    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, UNSOLVED]
+    names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, PROBES, UNSOLVED]
     tidy = compacting(settings.gallery, core.clock)
     servicers = _servicers(
         _neighbours(core, tidy),
@@ -155,6 +165,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         governance.agreements,
         serving.servicer,
         _unsolved(core, identify_for),
+        _probes(core),
     )
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
@@ -300,6 +311,10 @@ def _unsolved(core: _Core, identify_for: IdentifyFor) -> UnsolvedServicer:
     )
 
 
+def _probes(core: _Core) -> ProbesServicer:
+    return ProbesServicer(EraseProbes(SqlSealedProbes(core.engine), core.probes, core.governance.acts, core.clock))
+
+
 def _neighbours(core: _Core, tidy: Compacting) -> NeighbourServicer:
     finding = FindNeighbours(core.gallery, FlagPointsFile(core.settings.flag_points_path), core.clock)
     return NeighbourServicer(core.gallery, finding, SqlReturns(core.engine), tidy.ask)
@@ -322,12 +337,13 @@ def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, rep
     return app
 
 
-def _servicers(
+def _servicers(  # noqa: PLR0917 - what the composition root has made
     gallery: GalleryServicer,
     identification: IdentificationServicer,
     agreements: AgreementsServicer,
     models: ModelsServicer,
     unsolved: UnsolvedServicer,
+    probes: ProbesServicer,
 ) -> Callable[[grpc.Server], None]:
     def register(server: grpc.Server) -> None:
         agreements_pb2_grpc.add_AgreementsServicer_to_server(agreements, server)
@@ -335,6 +351,7 @@ def _servicers(
         search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
         search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
         unsolved_pb2_grpc.add_UnsolvedServicer_to_server(unsolved, server)
+        probes_pb2_grpc.add_ProbesServicer_to_server(probes, server)
 
     return register
 

@@ -121,7 +121,12 @@ class OpenActs:
             purpose=act.purpose,
             case_reference=act.case_reference,
             objects=[*act.objects, *objects],
-            recipients=[f"person:{act.principal.person_id}"] if phase == audit_pb2.DONE else [],
+            recipients=[f"person:{act.principal.person_id}"] if _is_given(act, phase) else [],
             details=details,
             entry_id=entry_id,
         )
+
+
+def _is_given(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> bool:
+    """Whether somebody got something by it; who erases gets nothing."""
+    return phase == audit_pb2.DONE and act.operation != audit_pb2.ERASURE

@@ -185,6 +185,8 @@ class StoredSearch:
     result: bytes | None
     timings_ms: Mapping[str, float] | None
     problem: Mapping[str, Any] | None
+    # Since when its sealed probe is gone, because its case is over.
+    probe_erased_at: datetime | None = None
 
 
 class SearchStore(Protocol):

@@ -28,7 +28,7 @@ from tests.support.platform import Platform
 
 HOLDERS = {
     **{"Embed": "embed", "Films": "embed", "Pictures": "embed", "Ledger": "ingest", "References": "ingest"},
-    **{"Migrations": "ingest", "Models": "search", "Unsolved": "search"},
+    **{"Migrations": "ingest", "Models": "search", "Unsolved": "search", "Probes": "search"},
     **{"Gallery": "search", "Identification": "search", "Agreements": "search", "Audit": "audit", "Review": "review"},
 }
 # What an empty message sets off is not for a test of who may.

@@ -21,7 +21,8 @@ from PIL import Image
 
 from services.ingest.life.certificates import verify_certificate
 from services.rpc.clients import EmbedClient
-from services.rpc.v1 import embed_pb2, events_pb2
+from services.rpc.probes import ProbeClient
+from services.rpc.v1 import common_pb2, embed_pb2, events_pb2, probes_pb2
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.errors import IntegrityError
 from services.shared.ids import new_id
@@ -190,6 +191,28 @@ def test_an_erased_person_is_in_no_store_and_does_not_come_back(platform: Platfo
     # The same picture may be somebody else's, and the same person may come again with another.
     enrol(custodian, image, "ANOTHER-1")
     enrol(custodian, picture(4), "ERASE-1")
+
+
+def test_the_sealed_copies_of_a_probe_are_erased_when_review_says_that_its_case_is_over(platform: Platform) -> None:
+    root, probe = platform.data.root, picture(71)
+    with platform.client("search", "operator") as operator:
+        answer = post_search(operator, probe)
+        assert answer.status_code == 200, answer.text
+        search_id = answer.json()["search_id"]
+        assert files_with(root, probe), "the test can fail"
+        order = probes_pb2.EraseProbesRequest(
+            request_id=new_id(),
+            case_reference=answer.json()["request"]["case_reference"],
+            actor=common_pb2.Actor(person_id="anna", force="northshire"),
+            reason="its time is over",
+            sha256s=[hashlib.sha256(probe).hexdigest()],
+        )
+        with platform.channel("search", "review") as channel:
+            assert list(ProbeClient(channel).erase(order)) == list(order.sha256s)
+            assert list(ProbeClient(channel).erase(order)) == []
+        assert files_with(root, probe) == set()
+        replay = operator.post(f"/v1/searches/{search_id}/replay", params={"reason": "appeal"})
+        assert (replay.status_code, replay.json()["code"]) == (409, "probe_erased")
 
 
 def test_the_certificate_verifies_offline_and_no_change_to_it_does(platform: Platform, custodian: httpx.Client) -> None:

@@ -28,6 +28,7 @@ from services.review.ports import (
     FaceAnalyser,
     FilmReader,
     PictureRenderer,
+    ProbeCopies,
     ReferenceDirectory,
     ReviewStore,
     Searcher,
@@ -51,6 +52,8 @@ class Peers:
     renderer: PictureRenderer
     agreements: AgreementRegister
     films: FilmReader
+    # None without certificates, by which search knows review: then the copies that search sealed are not erased.
+    copies: ProbeCopies | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Desk:
             flagged=FlaggedProbes(book),
             examining=Examining(book, training, peers.references, min_view_s),
             deciding=Deciding(book, training, watchlists, peers.agreements, rates),
-            retention=Retention(book, images, searching),
+            retention=Retention(book, images, searching, peers.copies),
             looking=Looking(book, kept_look),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
             documents=Documents(book, images, peers.references, peers.renderer, setter),

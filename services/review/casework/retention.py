@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -9,10 +10,11 @@ from services.review.casework.caller import Caller
 from services.review.casework.continuing import continuing_case
 from services.review.casework.forms import prose
 from services.review.casework.searching import RunSearch
-from services.review.casework.steps import Casebook
+from services.review.casework.steps import Casebook, Step
 from services.review.model import CandidateForJudgement, Case, Erasure, Mandate, SearchRecord, UnsolvedEntry
+from services.review.ports import ProbeCopies
 from services.review.workflow import Action
-from services.rpc.v1 import audit_pb2
+from services.rpc.v1 import audit_pb2, common_pb2, probes_pb2
 from services.shared.errors import Conflict, InvalidRequest
 from services.shared.ports.image_store import ImageStore
 
@@ -30,10 +32,12 @@ class SearchedAgain:
 class Retention:
     """The unsolved file, and erasure, as people do them. services/review/unsolved does what the clock brings about."""
 
-    def __init__(self, book: Casebook, images: ImageStore, search: RunSearch) -> None:
+    def __init__(self, book: Casebook, images: ImageStore, search: RunSearch, copies: ProbeCopies | None) -> None:
+        """`copies`: where search seals what it was asked to search; None where it cannot be asked."""
         self._book = book
         self._images = images
         self._search = search
+        self._copies = copies
 
     def keep_unsolved(
         self, caller: Caller, request_id: str, version: int, *, authority: str, reason: str, expires_on: date
@@ -103,30 +107,47 @@ class Retention:
                     advice="They are relevant material until then.",
                     code="retention_not_due",
                 )
-            left = self._left(case)
-            if case.erasure is not None and not left:
-                raise Conflict("The pictures are erased already.", advice="Nothing is left to do.", code="erased")
+            erasure = Erasure(prose("reason", reason), caller.person_id, now)
+            if case.erasure is not None:
+                return self._erase_the_rest(step, erasure)
             # The case first, so that nobody is shown a picture that is about to go; what a failure leaves behind is
             # erased by doing it again.
-            erased = step.move(erasure=Erasure(prose("reason", reason), caller.person_id, now))
-            step.act.objects += [f"picture:{sha256}" for sha256 in self.erase_pictures(case)]
+            erased = step.move(erasure=erasure)
+            step.act.objects += self.erase_pictures(erased)
             return erased
 
+    def _erase_the_rest(self, step: Step, erasure: Erasure) -> Case:
+        """What an earlier erasure left behind. Raises Conflict where that is nothing."""
+        objects = self.erase_pictures(replace(step.case, erasure=erasure))
+        if not objects:
+            raise Conflict("The pictures are erased already.", advice="Nothing is left to do.", code="erased")
+        step.act.objects += objects
+        return step.move(erasure=erasure)
+
     def erase_pictures(self, case: Case) -> list[str]:
-        """Erase what is left of a case whose erasure is stored; the pictures that went."""
-        left = self._left(case)
+        """Erase what is left of a case whose erasure is stored: search's copies, then the pictures, which say until
+        then that something is left. What went, as the log names it. Raises DependencyUnavailable, AuditUnavailable."""
+        store, request_id = self._book.store, case.request_id
+        own = [sha256 for sha256 in sorted(case.pictures_ever()) if not store.is_held_elsewhere(sha256, request_id)]
+        copies = self._erase_copies(case, own)
+        left = [sha256 for sha256 in own if self._images.has(sha256)]
         for sha256 in left:
             self._images.remove(sha256)
-        return left
+        return [f"picture:{sha256}" for sha256 in left] + [f"probe:{sha256}" for sha256 in copies]
 
-    def _left(self, case: Case) -> list[str]:
-        """The pictures of the case that are stored and that no other case holds."""
-        store, request_id = self._book.store, case.request_id
-        return [
-            sha256
-            for sha256 in sorted(case.pictures_ever())
-            if not store.is_held_elsewhere(sha256, request_id) and self._images.has(sha256)
-        ]
+    def _erase_copies(self, case: Case, sha256s: Sequence[str]) -> Sequence[str]:
+        erasure = case.erasure
+        if self._copies is None or erasure is None or not sha256s:
+            return ()
+        return self._copies.erase(
+            probes_pb2.EraseProbesRequest(
+                request_id=case.request_id,
+                case_reference=case.request.case_reference,
+                actor=common_pb2.Actor(person_id=erasure.erased_by, force=case.force),
+                reason=erasure.reason,
+                sha256s=sha256s,
+            )
+        )
 
     def _continued(
         self, case: Case, records: tuple[SearchRecord, ...], new: tuple[CandidateForJudgement, ...], now: datetime

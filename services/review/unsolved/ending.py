@@ -50,7 +50,7 @@ class EndKept:
                 actor, Action.ERASE.value, About.case(case), audit_pb2.ERASURE, {"reason": _REASON}
             ) as act:
                 standing = case if case.erasure is not None else self._close(case, actor)
-                act.objects += [f"picture:{sha256}" for sha256 in self._retention.erase_pictures(standing)]
+                act.objects += self._retention.erase_pictures(standing)
                 act.details["state"] = standing.state.value
         except Conflict:
             # Somebody has the case in hand at this moment: the next turn sees what became of it.

@@ -73,11 +73,14 @@ class SqlKeptStore:
 
     def put(self, request_id: str, look: KeptLook) -> None:
         with self._writing, self._transaction() as connection:
-            found = connection.execute(
-                sa.update(kept).where(kept.c.request_id == request_id).values(**_row(request_id, look))
-            )
-            if found.rowcount == 0:
+            known = connection.scalar(sa.select(kept.c.state).where(kept.c.request_id == request_id).with_for_update())
+            if known is None:
                 connection.execute(sa.insert(kept), _row(request_id, look))
+            # A search that ends while the case does must not take back that its erasure was begun.
+            elif known != KeptState.ERASING.value or look.state is KeptState.ERASING:
+                connection.execute(
+                    sa.update(kept).where(kept.c.request_id == request_id).values(**_row(request_id, look))
+                )
 
     def forget(self, request_id: str) -> None:
         with self._writing, self._transaction() as connection:

@@ -26,6 +26,8 @@ searches = sa.Table(
     sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
     # The model that made the probe's template.
     sa.Column("model_id", sa.Text),
+    # Since when its sealed probe is gone, because its case is over.
+    sa.Column("probe_erased_at", sa.DateTime(timezone=True)),
     # JSON as it was given out, so that it can be given out again byte for byte: faces, candidates, statements, …
     sa.Column("result", sa.LargeBinary),
     sa.Column("problem", sa.JSON(none_as_null=True)),
@@ -48,6 +50,7 @@ searches = sa.Table(
     ),
     sa.Index("searches_case", "force", "case_reference"),
     sa.Index("searches_opened", "opened_at"),
+    sa.Index("searches_probe", "probe_sha256"),
 )
 
 candidates = sa.Table(

@@ -217,6 +217,7 @@ def _stored(row: sa.Row[Any]) -> StoredSearch:
         result=row.result,
         timings_ms=row.timings_ms,
         problem=row.problem,
+        probe_erased_at=None if row.probe_erased_at is None else _utc(row.probe_erased_at),
     )
 
 

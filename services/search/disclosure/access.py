@@ -65,6 +65,16 @@ class DisclosureAccess:
         return self._store.find(search_id)
 
 
+def require_probe(search: StoredSearch) -> None:
+    """Raises Conflict where its sealed probe was erased."""
+    if search.probe_erased_at is not None:
+        raise Conflict(
+            f"The probe of this search was erased on {search.probe_erased_at.date()}: its case is over.",
+            advice="The search, its list and its entries stand; the audit log proves them: likeness audit export.",
+            code="probe_erased",
+        )
+
+
 class DisclosureTrail:
     """Intent and outcome of disclosures and replays. All methods raise AuditUnavailable, DependencyUnavailable."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from services.rpc.v1 import audit_pb2
-from services.search.disclosure.access import DISCLOSURE, DisclosureAccess, DisclosureTrail
+from services.search.disclosure.access import DISCLOSURE, DisclosureAccess, DisclosureTrail, require_probe
 from services.search.disclosure.approvals import Approval, ApprovalStore, require_approval
 from services.search.ports import StoredSearch
 from services.search.trail import search_object
@@ -61,6 +61,7 @@ class DiscloseSearch:
         now = self._clock.now()
         try:
             search = self._access.find(principal, search_id)
+            require_probe(search)
             approval = require_approval(self._approvals, principal, search.search_id, approval_id, now)
         except CallerError as error:
             self._trail.refused(DISCLOSURE, principal, search_id, error)

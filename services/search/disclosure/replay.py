@@ -13,7 +13,7 @@ from services.rpc.v1 import ingest_pb2
 from services.search.acceptance import IMAGE_FIELD, Acceptance, Accepted
 from services.search.answer import model_document
 from services.search.candidates import is_permitted, list_candidates
-from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail
+from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail, require_probe
 from services.search.evidence import Analyser, begin_analysis, evidence_of, of_model
 from services.search.faces import choose_face
 from services.search.gallery_keeper import GalleryKeeper
@@ -78,6 +78,7 @@ class ReplaySearch:
         GalleryIncomplete, AuditUnavailable, DependencyUnavailable."""
         try:
             search = self._access.find(principal, search_id)
+            require_probe(search)
         except CallerError as error:
             self._trail.refused(REPLAY, principal, search_id, error)
             raise

@@ -13,7 +13,8 @@ from services.search.film.schema import film_picks, film_stills, films
 
 def removable_images(connection: sa.Connection, film: sa.Row[Any]) -> list[str]:
     """The film's pieces and stills without those that anything else rests on: probes of searches, and all stills of a
-    track that was searched, since its scores are fused over them; and whatever another film is made of."""
+    track that was searched, since its scores are fused over them, until their case is over; and whatever another
+    film is made of."""
     names = {*film.pieces, *_stills(connection, film.film_id)}
     names -= _searched(connection, film.film_id)
     for other in connection.execute(
@@ -39,10 +40,13 @@ def _searched(connection: sa.Connection, film_id: str) -> set[str]:
     own = sa.select(film_stills.c.track, film_stills.c.sha256).where(film_stills.c.film_id == film_id)
     for track, sha256 in connection.execute(own):
         stills_of.setdefault(track, set()).add(sha256)
-    picks = connection.execute(sa.select(film_picks.c.track).where(film_picks.c.film_id == film_id)).scalars()
+    has_probe = searches.c.probe_erased_at.is_(None)
+    picked = sa.select(film_picks.c.track).join(searches, searches.c.search_id == film_picks.c.search_id, isouter=True)
+    picks = connection.execute(picked.where(film_picks.c.film_id == film_id, has_probe)).scalars()
     kept = {sha256 for track in picks for sha256 in stills_of.get(track, ())}
     every = set().union(*stills_of.values())
-    probes = connection.execute(sa.select(searches.c.probe_sha256).where(searches.c.probe_sha256.in_(every))).scalars()
+    probed = sa.select(searches.c.probe_sha256).where(searches.c.probe_sha256.in_(every), has_probe)
+    probes = connection.execute(probed).scalars()
     for probe in set(probes) - kept:
         kept = kept.union(*(stills for stills in stills_of.values() if probe in stills))
     return kept

@@ -24,11 +24,11 @@ from services.review.casework.comparison import Comparison
 from services.review.casework.desk import Desk, Peers
 from services.review.error_rates import ErrorRates
 from services.review.model import Case, FacialFeature, FeatureRemark, Finding, Observation, Suitability
-from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, reference_pb2, search_pb2
+from services.rpc.v1 import audit_pb2, embed_pb2, picture_pb2, probes_pb2, reference_pb2, search_pb2
 from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.biometric import Box, DetectedFace, ImageAnalysis, ImageInfo, ModelProvenance, Quality
 from services.shared.database import create_engine, migrate
-from services.shared.errors import AuditUnavailable
+from services.shared.errors import AuditUnavailable, DependencyUnavailable
 from services.shared.settings import DatabaseSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
@@ -243,6 +243,23 @@ class Agreements:
         return "" if owner in self.ended else f"AGR-{watchlist_id}-{owner}"
 
 
+class Copies:
+    """What search sealed; `is_down` refuses."""
+
+    def __init__(self) -> None:
+        self.sealed: set[str] = set()
+        self.asked: list[probes_pb2.EraseProbesRequest] = []
+        self.is_down = False
+
+    def erase(self, request: probes_pb2.EraseProbesRequest) -> Sequence[str]:
+        self.asked.append(request)
+        if self.is_down:
+            raise DependencyUnavailable("search is away")
+        erased = sorted(self.sealed.intersection(request.sha256s))
+        self.sealed -= set(erased)
+        return erased
+
+
 class FilmReader:
     """Reads every film at once: two tracks, of one frame each."""
 
@@ -319,6 +336,7 @@ class Unit:
     setter: Setter
     agreements: Agreements
     films: FilmReader
+    copies: Copies
 
     @classmethod
     def open(cls, folder: Path, min_view_s: float = 5.0, rates: ErrorRates | None = None) -> Unit:
@@ -326,7 +344,7 @@ class Unit:
         engine = create_engine(DatabaseSettings(url=f"sqlite:///{folder / 'review.sqlite'}"))
         store, clock, audit = SqlReviewStore(engine), StillClock(), AuditLog()
         embed, search, setter, agreements = Embed(), Search(), Setter(), Agreements()
-        films = FilmReader()
+        films, copies = FilmReader(), Copies()
         peers = Peers(
             audit=audit,
             searcher=search,
@@ -335,6 +353,7 @@ class Unit:
             renderer=embed,
             agreements=agreements,
             films=films,
+            copies=copies,
         )
         desk = Desk.make(
             store=store,
@@ -347,7 +366,7 @@ class Unit:
             rates=rates or ErrorRates.none(),
             metrics=Metrics(CollectorRegistry()),
         )
-        return cls(desk, store, clock, audit, embed, search, setter, agreements, films)
+        return cls(desk, store, clock, audit, embed, search, setter, agreements, films, copies)
 
     def requested(self, **changes: Sequence[str]) -> Case:
         return self.desk.intake.submit(OFFICER, {**FORM, **changes}, [png()])

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from services.review.model import Case, CaseState
-from services.shared.errors import Conflict, InvalidRequest, NotFound
+from services.shared.errors import Conflict, DependencyUnavailable, InvalidRequest, NotFound
 from tests.unit.review.people import ANNA, BERT, OFFICER, Unit
 
 UNTIL = date(2027, 1, 1)
@@ -84,6 +84,35 @@ def test_pictures_are_erased_when_their_time_is_over_and_not_before(unit: Unit) 
     with pytest.raises(Conflict) as again:
         unit.desk.retention.erase(ANNA, case.request_id, erased.version, "Review date.")
     assert again.value.code == "erased"
+
+
+def test_the_copies_that_search_sealed_go_first_and_are_asked_for_again_when_search_was_away(unit: Unit) -> None:
+    case = unit.released()
+    unit.clock.at += timedelta(days=200)
+    sha256 = case.probes[0].original.sha256
+    unit.copies.sealed, unit.copies.is_down = {sha256}, True
+    with pytest.raises(DependencyUnavailable):
+        unit.desk.retention.erase(ANNA, case.request_id, case.version, "Review date.")
+    closed = unit.store.find(case.request_id)
+    assert closed is not None
+    assert closed.state is CaseState.CLOSED, "nobody is shown what is about to go"
+    unit.copies.is_down = False
+    erased = unit.desk.retention.erase(ANNA, case.request_id, closed.version, "Once more.")
+    asked = unit.copies.asked[-1]
+    assert (asked.request_id, asked.case_reference) == (case.request_id, "NS/2026/1")
+    assert (asked.actor.person_id, asked.actor.force, asked.reason) == ("anna", "northshire", "Once more.")
+    assert sorted(asked.sha256s) == sorted(case.pictures_ever())
+    entries = [entry for entry in unit.audit.entries if entry["activity"] == "erase"]
+    assert {f"probe:{sha256}", f"picture:{sha256}"} <= set(entries[-1]["objects"])
+    with pytest.raises(Conflict):
+        unit.desk.retention.erase(ANNA, case.request_id, erased.version, "Once more.")
+
+
+def test_copies_that_another_case_needs_are_not_asked_for(unit: Unit) -> None:
+    first, _ = unit.requested(), unit.requested()
+    gone = unit.desk.intake.withdraw(OFFICER, first.request_id, first.version)
+    unit.desk.retention.erase(ANNA, gone.request_id, gone.version, "Withdrawn.")
+    assert unit.copies.asked == []
 
 
 def test_a_picture_that_another_case_holds_stays_for_it(unit: Unit) -> None:

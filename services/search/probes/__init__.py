@@ -1,0 +1,1 @@
+"""The sealed copies of probes, and their end."""
