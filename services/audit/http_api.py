@@ -12,6 +12,7 @@ from services.audit.log import Inclusion
 from services.audit.ports import EntryFilter
 from services.audit.reading import MAX_PAGE, AuditReading
 from services.audit.sampling import MAX_SAMPLE
+from services.audit.transparency_api import add_transparency
 from services.audit.verification import Checkpoint
 from services.shared.canonical import MAX_SAFE_INTEGER
 from services.shared.clock import rfc3339
@@ -210,6 +211,7 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
         figures = reading.statistics(reader, sorted(set(month or ())), reason)
         return StatisticsView.model_validate(figures, from_attributes=True)
 
+    add_transparency(router, reading, caller)
     _add_proofs(router, reading, caller)
     return router
 

@@ -10,6 +10,7 @@ from services.audit.export_form import entry_line, header_line
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
 from services.audit.sampling import Sample, draw
+from services.audit.statistics.aggregates import Aggregates
 from services.audit.statistics.unit_figures import UnitFigures, UnitStatistics
 from services.audit.verification import Checkpoint
 from services.shared.clock import Clock, rfc3339
@@ -99,6 +100,14 @@ class AuditReading:
         figures = self._statistics.figures(months, force)
         self._end(reader, consultation, {"entries": str(figures.entries)})
         return figures
+
+    def transparency(self, reader: Principal, months: Sequence[str], reason: str) -> tuple[Aggregates, tuple[str, ...]]:
+        """What may be published of these months, under a fresh checkpoint; and every month that the log knows."""
+        log, told = (f"audit_log:{self._log.log_id}",), _texts(months=",".join(months), reason=reason)
+        consultation = self._begin(reader, "audit_transparency", log, told, roles=_BOTH)
+        made, known = self._statistics.report(months, lambda: self._log.checkpoint(fresh=True))
+        self._end(reader, consultation, {"entries": str(made.checkpoint.tree_size)})
+        return made, known
 
     def checkpoint(self, reader: Principal, *, fresh: bool) -> Checkpoint:
         """A signed tree head says nothing about anybody, so asking for it is not recorded."""

@@ -59,6 +59,11 @@ def count(
         if entry["sequence"] >= checkpoint.tree_size:
             break
         gathered.take(entry)
+    return published(gathered, months, checkpoint, keys)
+
+
+def published(gathered: Gatherer, months: Sequence[str], checkpoint: Checkpoint, keys: Mapping[str, str]) -> Aggregates:
+    """What may be published of these months. `gathered` has taken what the checkpoint covers, and nothing after it."""
     wanted = frozenset(months)
     tables = [
         _all_or_nothing(suppressed([received_table(gathered, wanted)])[0]),

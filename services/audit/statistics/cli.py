@@ -16,15 +16,13 @@ from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.cli import STORE_IN_DATA, WITNESS_IN_DATA
 from services.audit.reading import export_lines
 from services.audit.statistics.aggregates import Aggregates, count, months_of, parse_aggregates
-from services.audit.statistics.report import headline, period, render_html, render_pdf
+from services.audit.statistics.report import AGGREGATES, PAGE, PAPER, headline, period, render_html, render_pdf
 from services.audit.verification import Checkpoint, VerificationFailed, check_signature, key_id_of, read_public_key
 from services.audit.verifying import verify
 from services.shared.errors import ConfigurationError, IntegrityError
 from services.shared.settings import DatabaseSettings
 
 transparency_app = typer.Typer(no_args_is_help=True, help="Publish figures from the audit log, and check them.")
-
-AGGREGATES, PAGE, PAPER = "aggregates.json", "report.html", "report.pdf"
 
 ExportOption = Annotated[Path | None, typer.Option(help="An export of the audit log.", exists=True, dir_okay=False)]
 DataOption = Annotated[Path | None, typer.Option(help="Data folder of a platform, running or stopped.")]

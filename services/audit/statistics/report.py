@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +31,7 @@ from services.audit.statistics.tables import (
 )
 from services.shared.errors import ConfigurationError
 
+AGGREGATES, PAGE, PAPER = "aggregates.json", "report.html", "report.pdf"
 WITHHELD = "withheld"
 DASH = "\N{EN DASH}"  # the same in a narrow column
 NOTHING = "nothing counted"
@@ -98,6 +101,20 @@ def render_pdf(aggregates: Aggregates) -> bytes:
             f"the PDF cannot be set: {error}", advice="Report this with the aggregates."
         ) from error
     return pdf
+
+
+def render_archive(aggregates: Aggregates) -> bytes:
+    """The three files that are published together, as a ZIP."""
+    out = io.BytesIO()
+    contents = {
+        PAGE: render_html(aggregates).encode(),
+        PAPER: render_pdf(aggregates),
+        AGGREGATES: aggregates.document(),
+    }
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 def _content(aggregates: Aggregates) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from services.audit.ports import LogStore
+from services.audit.statistics.aggregates import Aggregates, published
 from services.audit.statistics.gathering import FALSE_LEADS, Gatherer, RequestFact, SearchFact, ThresholdFact
 from services.audit.statistics.intervals import Rate, wilson
 from services.audit.statistics.tables import DECIDED, NOT_KNOWN, order_of
+from services.audit.verification import Checkpoint
 
 _Fact = TypeVar("_Fact")
 _PORTION = 5000  # entries read at once, so that one reader does not keep the others from the store
@@ -84,13 +86,32 @@ class UnitStatistics:
             self._catch_up()
             return _figures(self._gathered, self._taken, frozenset(months), force)
 
-    def _catch_up(self) -> None:
-        size = self._store.size()
+    def report(self, months: Sequence[str], checkpoint: Callable[[], Checkpoint]) -> tuple[Aggregates, tuple[str, ...]]:
+        """What may be published of these months (all when none is named), and every month that the log knows.
+
+        `checkpoint` signs the log as it stands. Raises AuditUnavailable when the log cannot be read.
+        """
+        with self._lock:
+            self._catch_up()
+            head = checkpoint()
+            # Exactly what it covers: nobody else reads on while the lock is held.
+            self._catch_up(head.tree_size)
+            known = _known_months(self._gathered)
+            keys = {key.key_id: key.public_key for key in self._store.published_keys()}
+            return published(self._gathered, months or known, head, keys), known
+
+    def _catch_up(self, size: int | None = None) -> None:
+        size = self._store.size() if size is None else size
         while self._taken < size:
             end = min(self._taken + _PORTION, size)
             for entry in self._store.scan(self._taken, end):
                 self._gathered.take(entry.facts())
                 self._taken = entry.sequence + 1
+
+
+def _known_months(gathered: Gatherer) -> tuple[str, ...]:
+    requests = {one.month for one in gathered.requests.values() if not one.is_planted}
+    return tuple(sorted(requests | {one.month for one in gathered.searches.values()}))
 
 
 def _figures(gathered: Gatherer, entries: int, months: frozenset[str], force: str | None) -> UnitFigures:

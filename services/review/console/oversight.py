@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -21,6 +21,8 @@ from services.shared.errors import (
 )
 
 _TIMEOUT_S = 10.0
+# The first question after a start counts the whole log, and the report is set as a PDF.
+_REPORT_TIMEOUT_S = 60.0
 _KINDS: Mapping[int, type[LikenessError]] = {
     401: Unauthenticated,
     403: Forbidden,
@@ -91,6 +93,19 @@ class Oversight:
         query = {"reason": "console", **({"month": month} if month else {})}
         return self._get(bearer, self._settings.audit_url, "/v1/audit/statistics", query)
 
+    def transparency(self, bearer: str, months: Sequence[str]) -> dict[str, Any]:
+        """What may be published of these months, all where none is named. Raises Forbidden, InvalidRequest,
+        DependencyUnavailable."""
+        query = {"reason": "console", "month": list(months)}
+        address = self._settings.audit_url + "/v1/audit/transparency"
+        return self._asked(bearer, "GET", address, params=query, timeout=_REPORT_TIMEOUT_S)
+
+    def transparency_files(self, bearer: str, months: Sequence[str]) -> bytes:
+        """The files to publish, as a ZIP. Raises Forbidden, InvalidRequest, DependencyUnavailable."""
+        query = {"reason": "console: to publish", "month": list(months)}
+        address = self._settings.audit_url + "/v1/audit/transparency/files"
+        return self._answered(bearer, "GET", address, params=query, timeout=_REPORT_TIMEOUT_S).content
+
     def checkpoint(self, bearer: str) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
         return self._get(bearer, self._settings.audit_url, "/v1/audit/checkpoint", {})
@@ -105,16 +120,26 @@ class Oversight:
         self._asked(bearer, "POST", base + path, json=dict(body))
 
     def _asked(self, bearer: str, method: str, address: str, **content: Any) -> dict[str, Any]:
+        answer = self._answered(bearer, method, address, **content)
+        try:
+            body: dict[str, Any] = answer.json()
+        except ValueError as error:
+            raise _unanswered() from error
+        return body
+
+    def _answered(self, bearer: str, method: str, address: str, **content: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}"}
         try:
             answer = self._client.request(method, address, headers=headers, **content)
+            if answer.is_success:
+                return answer
             body: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise DependencyUnavailable(
-                "The service that keeps this does not answer.", advice="Try again in a few seconds."
-            ) from error
-        if answer.is_success:
-            return body
+            raise _unanswered() from error
         code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
         kind = _KINDS.get(answer.status_code, DependencyUnavailable)
         raise error_from_code(code, detail, advice, {}) or kind(detail, advice=advice, code=code)
+
+
+def _unanswered() -> DependencyUnavailable:
+    return DependencyUnavailable("The service that keeps this does not answer.", advice="Try again in a few seconds.")

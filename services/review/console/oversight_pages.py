@@ -1,7 +1,8 @@
-"""Auditors: the log, its proofs, samples."""
+"""Auditors: the log, its proofs, samples, the transparency report."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -16,12 +17,15 @@ _Visit = Annotated[Visit, Depends(visit_of)]
 _PAGE = 50
 _SAMPLE = 10
 _LONGEST_QUERY = 200
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_MOST_MONTHS = 60
 _FILTERS = ("activity", "activity_id", "case_reference", "person_id")
 
 
 def routes(console: Console, oversight: Oversight) -> APIRouter:
     router = console.router()
     _add_auditor(router, console, oversight)
+    _add_transparency(router, console, oversight)
     return router
 
 
@@ -72,3 +76,37 @@ def _add_auditor(router: APIRouter, console: Console, oversight: Oversight) -> N
         found = oversight.log_entry(visit.session.token, int(sequence), "console")
         pretty = orjson.dumps(found["entry"], option=orjson.OPT_INDENT_2).decode()
         return console.page(visit, "log_entry.html", {"found": found, "pretty": pretty})
+
+
+def _add_transparency(router: APIRouter, console: Console, oversight: Oversight) -> None:
+    @router.get("/console/transparency")
+    def transparency(visit: _Visit) -> Response:
+        """What may be published, as it will be read."""
+        require(visit, "auditor")
+        months = _months(visit)
+        found = oversight.transparency(visit.session.token, months)
+        now = console.clock.now()
+        context = {
+            "found": found,
+            "chosen": months,
+            "query": "&".join(f"month={month}" for month in found["months"]),
+            "is_unfinished": f"{now:%Y-%m}" in found["months"],
+        }
+        return console.page(visit, "transparency.html", context)
+
+    @router.get("/console/transparency/likeness-transparency.zip")
+    def files(visit: _Visit) -> Response:
+        require(visit, "auditor")
+        months = _months(visit)
+        name = "-".join(("likeness-transparency", *sorted({months[0], months[-1]} if months else ())))
+        headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+        content = oversight.transparency_files(visit.session.token, months)
+        return Response(content, media_type="application/zip", headers=headers)
+
+
+def _months(visit: Visit) -> list[str]:
+    """The months that were ticked, in order. Raises InvalidRequest."""
+    months = sorted(set(visit.request.query_params.getlist("month")))
+    if not all(_MONTH.fullmatch(month) for month in months) or len(months) > _MOST_MONTHS:
+        raise InvalidRequest("A month is a year and a month, as 2026-10.", advice="Choose from those offered.")
+    return months

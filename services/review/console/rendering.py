@@ -38,6 +38,7 @@ PLACES = (
     Place("/console/refusals", "Refused enrolments", frozenset({"custodian"})),
     Place("/console/log", "Audit log", frozenset({"auditor"})),
     Place("/console/statistics", "Statistics", frozenset({"auditor", "supervisor"})),
+    Place("/console/transparency", "Transparency", frozenset({"auditor"})),
     Place("/console/guide", "Guide", frozenset()),
 )
 
@@ -65,6 +66,7 @@ class Pages:
         self._environment.filters.update(
             phrase=words.phrase,
             moment=words.moment,
+            month=words.month,
             place=words.place,
             quality_name=words.quality_name,
             component_words=lambda value, component: words.component_words(component, value),

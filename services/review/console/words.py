@@ -121,6 +121,11 @@ def moment(value: datetime | str | None) -> str:
     return value.strftime("%d %b %Y, %H:%M UTC")
 
 
+def month(value: str) -> str:
+    """A month, 2026-10, as the unit writes it."""
+    return datetime.strptime(value, "%Y-%m").strftime("%B %Y")  # noqa: DTZ007 - a month has no time zone
+
+
 def place(seconds: float) -> str:
     """A place in a film, as a player shows it."""
     minutes, rest = divmod(round(seconds), 60)

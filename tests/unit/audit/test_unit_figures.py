@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.ports import EntryFilter
-from services.audit.reading import AuditReading
+from services.audit.reading import AuditReading, export_lines
 from services.audit.statistics.aggregates import Aggregates
 from services.audit.statistics.cli import counted, entries_of
+from services.audit.statistics.report import AGGREGATES, PAGE, PAPER, render_archive
 from services.audit.statistics.tables import WHOLE
 from services.audit.statistics.unit_figures import RequestFigures, UnitFigures, UnitStatistics
 from services.shared.clock import SystemClock
@@ -97,6 +100,26 @@ def test_a_supervisor_sees_the_own_force_and_an_operator_nothing(tmp_path: Path)
         newest = opened.store.page(EntryFilter(activity="audit_statistics"), opened.log.size, 3)
         assert [entry.facts()["phase"] for entry in newest] == ["REFUSED", "DONE", "INTENT"]
         assert newest[2].facts()["details"]["reason"] == "monthly meeting"
+
+
+def test_the_report_of_a_running_service_is_the_one_of_its_export(tmp_path: Path) -> None:
+    with local_log(tmp_path) as opened:
+        for number in range(7):
+            for phase in ("INTENT", "DONE"):
+                opened.log.append(statement(number, phase=phase))
+        reading = AuditReading(opened.log, opened.store, SystemClock())
+        auditor = Principal("auditor-1", "northshire", frozenset({"auditor"}), frozenset())
+        made, known = reading.transparency(auditor, [], "monthly report")
+        export = tmp_path / "export.jsonl"
+        export.write_bytes(b"".join(export_lines(opened.store, made.checkpoint)))
+        assert made.document() == counted(export, None, list(known)).document()
+        assert made.table("searches by month").rows[WHOLE]["searches"] == 7
+        assert (made.months, len(known)) == (known, 1)
+        assert set(zipfile.ZipFile(io.BytesIO(render_archive(made))).namelist()) == {AGGREGATES, PAGE, PAPER}
+        opened.log.append(statement(8, phase="DONE"))
+        assert reading.transparency(auditor, known, "")[0].table("searches by month").rows[WHOLE]["searches"] == 8
+        with pytest.raises(Forbidden):
+            reading.transparency(Principal("p", "northshire", frozenset({"supervisor"}), frozenset()), [], "")
 
 
 def test_it_has_read_every_entry(export: Path, store: SqlLogStore) -> None:
