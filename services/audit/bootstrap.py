@@ -13,6 +13,7 @@ from services.audit.activity import ProveActivity
 from services.audit.adapters.folder_witness import FolderWitness
 from services.audit.adapters.sql_log_store import SqlLogStore
 from services.audit.adapters.topic_witness import TopicWitness
+from services.audit.exporting import WholeLogExport
 from services.audit.grpc_server import SERVICE_NAME, AuditServicer
 from services.audit.http_api import create_http_api
 from services.audit.log import AuditLog
@@ -112,7 +113,11 @@ def build(settings: AuditSettings, metrics: Metrics | None = None) -> AuditServi
         threads=GRPC_THREADS,
     )
     app = create_http_api(
-        AuditReading(log, store, clock), TokenVerifier(settings.tokens), metrics, readiness=log.problems
+        AuditReading(log, store, clock),
+        WholeLogExport(log, store, clock),
+        TokenVerifier(settings.tokens),
+        metrics,
+        readiness=log.problems,
     )
     limit_rates(app, settings.rate_limits, metrics)
     return AuditService(settings, store, log, witnessing, grpc_server, app, threading.Event())

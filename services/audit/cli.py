@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -126,18 +126,47 @@ def rotate_key_command(
     console.print(f"old key {old}\nnew key {new}, endorsed by the old one\nRestart the audit service now.")
 
 
+@audit_app.command("approve")
+def approve_command(
+    recipient: Annotated[str, typer.Option(help="To whom the log is given, in words.")],
+    reason: Annotated[str, typer.Option(help="Why; recorded in the log.")],
+    url: Annotated[str, typer.Option(help="http(s) address of the audit service.")],
+    token_file: Annotated[Path, typer.Option(help="The token of an auditor or a supervisor.")],
+) -> None:
+    """Approve one export of the whole log to one recipient. An auditor other than you exports it, within 24 hours."""
+    console = Console()
+    target = f"{url.rstrip('/')}/v1/audit/export-approvals"
+    try:
+        asked = {"recipient": recipient, "reason": reason}
+        answer = httpx.post(target, headers=_bearer(token_file), json=asked, timeout=_TIMEOUT)
+    except (OSError, httpx.HTTPError) as error:
+        console.print(f"The audit service at {url} cannot be asked: {error}.", style="red", soft_wrap=True)
+        raise typer.Exit(1) from error
+    if answer.status_code != 201:
+        console.print(f"The audit service answered {answer.status_code}: {answer.text}", style="red", soft_wrap=True)
+        raise typer.Exit(1)
+    made = answer.json()
+    console.print(
+        f"approval {made['approval_id']}, until {made['expires_at']}, for {made['recipient']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @audit_app.command("export")
-def export_command(
+def export_command(  # noqa: PLR0917 - the options of a command
     out: Annotated[Path, typer.Argument(help="The file to write; must not exist.")],
     data: Annotated[Path | None, typer.Option(help="Data folder of a platform, running or stopped.")] = None,
     url: Annotated[str | None, typer.Option(help="http(s) address of the audit service, or a database URL.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="An auditor's token, for an http(s) address.")] = None,
     reason: Annotated[str, typer.Option(help="Why; recorded in the log by the service.")] = "",
+    approval: Annotated[str, typer.Option(help="Of `likeness audit approve`, by somebody else, for http(s).")] = "",
 ) -> None:
     """Write the whole log, with its checkpoints and public keys, as JSON lines that `verify` reads.
 
-    Over http(s) the service records the consultation in the log and signs a fresh checkpoint over everything. Straight
-    from a data folder or a database neither happens: the export ends at the newest checkpoint there is.
+    Over http(s) the service records the disclosure in the log and signs a fresh checkpoint over everything; it needs
+    the approval of a second person, and the export names its recipient. Straight from a data folder or a database
+    neither happens: the export ends at the newest checkpoint there is, and nobody is named.
     """
     console = Console()
     if (data is None) == (url is None):
@@ -146,7 +175,7 @@ def export_command(
         raise typer.BadParameter(f"{out} exists already")
     try:
         if url is not None and url.startswith(("http://", "https://")):
-            entries = _export_from_service(console, out, url, token_file, reason)
+            entries = _export_from_service(console, out, url, token_file, {"reason": reason, "approval": approval})
         else:
             entries = _export_from_store(console, out, url or _store_url(data))
     except LikenessError as error:
@@ -177,13 +206,15 @@ def _export_from_store(console: Console, out: Path, url: str) -> int:
         store.close()
 
 
-def _export_from_service(console: Console, out: Path, url: str, token_file: Path | None, reason: str) -> int:
+def _export_from_service(
+    console: Console, out: Path, url: str, token_file: Path | None, asked: Mapping[str, str]
+) -> int:
     if token_file is None:
         raise typer.BadParameter("an http(s) address needs --token-file")
     try:
-        headers = {"Authorization": f"Bearer {token_file.read_text('utf-8').strip()}"}
+        headers = _bearer(token_file)
         target = f"{url.rstrip('/')}/v1/audit/export"
-        with httpx.stream("GET", target, headers=headers, params={"reason": reason}, timeout=_TIMEOUT) as answer:
+        with httpx.stream("GET", target, headers=headers, params=dict(asked), timeout=_TIMEOUT) as answer:
             if answer.status_code != 200:
                 raise ConfigurationError(
                     f"The audit service answered {answer.status_code}: {answer.read().decode(errors='replace')}"
@@ -195,6 +226,10 @@ def _export_from_service(console: Console, out: Path, url: str, token_file: Path
         ) from error
     with out.open("rb") as stream:
         return int(orjson.loads(stream.readline())["export"]["tree_size"])
+
+
+def _bearer(token_file: Path) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token_file.read_text('utf-8').strip()}"}
 
 
 def _lines(portions: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi import Path as PathParameter
-from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from services.audit.entries import StoredEntry
+from services.audit.export_api import add_export
+from services.audit.exporting import WholeLogExport
 from services.audit.log import Inclusion
 from services.audit.ports import EntryFilter
 from services.audit.reading import MAX_PAGE, AuditReading
@@ -146,13 +147,15 @@ class StatisticsView(BaseModel):
     thresholds: list[ThresholdView]
 
 
-def create_http_api(reading: AuditReading, verifier: TokenVerifier, metrics: Metrics, readiness: Readiness) -> FastAPI:
+def create_http_api(
+    reading: AuditReading, exporting: WholeLogExport, verifier: TokenVerifier, metrics: Metrics, readiness: Readiness
+) -> FastAPI:
     app = create_app("Likeness audit", metrics, readiness)
-    app.include_router(_router(reading, verifier))
+    app.include_router(_router(reading, exporting, verifier))
     return app
 
 
-def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
+def _router(reading: AuditReading, exporting: WholeLogExport, verifier: TokenVerifier) -> APIRouter:
     router = APIRouter(prefix="/v1/audit", tags=["audit"])
     caller = Annotated[Principal, Depends(bearer(verifier))]
 
@@ -213,6 +216,7 @@ def _router(reading: AuditReading, verifier: TokenVerifier) -> APIRouter:
 
     add_transparency(router, reading, caller)
     _add_proofs(router, reading, caller)
+    add_export(router, exporting, caller)
     return router
 
 
@@ -235,15 +239,6 @@ def _add_proofs(router: APIRouter, reading: AuditReading, caller: Any) -> None:
         """The public keys that sign and have signed checkpoints, oldest first."""
         published = reading.published_keys(reader)
         return KeysView(keys=[KeyView.model_validate(key, from_attributes=True) for key in published])
-
-    @router.get("/export", response_class=StreamingResponse)
-    def export(reader: caller, reason: _Reason = "") -> Response:
-        """The whole log as JSON lines, under a checkpoint that covers all of it; `likeness audit verify` reads it."""
-        return StreamingResponse(
-            reading.export(reader, reason),
-            media_type="application/x-ndjson",
-            headers={"Content-Disposition": 'attachment; filename="audit-export.jsonl"'},
-        )
 
 
 class _Wanted(BaseModel):

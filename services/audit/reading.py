@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from services.audit.entries import Statement, StoredEntry
+from services.audit.consulting import AUDITOR, INSPECTOR, SUPERVISOR, Consulting, texts
+from services.audit.entries import StoredEntry
 from services.audit.export_form import entry_line, header_line
 from services.audit.log import AuditLog, Inclusion
 from services.audit.ports import EntryFilter, LogStore, PublishedKey
@@ -13,16 +14,10 @@ from services.audit.sampling import Sample, draw
 from services.audit.statistics.aggregates import Aggregates
 from services.audit.statistics.unit_figures import UnitFigures, UnitStatistics
 from services.audit.verification import Checkpoint
-from services.shared.clock import Clock, rfc3339
-from services.shared.errors import Forbidden, NotFound
-from services.shared.ids import new_id
+from services.shared.clock import Clock
+from services.shared.errors import NotFound
 from services.shared.tokens import Principal
 
-AUDITOR = "auditor"
-# Looks at random searches and at what proves them; pages through nothing and exports nothing.
-INSPECTOR = "inspector"
-# Sees the figures of the own force, and no entry.
-SUPERVISOR = "supervisor"
 _BOTH = frozenset({AUDITOR, INSPECTOR})
 MAX_PAGE = 1000
 
@@ -45,7 +40,7 @@ class ProvenEntry:
     checkpoint: Checkpoint
 
 
-class AuditReading:
+class AuditReading(Consulting):
     """The auditors' use cases. Each records a consultation: the intent before anything is read, the outcome after.
 
     Every call raises Forbidden (recorded too) for a caller without the role, and AuditUnavailable when the log cannot
@@ -53,15 +48,14 @@ class AuditReading:
     """
 
     def __init__(self, log: AuditLog, store: LogStore, clock: Clock) -> None:
-        self._log = log
+        super().__init__(log, clock)
         self._store = store
-        self._clock = clock
         self._statistics = UnitStatistics(store)
 
     def page(self, reader: Principal, wanted: EntryFilter, before: int | None, limit: int, reason: str) -> Page:
         """At most `limit` entries below the sequence `before` (None: from the newest)."""
         asked = {name: value for name in wanted.__slots__ if (value := getattr(wanted, name)) is not None}
-        consultation = self._begin(reader, "audit_page", (), {**asked, **_texts(reason=reason)})
+        consultation = self._begin(reader, "audit_page", (), {**asked, **texts(reason=reason)})
         size = self._log.size
         start = size if before is None else min(before, size)
         found = self._store.page(wanted, start, limit)
@@ -70,7 +64,7 @@ class AuditReading:
 
     def entry(self, reader: Principal, sequence: int, reason: str) -> ProvenEntry:
         """One entry, proven under the newest checkpoint, or a fresh one if it is too new. Raises NotFound."""
-        consultation = self._begin(reader, "audit_entry", (f"audit_entry:{sequence}",), _texts(reason=reason))
+        consultation = self._begin(reader, "audit_entry", (f"audit_entry:{sequence}",), texts(reason=reason))
         found = self._store.entry(sequence)
         if found is None:
             self._end(reader, consultation, {"problem": "not_found"}, phase="FAILED")
@@ -84,7 +78,7 @@ class AuditReading:
 
     def sample(self, reader: Principal, seed: str, count: int, reason: str) -> Sample:
         """Random searches, drawn by the reader's seed (services/audit/sampling.py)."""
-        told = {"seed": seed, "count": str(count), **_texts(reason=reason)}
+        told = {"seed": seed, "count": str(count), **texts(reason=reason)}
         consultation = self._begin(reader, "audit_sample", (f"audit_log:{self._log.log_id}",), told, roles=_BOTH)
         sample = draw(self._log, self._store, seed, count)
         self._end(reader, consultation, {"searches": str(len(sample.searches))})
@@ -94,7 +88,7 @@ class AuditReading:
         """Figures of these months, of all months when none is named: a supervisor's of the own force alone."""
         sees_all = bool(reader.roles & _BOTH)
         force = None if sees_all else reader.force
-        told = _texts(months=",".join(months), force=force or "", reason=reason)
+        told = texts(months=",".join(months), force=force or "", reason=reason)
         log = (f"audit_log:{self._log.log_id}",)
         consultation = self._begin(reader, "audit_statistics", log, told, roles=_BOTH | {SUPERVISOR})
         figures = self._statistics.figures(months, force)
@@ -103,7 +97,7 @@ class AuditReading:
 
     def transparency(self, reader: Principal, months: Sequence[str], reason: str) -> tuple[Aggregates, tuple[str, ...]]:
         """What may be published of these months, under a fresh checkpoint; and every month that the log knows."""
-        log, told = (f"audit_log:{self._log.log_id}",), _texts(months=",".join(months), reason=reason)
+        log, told = (f"audit_log:{self._log.log_id}",), texts(months=",".join(months), reason=reason)
         consultation = self._begin(reader, "audit_transparency", log, told, roles=_BOTH)
         made, known = self._statistics.report(months, lambda: self._log.checkpoint(fresh=True))
         self._end(reader, consultation, {"entries": str(made.checkpoint.tree_size)})
@@ -122,82 +116,17 @@ class AuditReading:
         self._require(reader, "audit_keys", _BOTH)
         return self._store.published_keys()
 
-    def export(self, reader: Principal, reason: str) -> Iterator[bytes]:
-        """The lines of an export of the whole log, under a checkpoint that covers all of it.
 
-        The intent is durable when this returns, before the first line is made; the outcome follows the last line.
-        """
-        consultation = self._begin(reader, "audit_export", (f"audit_log:{self._log.log_id}",), _texts(reason=reason))
-        checkpoint = self._log.checkpoint(fresh=True)
-        return self._export_lines(reader, consultation, checkpoint)
-
-    def _export_lines(self, reader: Principal, consultation: Statement, checkpoint: Checkpoint) -> Iterator[bytes]:
-        phase = "FAILED"  # also when the reader goes away half-way
-        try:
-            yield from export_lines(self._store, checkpoint)
-            phase = "DONE"
-        finally:
-            self._end(reader, consultation, {"entries": str(checkpoint.tree_size)}, phase=phase)
-
-    def _begin(
-        self,
-        reader: Principal,
-        activity: str,
-        objects: tuple[str, ...],
-        details: Mapping[str, str],
-        *,
-        roles: frozenset[str] = frozenset({AUDITOR}),
-    ) -> Statement:
-        self._require(reader, activity, roles)
-        intent = self._statement(reader, activity, details, objects=objects)
-        self._log.append(intent)
-        return intent
-
-    def _end(self, reader: Principal, intent: Statement, details: Mapping[str, str], *, phase: str = "DONE") -> None:
-        outcome = self._statement(reader, intent.activity, details, objects=intent.objects, phase=phase)
-        self._log.append(replace(outcome, activity_id=intent.activity_id))
-
-    def _require(self, reader: Principal, activity: str, roles: frozenset[str]) -> None:
-        if not reader.roles & roles:
-            self._log.append(self._statement(reader, activity, {"problem": "forbidden"}, phase="REFUSED"))
-            named = " or ".join(f"`{role}`" for role in sorted(roles))
-            raise Forbidden("Only auditors read the audit log.", advice=f"Ask for a token with the role {named}.")
-
-    def _statement(
-        self,
-        reader: Principal,
-        activity: str,
-        details: Mapping[str, str],
-        *,
-        objects: tuple[str, ...] = (),
-        phase: str = "INTENT",
-    ) -> Statement:
-        return Statement(
-            entry_id=new_id(),
-            operation="CONSULTATION",
-            phase=phase,
-            activity=activity,
-            activity_id=new_id(),
-            person_id=reader.person_id,
-            force=reader.force,
-            roles=tuple(sorted(reader.roles)),
-            service="audit",
-            purpose="audit",
-            objects=objects,
-            recipients=(f"person:{reader.person_id}",) if phase == "DONE" else (),
-            details=details,
-            occurred_at=rfc3339(self._clock.now()),
-        )
-
-
-def export_lines(store: LogStore, checkpoint: Checkpoint) -> Iterator[bytes]:
+def export_lines(
+    store: LogStore, checkpoint: Checkpoint, disclosed: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
     """The export of a log up to a checkpoint: a header, then every entry, each checkpoint behind the last it covers.
 
-    The form is described in docs/audit.md; `likeness audit verify` reads it.
+    The form is described in docs/audit.md; `likeness audit verify` reads it. `disclosed`: to whom, where it is.
     """
     size = checkpoint.tree_size
     log_id = checkpoint.log_id
-    yield header_line(log_id, size, ((key.key_id, key.public_key) for key in store.published_keys()))
+    yield header_line(log_id, size, ((key.key_id, key.public_key) for key in store.published_keys()), disclosed)
     heads = [head for head in store.checkpoints(-1) if head.tree_size <= size]
     start = 0
     for head in heads:
@@ -205,7 +134,3 @@ def export_lines(store: LogStore, checkpoint: Checkpoint) -> Iterator[bytes]:
             yield entry_line(entry.canonical, entry.leaf_hash)
         start = head.tree_size
         yield head.document() + b"\n"
-
-
-def _texts(**values: str) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value}

@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.audit.export_form import entry_line, header_line
+from services.audit.export_form import DISCLOSED, EXPORT_ACTIVITY, disclosure_of, entry_line, header_line
 from services.audit.skew import SKEW_S, skew_of
 from services.audit.verification import (
     HASH_BYTES,
@@ -44,12 +44,14 @@ class LogReport(Report):
 
     `open_intents`: intents without an outcome. `clock_steps_back`: how often an entry is earlier than the one before.
     `ahead` and `behind`: entries whose writer's clock stood more than SKEW_S before, or behind, the log's own.
+    `watermark`: to whom this copy was given, as its first line says and the log confirms.
     """
 
     open_intents: int = 0
     clock_steps_back: int = 0
     ahead: int = 0
     behind: int = 0
+    watermark: str = ""
 
 
 def verify(
@@ -106,6 +108,9 @@ def describe(report: LogReport) -> list[str]:
         )
     if not report.witnessed:
         lines.append("nothing was compared with a witness: a cut tail or a log made anew would not show")
+    lines.append(
+        report.watermark or "no recipient is named: a copy from the store itself, or one without its first line"
+    )
     lines.append(f"{report.open_intents} intents have no outcome in the log")
     if report.clock_steps_back:
         lines.append(f"the log's clock went back {report.clock_steps_back} times; the order is the sequence")
@@ -131,17 +136,39 @@ class _Observing(Verifier):
         self._progress = progress
         self._open: set[tuple[str, str]] = set()
         self._last_recorded_at = ""
+        self._disclosed: Mapping[str, Any] = {}
+        self._exports: list[dict[str, str]] = []
 
     def run(self) -> LogReport:
         super().run()
+        self._check_disclosed()
         self.report.open_intents = len(self._open)
         self._progress(self.report.entries, self._announced)
         return self.report
+
+    def _take_header(self, header: Mapping[str, Any]) -> None:
+        super()._take_header(header)
+        disclosed = header.get("disclosed", {})
+        if not isinstance(disclosed, Mapping) or not all(isinstance(value, str) for value in disclosed.values()):  # 1
+            raise ValueError("to whom it was disclosed is not told in words")
+        self._disclosed = disclosed
+
+    def _check_disclosed(self) -> None:
+        """Whom the first line names, the log names too: the entry of an export is written before its first line."""
+        if not self._disclosed:
+            return
+        said = disclosure_of(*(str(self._disclosed.get(name, "")) for name in DISCLOSED))
+        if said != dict(self._disclosed) or not any(said.items() >= one.items() for one in self._exports):
+            raise VerificationFailed(1, None, "the first line names a recipient that the log does not name")
+        self.report.watermark = f"{said['watermark']} Approved by {said['approved_by']}."
 
     def _take_further(self, facts: EntryFacts, hashes: bytes) -> None:
         activity, activity_id, phase, recorded_at = facts.group("activity", "activity_id", "phase", "recorded_at")
         if phase == "INTENT":
             self._open.add((activity, activity_id))
+            if activity == EXPORT_ACTIVITY:
+                details = json.loads(facts["details"])
+                self._exports.append({name: str(details.get(name, "")) for name in DISCLOSED})
         else:
             self._open.discard((activity, activity_id))
         self.report.clock_steps_back += recorded_at < self._last_recorded_at

@@ -13,6 +13,7 @@ import pytest
 from services.rpc.v1 import audit_pb2
 from tests.attacks.scene import OTHER_FORCE, Scene, as_bearer, open_client, picture
 from tests.support.casework import post_enrolment, post_search
+from tests.support.exporting import approve_export
 from tests.support.platform import Platform
 
 SERVICES_WITH_ROUTES = ("search", "ingest", "audit", "review")
@@ -199,8 +200,9 @@ def test_a13_paths_of_requests_lead_nowhere(platform: Platform, scene: Scene, pa
 
 
 def test_a13_the_export_has_a_name_of_ours(platform: Platform, scene: Scene) -> None:
+    asked = {"reason": 'a"; filename="../x\r\nX-Injected: yes', "approval": approve_export(platform, "A court", "A13")}
     with platform.client("audit", "auditor", timeout_s=60) as client:
-        answer = client.get("/v1/audit/export", params={"reason": 'a"; filename="../x\r\nX-Injected: yes'})
+        answer = client.get("/v1/audit/export", params=asked)
         assert answer.status_code in {200, 422}
         if answer.status_code == 200:
             assert answer.headers["content-disposition"] == 'attachment; filename="audit-export.jsonl"'

@@ -31,6 +31,7 @@ from tests.stack.real_platform import RealPlatform, Servers, real_platform
 from tests.stack.servers.minio import S3Address
 from tests.stack.servers.prometheus import prometheus_server
 from tests.support.casework import post_enrolment, post_request, post_search
+from tests.support.exporting import approve_export
 from tests.support.portraits import FILES, portraits
 
 WAIT_S = 60.0
@@ -249,6 +250,7 @@ def _the_audit_log_verifies(real: RealPlatform, folder: Path) -> None:
     token.write_text(real.platform.token("auditor"))
     export = folder / "audit.jsonl"
     where = ["--url", real.platform.url("audit"), "--token-file", str(token), "--reason", "end-to-end test"]
+    where += ["--approval", approve_export(real.platform, "Whoever reads the test", "end-to-end test")]
     _likeness("audit", "export", str(export), *where)
     verified = _likeness("audit", "verify", str(export), "--witness", str(real.platform.data.root / "audit-witness"))
     assert "FAILED" not in verified

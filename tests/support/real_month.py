@@ -25,6 +25,7 @@ from PIL import Image, ImageFilter
 
 from services.audit.statistics.cli import write_report
 from tests.support.casework import post_enrolment, post_search, wait_settled
+from tests.support.exporting import exported_log
 from tests.support.faces import Still, development_faces
 from tests.support.platform import Platform
 
@@ -218,10 +219,7 @@ def _enrol(platform: Platform, force: str, chosen: Sequence[tuple[Still, Still]]
 
 def export(platform: Platform, path: Path) -> Path:
     """The log that the services wrote."""
-    with platform.client("audit", "auditor") as auditor:
-        answer = auditor.get("/v1/audit/export", params={"reason": "transparency report"}, timeout=120)
-    assert answer.status_code == 200, answer.text[:300]
-    path.write_bytes(answer.content)
+    path.write_bytes(exported_log(platform, "transparency report"))
     return path
 
 

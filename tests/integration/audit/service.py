@@ -166,7 +166,21 @@ class AuditProcess:
 
     def get(self, path: str, *roles: str, **parameters: str | int) -> httpx.Response:
         headers = self.tokens.headers(*roles) if roles else {}
-        return httpx.get(f"{self.url}{path}", headers=headers, params=parameters or None, timeout=30.0)
+        return httpx.get(f"{self.url}{path}", headers=headers, params=parameters or None, timeout=60.0)
+
+    def post(self, path: str, role: str, **wanted: str) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", headers=self.tokens.headers(role), json=wanted, timeout=60.0)
+
+    def approve_export(self, recipient: str, role: str = "supervisor") -> str:
+        """The id of an approval to export the log."""
+        made = self.post("/v1/audit/export-approvals", role, recipient=recipient, reason="Inspection.")
+        assert made.status_code == 201, made.text
+        return str(made.json()["approval_id"])
+
+    def export(self, recipient: str = "The commissioner") -> bytes:
+        answer = self.get("/v1/audit/export", "auditor", approval=self.approve_export(recipient))
+        assert answer.status_code == 200, answer.text
+        return answer.content
 
 
 def recorder_to(address: str) -> AuditRecorder:

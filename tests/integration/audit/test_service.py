@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
@@ -18,7 +20,7 @@ from typer.testing import CliRunner, Result
 from services.audit import verification
 from services.audit.cli import audit_app
 from services.audit.proofs import check_consistency, check_inclusion
-from services.audit.verification import leaf_hash, parse_checkpoint
+from services.audit.verification import VerificationFailed, leaf_hash, parse_checkpoint
 from services.audit.verifying import verify
 from services.local.disclosure.cli import disclosure_app
 from services.rpc.clients import open_channel
@@ -180,13 +182,17 @@ def test_an_export_over_rest_verifies_offline(audit: AuditProcess, tmp_path: Pat
     token = tmp_path / "auditor.token"
     token.write_text(audit.tokens.headers("auditor")["Authorization"].removeprefix("Bearer "))
     out = tmp_path / "export.jsonl"
-    made = _likeness_audit("export", "--url", audit.url, "--token-file", token, "--reason", "disclosure", out)
+    where = ("--url", audit.url, "--token-file", token, "--reason", "disclosure")
+    approval = audit.approve_export("The commissioner")
+    made = _likeness_audit("export", *where, "--approval", approval, out)
     assert made.exit_code == 0, made.output
     checked = _likeness_audit("verify", out, "--witness", audit.witness_path)
     assert checked.exit_code == 0, checked.output
     for number in range(1, 10):
         assert f"{number}. {verification.CHECKS[number]}: passed" in checked.output
     assert "does not prove" in checked.output
+    assert f"Disclosed to The commissioner alone, approval {approval}." in checked.output
+    assert "Approved by supervisor-1." in checked.output
     again = _likeness_audit("export", "--url", audit.url, "--token-file", token, out)
     assert again.exit_code == 2
     token.write_text("nonsense")
@@ -195,6 +201,53 @@ def test_an_export_over_rest_verifies_offline(audit: AuditProcess, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["auditor.token", "export.jsonl"]
     phases = audit.get("/v1/audit/entries", "auditor", activity="audit_export", limit=2).json()["entries"]
     assert [entry["entry"]["phase"] for entry in phases] == ["DONE", "INTENT"]
+
+
+def test_an_export_leaves_once_for_one_recipient_whom_somebody_else_approved(audit: AuditProcess) -> None:
+    def export(approval: str) -> httpx.Response:
+        return audit.get("/v1/audit/export", "auditor", approval=approval, reason="inspection")
+
+    for none in ("", "nonsense", new_id()):
+        assert (export(none).status_code, export(none).json()["code"]) == (409, "approval_needed")
+    own = audit.approve_export("The commissioner", role="auditor")
+    assert (export(own).status_code, export(own).json()["code"]) == (403, "own_approval")
+    approval = audit.approve_export("The commissioner")
+    with ThreadPoolExecutor(4) as callers:
+        answers = list(callers.map(export, [approval] * 4))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"approval_used"}
+    found = audit.get("/v1/audit/entries", "auditor", activity="audit_export", limit=5).json()["entries"]
+    outcomes = {one["entry"]["phase"]: one["entry"] for one in found}
+    assert set(outcomes) == {"INTENT", "DONE", "REFUSED"}
+    assert outcomes["DONE"]["operation"] == "DISCLOSURE"
+    assert outcomes["DONE"]["recipients"] == ["person:auditor-1", "recipient:The commissioner"]
+    assert outcomes["INTENT"]["details"]["approval"] == approval
+
+
+def test_only_an_auditor_or_a_supervisor_approves_an_export(audit: AuditProcess) -> None:
+    for role in ("inspector", "operator", "administrator", "custodian", "requester"):
+        assert audit.post("/v1/audit/export-approvals", role, recipient="A court", reason="Why.").status_code == 403
+    for wanted in (
+        {"recipient": "  ", "reason": "Why."},
+        {"recipient": "A court"},
+        {"recipient": "a\nb", "reason": "W."},
+    ):
+        assert audit.post("/v1/audit/export-approvals", "supervisor", **wanted).status_code == 422
+
+
+def test_a_copy_under_another_name_is_found(audit: AuditProcess, tmp_path: Path) -> None:
+    export = tmp_path / "export.jsonl"
+    whole = audit.export("The commissioner")
+    for changed in (
+        whole.replace(b"The commissioner", b"A newspaper", 2),
+        whole.replace(b'"recipient":"The commissioner"', b'"recipient":"A newspaper"', 1),
+        whole.replace(b'"disclosed":{', b'"disclosed":{"more":"x",', 1),
+        whole.replace(b'"disclosed":{', b'"disclosed":{"more":1,', 1),
+    ):
+        export.write_bytes(changed)
+        with pytest.raises(VerificationFailed) as failed:
+            verify(export)
+        assert failed.value.check == 1
 
 
 def test_figures_for_those_who_oversee(audit: AuditProcess) -> None:
@@ -216,7 +269,7 @@ def test_the_store_of_the_running_service_verifies(audit: AuditProcess) -> None:
 
 def test_the_verifier_is_one_file_that_needs_nothing_of_likeness(audit: AuditProcess, tmp_path: Path) -> None:
     export = tmp_path / "export.jsonl"
-    export.write_bytes(audit.get("/v1/audit/export", "auditor").content)
+    export.write_bytes(audit.export())
     alone = tmp_path / "verification.py"
     alone.write_bytes(Path(str(verification.__file__)).read_bytes())
     command = [sys.executable, "-S", "-c", _RUN_ALONE, str(alone), str(export), "--witness", str(audit.witness_path)]
@@ -247,7 +300,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_an_entry_of_an_export_can_be_hashed_with_common_tools(audit: AuditProcess, tmp_path: Path) -> None:
     """The command line of docs/audit.md."""
     export = tmp_path / "audit-export.jsonl"
-    export.write_bytes(audit.get("/v1/audit/export", "auditor").content)
+    export.write_bytes(audit.export())
     command = next(
         line for line in _DOCUMENT.read_text("utf-8").splitlines() if line.startswith("sed -n 3p audit-export")
     )
@@ -259,7 +312,7 @@ def test_an_entry_of_an_export_can_be_hashed_with_common_tools(audit: AuditProce
 def test_the_code_of_a_result_is_checked_against_an_export(audit: AuditProcess, tmp_path: Path) -> None:
     recorded = record_search(recorder_to(audit.address), 901)
     export = tmp_path / "export.jsonl"
-    export.write_bytes(audit.get("/v1/audit/export", "auditor").content)
+    export.write_bytes(audit.export())
 
     def checked(code: str) -> Result:
         return CliRunner().invoke(disclosure_app, ["verify", code, "--log", str(export)], env={"COLUMNS": "200"})
