@@ -143,7 +143,7 @@ class SqlFlags:
         del values["references"]
 
         def work(connection: sa.Connection) -> bool:
-            if not connection.execute(insert_ignoring(connection, flags).values(values)).rowcount:
+            if not connection.execute(insert_ignoring(connection, flags), values).rowcount:
                 return False
             _insert_references(connection, flag.flag_id, flag.references)
             return True
@@ -223,9 +223,8 @@ def _is_frontal(row: sa.Row[Any]) -> bool:
 
 
 def _insert_references(connection: sa.Connection, flag_id: str, references: Sequence[FlaggedReference]) -> None:
-    for reference in references:
-        values = asdict(reference) | {"flag_id": flag_id}
-        connection.execute(insert_ignoring(connection, flag_references).values(values))
+    if rows := [asdict(reference) | {"flag_id": flag_id} for reference in references]:
+        connection.execute(insert_ignoring(connection, flag_references), rows)
 
 
 def _flags(connection: sa.Connection, query: sa.Select[Any]) -> list[Flag]:

@@ -215,9 +215,8 @@ def remember_provenance(connection: sa.Connection, model: ModelProvenance) -> st
     """The id of a provenance row, made when it is new."""
     values = asdict(model)
     provenance_id = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    connection.execute(
-        insert_ignoring(connection, model_provenance).values(provenance_id=provenance_id, **values),
-    )
+    row = {"provenance_id": provenance_id, **values}
+    connection.execute(insert_ignoring(connection, model_provenance), row)
     return provenance_id
 
 
@@ -324,7 +323,7 @@ def _remember_idempotency(connection: sa.Connection, key: IdempotencyKey, enrolm
         "enrolment_id": enrolment_id,
         "created_at_ms": now_ms,
     }
-    connection.execute(insert_ignoring(connection, idempotency_keys).values(**values))
+    connection.execute(insert_ignoring(connection, idempotency_keys), values)
     _checked_idempotency(connection, key)  # somebody else may have come first, with another request
 
 
