@@ -38,6 +38,15 @@ class Reasoned(Versioned):
     reason: str = _Reason
 
 
+class DisclosureBody(BaseModel):
+    """To whom the full pack may go, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipient: str = Field(max_length=200, examples=["Northshire Crown Court"])
+    reason: str = Field(max_length=200)
+
+
 class OutcomeReport(Versioned):
     kind: OutcomeKind
     remarks: str = Field(default="", max_length=MAX_PROSE_CHARS)

@@ -3,12 +3,13 @@
 # No postponed annotations: FastAPI could not resolve the local names in those below.
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import TypeAdapter
 
 from services.review.api_models import (
     ArbitrationBody,
     AssessmentBody,
+    DisclosureBody,
     EnhancementBody,
     JudgementBody,
     PicksBody,
@@ -28,6 +29,7 @@ from services.review.casework.looking import CaseRow, CaseView
 from services.review.casework.probes import Picture
 from services.review.http_api import pdf
 from services.review.model import Case, EnhancementStep, FeatureRemark
+from services.shared.clock import rfc3339
 from services.shared.tokens import TokenVerifier
 
 _ROWS = TypeAdapter(list[CaseRow])
@@ -228,9 +230,20 @@ def _add_pictures(router: APIRouter, desk: Desk, who_type: Any) -> None:
     def reference(who: who_type, request_id: str, candidate_id: str, reference_id: str) -> Response:
         return _picture(desk.pictures.reference(who, request_id, candidate_id, reference_id))
 
+    @router.post("/{request_id}/disclosure-approvals", status_code=201, summary="Let the full pack go to a recipient")
+    def approve_disclosure(who: who_type, request_id: str, body: DisclosureBody) -> dict[str, Any]:
+        """For supervisors. Somebody else fetches the pack with it, once, within 24 hours."""
+        made = desk.documents.approve_disclosure(who, request_id, body.recipient, body.reason)
+        return {**made.told(), "approved_at": rfc3339(made.approved_at), "expires_at": rfc3339(made.expires_at)}
+
     @router.get("/{request_id}/disclosure.pdf", summary="The full pack for disclosure, with its negatives")
-    def disclosure(who: who_type, request_id: str) -> Response:
-        return pdf(desk.documents.disclosure(who, request_id), "disclosure")
+    def disclosure(
+        who: who_type,
+        request_id: str,
+        approval: Annotated[str, Query(max_length=64, description="Of a supervisor other than you.")] = "",
+    ) -> Response:
+        """Every page names the recipient that was approved."""
+        return pdf(desk.documents.disclosure(who, request_id, approval), "disclosure")
 
     @router.get("/{request_id}/judgements", summary="What was signed, with every remark, for the bundle of a search")
     def judgements(who: who_type, request_id: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from services.review.disclosures import DisclosureApproval
 from services.review.terms import (
     CaseState,
     CaseType,
@@ -444,6 +445,8 @@ class Case:
     continues: str | None = None
     # Who alone is told that it exists, until one of them takes it up; empty for a case like any other.
     told: tuple[str, ...] = ()
+    # To whom its full pack may be given, or was.
+    disclosures: tuple[DisclosureApproval, ...] = ()
 
     def pictures(self) -> frozenset[str]:
         """SHA-256 of everything that the case holds in the image store; nothing once it was erased."""

@@ -166,8 +166,10 @@ def test_from_request_to_outcome(platform: Platform, person: Person, probe: tupl
     result = ok(officer.get(f"/v1/requests/{request_id}/result"))
     assert [name["subject_id"] for name in result["potential_names"]] == [subject_id]
     assert result["statements"][0].startswith("FOR INTELLIGENCE PURPOSES ONLY")
-    for name, client in (("result", officer), ("disclosure", bert)):
-        path = f"/v1/requests/{request_id}/result.pdf" if name == "result" else f"{second.base}/disclosure.pdf"
+    wanted = {"recipient": "Crown Court", "reason": "CPIA."}
+    approval = person("sue", "supervisor").post(f"{second.base}/disclosure-approvals", json=wanted).json()["approval"]
+    pack = f"{second.base}/disclosure.pdf?approval={approval}"
+    for path, client in ((f"/v1/requests/{request_id}/result.pdf", officer), (pack, bert)):
         document = client.get(path)
         assert (document.status_code, document.headers["content-type"]) == (200, "application/pdf"), document.text
         assert document.content.startswith(b"%PDF-1.7")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.review.casework.caller import Caller
+from services.review.casework.handing_over import given_to_person, given_to_recipient, usable_approval, use, words
 from services.review.casework.signing import arbitration_document, judgement_document
 from services.review.casework.steps import Casebook, not_found, require_role
 from services.review.casework.trail import About
+from services.review.disclosures import DisclosureApproval
 from services.review.enhancement import described
 from services.review.model import CandidateForJudgement, Case, Examination, Finding, ProbeImage, SearchVariant
 from services.review.ports import DocumentSetter, PictureRenderer, ReferenceDirectory
@@ -17,9 +20,11 @@ from services.review.workflow import OPERATOR, REQUESTER, SUPERVISOR
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import rfc3339
 from services.shared.errors import LikenessError, NotFound
+from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 
 RESULT_DOCUMENT, DISCLOSURE_DOCUMENT = "result_document", "disclosure_document"
+DISCLOSURE_APPROVAL = "disclosure_document_approval"
 JUDGEMENTS = "signed_judgements"
 _PRINTED_SIDE = 900  # pixels; 300 dpi over 76 mm
 _THUMBNAIL_SIDE = 300
@@ -51,18 +56,48 @@ class Documents:
             act.recipients += [f"person:{caller.person_id}", f"force:{caller.force}"]
             named = [one for one in case.candidates if one.candidate_id in _named(case)]
             pictures = self._probe_pictures(case) | self._candidate_pictures(caller, named, _PRINTED_SIDE)
-            return self._setter.result(result_facts(case, self._book.store.examinations(request_id)), pictures)
+            facts = result_facts(case, self._book.store.examinations(request_id))
+            return self._setter.result(
+                {**facts, "given": given_to_person(case, caller, self._book.clock.now())}, pictures
+            )
 
-    def disclosure(self, caller: Caller, request_id: str) -> bytes:
+    def approve_disclosure(self, caller: Caller, request_id: str, recipient: str, reason: str) -> DisclosureApproval:
+        """A supervisor lets the full pack go to one recipient; somebody else fetches it, once, within a day.
+
+        Raises Forbidden, NotFound, InvalidRequest, Conflict (`changed_meanwhile`), AuditUnavailable.
+        """
+        case = self._released(caller, request_id, DISCLOSURE_APPROVAL, SUPERVISOR)
+        approval = DisclosureApproval(
+            new_id(), words("recipient", recipient), words("reason", reason), caller.person_id, self._book.clock.now()
+        )
+        told, about = approval.told(), About.case(case)
+        with self._book.trail.act(caller.principal, DISCLOSURE_APPROVAL, about, audit_pb2.DISCLOSURE, told) as act:
+            act.recipients.append(f"recipient:{approval.recipient}")
+            act.details.update(told)
+            self._book.store.save(replace(case, disclosures=(*case.disclosures, approval)))
+        return approval
+
+    def disclosure(self, caller: Caller, request_id: str, approval_id: str) -> bytes:
         """Everything: the whole list with its negatives, every judgement with its reasons, every step. For operators
-        and supervisors, who hand it to the disclosure officer."""
+        and supervisors, who hand it to the recipient that another supervisor approved.
+
+        Raises Forbidden (`own_approval`), NotFound, Conflict (`approval_needed`, `changed_meanwhile`).
+        """
         case = self._released(caller, request_id, DISCLOSURE_DOCUMENT, OPERATOR, SUPERVISOR)
-        about = About.case(case)
-        with self._book.trail.act(caller.principal, DISCLOSURE_DOCUMENT, about, audit_pb2.DISCLOSURE) as act:
-            act.recipients.append(f"person:{caller.person_id}")
-            examinations = self._book.store.examinations(request_id)
+        about, now = About.case(case), self._book.clock.now()
+        with self._book.refusals(caller, DISCLOSURE_DOCUMENT, request_id):
+            approval = usable_approval(case, caller, approval_id, now)
+        told = approval.told()
+        with self._book.trail.act(caller.principal, DISCLOSURE_DOCUMENT, about, audit_pb2.DISCLOSURE, told) as act:
+            act.recipients += [f"person:{caller.person_id}", f"recipient:{approval.recipient}"]
+            act.details.update(told)
+            facts = disclosure_facts(case, self._book.store.examinations(request_id))
             pictures = self._probe_pictures(case) | self._candidate_pictures(caller, case.candidates, _THUMBNAIL_SIDE)
-            return self._setter.disclosure(disclosure_facts(case, examinations), pictures)
+            given = given_to_recipient(case, approval, caller, now)
+            document = self._setter.disclosure({**facts, "given": given}, pictures)
+            # Last, so that a document that could not be set costs no approval; of two at once one gets it.
+            use(self._book, case, approval, caller, now)
+            return document
 
     def judgements(self, caller: Caller, request_id: str) -> Sequence[Mapping[str, Any]]:
         """What was signed, with every remark: the values whose canonical bytes have the digests that the log holds.

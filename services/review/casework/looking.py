@@ -201,6 +201,7 @@ def for_requester(case: Case) -> Case:
         known_answer=None,
         # Why a probe was refused is said; that another one was allowed is the unit's own.
         probe_decisions=tuple(one for one in case.probe_decisions if not one.is_allowed),
+        disclosures=(),
     )
 
 
@@ -225,6 +226,10 @@ def history(case: Case, examinations: Sequence[Examination]) -> tuple[HistoryIte
         items.append(HistoryItem(signature.signed_at, "disagreement decided", signature.signed_by))
     if case.release is not None:
         items.append(HistoryItem(case.release.released_at, "released", case.release.released_by))
+    for one in case.disclosures:
+        items.append(HistoryItem(one.approved_at, f"full pack approved for {one.recipient}", one.approved_by))
+        if one.used_at is not None:
+            items.append(HistoryItem(one.used_at, f"full pack handed out for {one.recipient}", one.used_by or ""))
     if case.outcome is not None:
         items.append(HistoryItem(case.outcome.reported_at, "outcome reported", case.outcome.reported_by))
     if case.unsolved is not None:

@@ -51,6 +51,7 @@ TOLD: Mapping[str, str] = {
     "signed": "Signed. Thank you.",
     "arbitrated": "Your decision is recorded.",
     "released": "Released to the requesting officer.",
+    "disclosure-approved": "Approved. Somebody else can hand the full pack out now, once, within a day.",
     "outcome": "The outcome is recorded.",
     "kept": "Kept in the unsolved file.",
     "closed": "Closed.",

@@ -207,6 +207,10 @@ def _add_request(router: APIRouter, console: Console) -> None:
             "retain_until": (console.clock.now().date() + _RETAIN).isoformat(),
             "outcome_kinds": tuple(OutcomeKind),
             "may_see_probes": bool(visit.principal.roles & {OPERATOR, SUPERVISOR}),
+            "may_disclose": case.release is not None and bool(visit.principal.roles & {OPERATOR, SUPERVISOR}),
+            "may_approve": SUPERVISOR in visit.principal.roles,
+            "packs": [one for one in case.disclosures if one.is_usable(console.clock.now())],
+            "person_id": visit.principal.person_id,
         }
         return console.page(visit, "request.html", context)
 

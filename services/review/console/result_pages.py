@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from services.review.console.context import Console, caller_of
+from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.workflow import OPERATOR, SUPERVISOR
 
@@ -32,9 +32,17 @@ def routes(console: Console) -> APIRouter:
     def result_document(visit: _Visit, request_id: str) -> Response:
         return _pdf(desk.documents.result(caller_of(visit), request_id), "result", request_id)
 
-    @router.get(_BASE + "/disclosure.pdf")
-    def disclosure_pack(visit: _Visit, request_id: str) -> Response:
-        return _pdf(desk.documents.disclosure(caller_of(visit), request_id), "disclosure", request_id)
+    @router.post(_BASE + "/disclosures")
+    def approve(visit: _Visit, request_id: str) -> Response:
+        form = visit.form
+        desk.documents.approve_disclosure(
+            caller_of(visit), request_id, form.text("recipient"), form.text("disclosure_reason")
+        )
+        return see_other(f"/console/requests/{request_id}", "disclosure-approved")
+
+    @router.get(_BASE + "/disclosures/{approval_id}.pdf")
+    def disclosure_pack(visit: _Visit, request_id: str, approval_id: str) -> Response:
+        return _pdf(desk.documents.disclosure(caller_of(visit), request_id, approval_id), "disclosure", request_id)
 
     return router
 

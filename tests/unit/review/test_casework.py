@@ -19,6 +19,7 @@ from services.review.model import (
 )
 from services.review.workflow import TRANSITIONS, Action, following
 from services.shared.errors import AuditUnavailable, Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
+from services.shared.ids import new_id
 from tests.unit.review.people import ANNA, BERT, FORM, NOW, OFFICER, SUE, Unit, person, png
 
 STRANGER = person("anna", "operator", "requester", "supervisor", force="eastmoor")
@@ -257,9 +258,11 @@ def test_the_second_reviewer_finds_nothing_of_the_first(unit: Unit) -> None:
         assert unit.desk.looking.case(reader, case.request_id).case.decided == {}
     with pytest.raises(Conflict):
         unit.desk.deciding.disagreement(SUE, case.request_id)
-    for read in (unit.desk.looking.result, unit.desk.documents.result, unit.desk.documents.disclosure):
+    for read in (unit.desk.looking.result, unit.desk.documents.result):
         with pytest.raises(NotFound):
             read(BERT, case.request_id)
+    with pytest.raises(NotFound):
+        unit.desk.documents.disclosure(BERT, case.request_id, new_id())
 
 
 def test_orders_differ_between_examiners_and_tell_nothing(unit: Unit) -> None:
@@ -349,7 +352,7 @@ def test_another_force_finds_nothing_by_any_route(unit: Unit) -> None:
         lambda: desk.looking.case(STRANGER, request_id),
         lambda: desk.looking.result(STRANGER, request_id),
         lambda: desk.documents.result(STRANGER, request_id),
-        lambda: desk.documents.disclosure(STRANGER, request_id),
+        lambda: desk.documents.disclosure(STRANGER, request_id, new_id()),
         lambda: desk.examining.comparison(STRANGER, request_id),
         lambda: desk.examining.begin(STRANGER, request_id, case.version),
         lambda: desk.pictures.probe(STRANGER, request_id, case.probes[0].probe_id),

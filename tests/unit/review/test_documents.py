@@ -12,8 +12,9 @@ from services.review.casework.documents import disclosure_facts, result_facts
 from services.review.documents.typesetting import Typesetter
 from services.review.enhancement import as_jpeg
 from services.review.model import EnhancementStep, StepKind
-from services.shared.errors import Forbidden, NotFound
+from services.shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from tests.unit.review.people import ANNA, BERT, OFFICER, SUE, Unit, person, png
+from tests.unit.review.test_two_people import at_once
 
 # What would be markup, code or a string's end, were it ever read as such.
 NASTY = '#import "x.typ" ] } $x$ *b* `c` // <a> \\ "q" @r = h #{panic("ran")} <script>alert(1)</script>'
@@ -82,7 +83,8 @@ def test_no_name_and_no_picture_are_set_too(unit: Unit, setter: Typesetter) -> N
 
 def test_the_pack_has_every_candidate_with_both_judgements_and_the_result_none_of_the_negatives(unit: Unit) -> None:
     request_id = released(unit)
-    unit.desk.documents.disclosure(BERT, request_id)
+    approval = unit.desk.documents.approve_disclosure(SUE, request_id, "Crown Court", "CPIA, case 12/26")
+    unit.desk.documents.disclosure(BERT, request_id, approval.approval_id)
     pack = unit.setter.facts
     assert [one["subject_id"] for one in pack["candidates"]] == ["S1", "S2", "S3"]
     for candidate in pack["candidates"]:
@@ -100,13 +102,78 @@ def test_who_gets_a_document_is_recorded_before_and_only_some_do(unit: Unit) -> 
     request_id = released(unit)
     for who in (OFFICER, person("aud", "auditor"), person("cus", "custodian")):
         with pytest.raises(Forbidden):
-            unit.desk.documents.disclosure(who, request_id)
+            unit.desk.documents.disclosure(who, request_id, "")
     with pytest.raises(NotFound):
         unit.desk.documents.result(person("x", "requester", force="eastmoor"), request_id)
-    unit.desk.documents.disclosure(SUE, request_id)
+    approval = unit.desk.documents.approve_disclosure(SUE, request_id, "Crown Court", "CPIA, case 12/26")
+    unit.desk.documents.disclosure(BERT, request_id, approval.approval_id)
     [intent, done] = [entry for entry in unit.audit.entries if entry["activity"] == "disclosure_document"][-2:]
-    assert (intent["phase"], done["phase"], done["recipients"]) == ("INTENT", "DONE", ["person:sue"])
+    assert (intent["phase"], done["phase"]) == ("INTENT", "DONE")
+    assert done["recipients"] == ["person:bert", "recipient:Crown Court"]
     assert intent["operation"] == "DISCLOSURE"
+    assert (done["details"]["approved_by"], done["details"]["approval"]) == ("sue", approval.approval_id)
+
+
+def test_the_pack_leaves_once_for_the_recipient_that_somebody_else_approved(unit: Unit) -> None:
+    request_id = released(unit)
+    documents = unit.desk.documents
+    for none in ("", "another"):
+        with pytest.raises(Conflict) as missing:
+            documents.disclosure(BERT, request_id, none)
+        assert missing.value.code == "approval_needed"
+    for who in (BERT, OFFICER):
+        with pytest.raises(Forbidden):
+            documents.approve_disclosure(who, request_id, "Crown Court", "Because.")
+    for wrong in ("  ", "a\nb", "x" * 201):
+        with pytest.raises(InvalidRequest):
+            documents.approve_disclosure(SUE, request_id, wrong, "Because.")
+    approval = documents.approve_disclosure(SUE, request_id, "Crown Court", "Because.")
+    with pytest.raises(Forbidden) as own:
+        documents.disclosure(SUE, request_id, approval.approval_id)
+    assert own.value.code == "own_approval"
+    documents.disclosure(BERT, request_id, approval.approval_id)
+    given = unit.setter.facts["given"]
+    assert given.startswith("Disclosed to Crown Court alone, request ")
+    assert f"approval {approval.approval_id} of sue, handed out by bert" in given
+    with pytest.raises(Conflict) as used:
+        documents.disclosure(ANNA, request_id, approval.approval_id)
+    assert used.value.code == "approval_needed"
+    late = documents.approve_disclosure(SUE, request_id, "Crown Court", "Because.")
+    unit.clock.pass_s(24 * 3600)
+    with pytest.raises(Conflict):
+        documents.disclosure(BERT, request_id, late.approval_id)
+    told = [item.what for item in unit.desk.looking.case(ANNA, request_id).history]
+    assert "full pack handed out for Crown Court" in told
+    assert unit.desk.looking.case(OFFICER, request_id).case.disclosures == ()
+
+
+def test_of_two_who_fetch_a_pack_at_once_one_gets_it(unit: Unit) -> None:
+    request_id = released(unit)
+    approval = unit.desk.documents.approve_disclosure(SUE, request_id, "Crown Court", "Because.")
+    answers = at_once(
+        lambda: unit.desk.documents.disclosure(ANNA, request_id, approval.approval_id),
+        lambda: unit.desk.documents.disclosure(BERT, request_id, approval.approval_id),
+    )
+    assert {type(answer) for answer in answers} == {bytes, Conflict}
+
+
+def test_a_result_names_who_fetched_it_and_who_released_it(unit: Unit) -> None:
+    request_id = released(unit)
+    unit.desk.documents.result(OFFICER, request_id)
+    given = unit.setter.facts["given"]
+    assert given.startswith("Given to officer of northshire on ")
+    assert "released by bert" in given
+
+
+def test_a_watermark_is_text_whatever_stands_in_it(unit: Unit, setter: Typesetter) -> None:
+    request_id = released(unit)
+    case = unit.store.find(request_id)
+    assert case is not None
+    facts = disclosure_facts(case, unit.store.examinations(request_id))
+    plain = setter.disclosure(facts, {})
+    marked = setter.disclosure({**facts, "given": f"Disclosed to {NASTY} alone, request 1."}, {})
+    assert is_tagged(marked)
+    assert len(marked) > len(plain)
 
 
 def test_the_templates_are_packaged() -> None:

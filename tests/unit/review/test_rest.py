@@ -114,7 +114,14 @@ def test_a_case_by_rest(api: Api) -> None:
     document = api.call("officer", "GET", f"/v1/requests/{request_id}/result.pdf")
     _assert_inert(document, "application/pdf")
     assert document.headers["content-disposition"].startswith("attachment")
-    _assert_inert(api.call("sue", "GET", f"{base}/disclosure.pdf"), "application/pdf")
+    wanted = {"recipient": "Crown Court", "reason": "CPIA."}
+    assert api.call("bert", "POST", f"{base}/disclosure-approvals", json=wanted).status_code == 403
+    approved = api.call("sue", "POST", f"{base}/disclosure-approvals", json=wanted)
+    assert approved.status_code == 201, approved.text
+    pack = f"{base}/disclosure.pdf?approval={approved.json()['approval']}"
+    assert api.call("sue", "GET", pack).status_code == 403
+    _assert_inert(api.call("bert", "GET", pack), "application/pdf")
+    assert api.call("anna", "GET", pack).json()["code"] == "approval_needed"
     kept = api.do("anna", base, "unsolved", reason="A series.", authority="DCI", expires_on="2027-01-01")
     assert kept["state"] == "unsolved"
     assert api.do("anna", base, "search-again", reason="New images.")["continuation"] is None
