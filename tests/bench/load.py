@@ -14,13 +14,15 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import httpx
@@ -72,9 +74,8 @@ class Driver:
     """Sends searches and enrolments at their rates."""
 
     def __init__(self, platform: Platform, stack: ExitStack) -> None:
-        self._searching = [_client(platform, stack, "search", "operator", person) for person in range(_PEOPLE)]
-        self._enrolling = [_client(platform, stack, "ingest", "custodian", person) for person in range(_PEOPLE)]
-        self._pictures = [_picture(number) for number in range(64)]
+        self._searches = Sender(platform, "search", "operator", "/v1/searches", _SEARCH)
+        self._enrolments = Sender(platform, "ingest", "custodian", "/v1/enrolments", _ENROLMENT)
         self._pool = stack.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="load"))
         self._lock = Lock()
         self._count = 0
@@ -87,7 +88,7 @@ class Driver:
         for due_s, kind in _timetable(seconds, searches_per_s, enrolments_per_s):
             time.sleep(max(0.0, started + due_s - time.perf_counter()))
             self._count += 1
-            send = self._search if kind == "searches" else self._enrol
+            send = (self._searches if kind == "searches" else self._enrolments).send
             futures.append(self._pool.submit(self._send, send, self._count, started + due_s, answers[kind]))
         for future in futures:
             future.result()
@@ -103,26 +104,6 @@ class Driver:
             answers.sent_ms.append((ended_at_s - sent_at_s) * 1000)
             answers.due_at_s.append(due_at_s)
 
-    def _search(self, number: int) -> int:
-        form = {**platform_measures.FORM, "case_reference": f"LOAD-{number}"}
-        image = {"image": ("probe.jpg", self._picture(number))}
-        return self._searching[number % _PEOPLE].post("/v1/searches", files=image, data=form).status_code
-
-    def _enrol(self, number: int) -> int:
-        form = {
-            "watchlist": platform_measures.WATCHLIST,
-            "owner": platform_measures.OWNER,
-            "subject_id": f"LOAD-{number}",
-            "lawful_basis": "pace_1984_s64a",
-            "captured_on": "2026-01-01",
-        }
-        image = {"image": ("custody.jpg", self._picture(number))}
-        return self._enrolling[number % _PEOPLE].post("/v1/enrolments", files=image, data=form).status_code
-
-    def _picture(self, number: int) -> bytes:
-        """A picture that was not sent before: the stand-in's template hangs on its bytes."""
-        return self._pictures[number % len(self._pictures)] + number.to_bytes(8, "big")
-
 
 def _timetable(seconds: float, searches_per_s: float, enrolments_per_s: float) -> Iterator[tuple[float, str]]:
     kinds = (("searches", searches_per_s), ("enrolments", enrolments_per_s))
@@ -130,17 +111,53 @@ def _timetable(seconds: float, searches_per_s: float, enrolments_per_s: float) -
     return iter(sorted(due))
 
 
-def _client(platform: Platform, stack: ExitStack, service: str, role: str, person: int) -> httpx.Client:
-    token = platform.token(role, person_id=f"load-{role}-{person}")
-    return stack.enter_context(
-        httpx.Client(
-            base_url=platform.url(service),
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30.0,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=_THREADS),
-        )
-    )
+class Sender:
+    """Sends one kind of request, made beforehand but for its number, on connections that are kept, one a thread: this
+    client shares the cores with what it measures, and a comfortable library would take one of them for itself."""
+
+    def __init__(self, platform: Platform, service: str, role: str, path: str, form: Mapping[str, str]) -> None:
+        self._address = urlsplit(platform.url(service))
+        self._path = path
+        self._tokens = [platform.token(role, person_id=f"load-{role}-{person}") for person in range(_PEOPLE)]
+        made = [
+            httpx.Request("POST", platform.url(service) + path, data=dict(form), files={"image": ("face.jpg", content)})
+            for content in (_picture(number) + _NUMBER for number in range(64))
+        ]
+        self._requests = [(request.headers["content-type"], request.read()) for request in made]
+        self._local = local()
+
+    def send(self, number: int) -> int:
+        """The status of the answer. No two requests have the same picture or reference: the stand-in's template hangs
+        on a picture's bytes."""
+        content_type, body = self._requests[number % len(self._requests)]
+        headers = {"Content-Type": content_type, "Authorization": f"Bearer {self._tokens[number % _PEOPLE]}"}
+        body = body.replace(_NUMBER, b"%08d" % number)
+        try:
+            return self._post(body, headers)
+        except ConnectionError:  # kept, and closed by the server meanwhile
+            self._local.connection = None
+            return self._post(body, headers)
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> int:
+        connection: HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = HTTPConnection(str(self._address.hostname), self._address.port, timeout=30.0)
+            self._local.connection = connection
+        connection.request("POST", self._path, body, dict(headers))
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+_NUMBER = b"@NUMBER@"
+_SEARCH = {**platform_measures.FORM, "case_reference": f"LOAD-{_NUMBER.decode()}"}
+_ENROLMENT = {
+    "watchlist": platform_measures.WATCHLIST,
+    "owner": platform_measures.OWNER,
+    "subject_id": f"LOAD-{_NUMBER.decode()}",
+    "lawful_basis": "pace_1984_s64a",
+    "captured_on": "2026-01-01",
+}
 
 
 def _picture(number: int) -> bytes:
