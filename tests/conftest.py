@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.faces import DevelopmentFaces, development_faces, hostile_files
 from tests.support.platform import Platform
+
+# The same examples on every machine and on every day, however slow it is: what fails once fails again.
+settings.register_profile("likeness", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("likeness")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from tests.support.repository import ROOT
 
 def test_grpc_code_is_current() -> None:
     command = [sys.executable, "scripts/generate_rpc.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

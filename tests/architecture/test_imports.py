@@ -9,7 +9,7 @@ from tests.support.repository import ROOT
 
 def test_imports_keep_to_the_contracts(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--cache-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -30,6 +30,6 @@ names = [thread.name for thread in threading.enumerate() if thread is not thread
 sys.exit(f"threads at import: {names}" if names else 0)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ SHORT_S = 6
 def test_every_seed_is_survived(name: str) -> None:
     """In a process of its own: a target sets decoders and logs up for itself."""
     command = [sys.executable, "-m", "tests.fuzz", name, "--seeds"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-2]) > 0
 

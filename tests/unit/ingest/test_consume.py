@@ -20,6 +20,7 @@ from services.shared.consume import (
     dead_letter_topic,
 )
 from services.shared.ports.event_log import Event, ReceivedEvent
+from tests.support.waiting import wait_until
 
 TOPIC = "t.v1"
 
@@ -143,10 +144,10 @@ def test_stopped_in_the_middle_nothing_of_the_batch_is_committed(log: SqliteEven
     loop = ConsumeLoop(log, [TOPIC], "g", handler)
     thread = Thread(target=loop.step)
     thread.start()
-    while not handler.tries["b-waits"]:
-        sleep(0.01)
+    wait_until(lambda: bool(handler.tries["b-waits"]) or not thread.is_alive(), 60, "a first try", 0.01)
     loop.stop()
-    thread.join(5)
+    thread.join(60)
+    assert not thread.is_alive()
     loop.close()
     assert log.lag([TOPIC], "g") == 2
     again = Handler()

@@ -74,6 +74,6 @@ def test_what_cannot_be_read_says_why(value: bytes, headers: dict[str, str], rea
 def test_the_published_schemas_are_those_of_the_messages() -> None:
     command = [sys.executable, "scripts/custody_schemas.py", "--check"]
     done = subprocess.run(
-        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

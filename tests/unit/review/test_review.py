@@ -33,7 +33,7 @@ def test_a_release_needs_two_judgements_and_no_finding_is_a_match_by_machine(ser
     service.start()
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc.port}") as channel:
         described = review_pb2_grpc.ReviewStub(channel).DescribeWorkflow(
-            review_pb2.DescribeWorkflowRequest(), timeout=5
+            review_pb2.DescribeWorkflowRequest(), timeout=60
         )
     assert described.judgements_required == 2
     assert list(described.findings) == ["possible_match", "no_support", "inconclusive"]
@@ -43,7 +43,7 @@ def test_health_over_grpc_is_serving_once_started(service: ReviewService) -> Non
     service.start()
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc.port}") as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service="likeness.v1.Review"), timeout=5
+            health_pb2.HealthCheckRequest(service="likeness.v1.Review"), timeout=60
         )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 

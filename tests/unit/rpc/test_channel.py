@@ -11,6 +11,7 @@ import pytest
 from services.rpc.clients import EmbedClient, open_channel
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import common_pb2, embed_pb2, embed_pb2_grpc
+from tests.support.waiting import wait_until
 
 
 class Replica(embed_pb2_grpc.EmbedServicer):
@@ -52,21 +53,32 @@ def _registering(replica: Replica) -> Callable[[grpc.Server], None]:
     return lambda server: embed_pb2_grpc.add_EmbedServicer_to_server(replica, server)
 
 
+def _know_both(client: EmbedClient, calls: Counter[str]) -> None:
+    """The first calls go to whichever replica is connected first."""
+
+    def asks_both() -> bool:
+        client.describe_model(timeout_s=60)
+        return min(calls["one"], calls["two"]) > 0
+
+    wait_until(asks_both, 60, "both replicas to be asked", 0.01)
+
+
 def test_calls_go_to_every_replica(servers: list[GrpcServer], calls: Counter[str]) -> None:
     addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
     with open_channel(f"ipv4:{addresses}") as channel:
         client = EmbedClient(channel)
-        client.describe_model()
+        _know_both(client, calls)
+        calls.clear()
         for _ in range(20):
-            client.describe_model()
+            client.describe_model(timeout_s=60)
     assert min(calls["one"], calls["two"]) >= 5
 
 
-def test_a_replica_that_dies_is_left_out(servers: list[GrpcServer]) -> None:
+def test_a_replica_that_dies_is_left_out(servers: list[GrpcServer], calls: Counter[str]) -> None:
     addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
     with open_channel(f"ipv4:{addresses}") as channel:
         client = EmbedClient(channel)
-        client.describe_model()
+        _know_both(client, calls)
         servers[0].stop(0)
-        answers = {client.describe_model(timeout_s=5.0).model_id for _ in range(10)}
+        answers = {client.describe_model(timeout_s=60).model_id for _ in range(10)}
     assert answers == {"two"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from services.rpc.server import GrpcServer
 from services.rpc.v1 import common_pb2, embed_pb2, embed_pb2_grpc
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, DependencyUnavailable, Forbidden
+from services.shared.settings import TlsSettings
 
 
 class At:
@@ -59,12 +61,16 @@ def folder(tmp_path: Path) -> CertificateFolder:
 
 
 def serve(folder: CertificateFolder, name: str = "embed") -> GrpcServer:
+    return serving(tls_settings(folder, name))
+
+
+def serving(tls: TlsSettings) -> GrpcServer:
     server = GrpcServer(
         "127.0.0.1",
         0,
         ["likeness.v1.Embed"],
         lambda started: embed_pb2_grpc.add_EmbedServicer_to_server(Embed(), started),
-        tls=tls_settings(folder, name),
+        tls=tls,
     )
     server.start()
     return server
@@ -79,7 +85,7 @@ def server(folder: CertificateFolder) -> Iterator[GrpcServer]:
 
 def describe(server: GrpcServer, folder: CertificateFolder, caller: str) -> str:
     with open_channel(f"127.0.0.1:{server.port}", tls_settings(folder, caller), "embed") as channel:
-        return EmbedClient(channel).describe_model(timeout_s=20).model_id
+        return EmbedClient(channel).describe_model(timeout_s=60).model_id
 
 
 @pytest.mark.parametrize("caller", ["search", "ingest"])
@@ -139,15 +145,63 @@ def test_renewed_certificates_are_taken_up_by_both_sides(
     with open_channel(f"127.0.0.1:{server.port}", tls_settings(folder, "search"), "embed") as channel:
         client = EmbedClient(channel)
         before = channel.current()  # type: ignore[attr-defined]
-        assert client.describe_model(timeout_s=20).model_id == "stub"
+        assert client.describe_model(timeout_s=60).model_id == "stub"
         # Another authority altogether: neither side would believe the other's old certificate.
         folder.authority_key.unlink()
         LocalAuthority.open(folder, SystemClock()).renew(sorted(SERVICES))
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: client.describe_model(timeout_s=20).model_id, range(40)))
+            answers = list(pool.map(lambda _: client.describe_model(timeout_s=60).model_id, range(40)))
         assert set(answers) == {"stub"}
         assert channel.current() is not before  # type: ignore[attr-defined]
     assert describe(server, folder, "ingest") == "stub"
+
+
+def test_one_authority_follows_another_while_both_sides_go_on_calling(
+    server: GrpcServer, folder: CertificateFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(renewing_module, "_LOOK_EVERY_S", 0.0)
+    elsewhere = _copied(folder, tmp_path / "elsewhere")  # certificates that nobody renews at once
+    with open_channel(f"127.0.0.1:{server.port}", tls_settings(folder, "search"), "embed") as channel:
+        client = EmbedClient(channel)
+        seen: list[str] = []
+
+        def call() -> None:
+            seen.append(client.describe_model(timeout_s=20).model_id)
+            seen.append(describe(server, folder, "ingest"))  # with a connection of its own
+
+        call()
+        following = LocalAuthority.open(folder, SystemClock()).follow(call)
+        call()  # what the former signed is still shown and believed
+        following.renew(sorted(SERVICES))
+        call()
+        assert describe(server, elsewhere, "search") == "stub", "the former is believed for as long as it takes"
+        assert following.drop_others() == 1
+        call()
+        assert set(seen) == {"stub"}
+    with pytest.raises(DependencyUnavailable):
+        describe(server, elsewhere, "search")
+
+
+def test_an_authority_of_a_file_beside_is_believed_while_it_is_there(folder: CertificateFolder, tmp_path: Path) -> None:
+    other = CertificateFolder(tmp_path / "other")
+    LocalAuthority.open(other, SystemClock()).renew(["search"])
+    both = tmp_path / "both.pem"
+    caller = tls_settings(other, "search").model_copy(update={"more_ca_path": folder.authority})
+    callee = tls_settings(folder, "embed").model_copy(update={"more_ca_path": both})
+    server = serving(callee)
+    try:
+        with open_channel(f"127.0.0.1:{server.port}", caller, "embed") as channel, pytest.raises(DependencyUnavailable):
+            EmbedClient(channel).describe_model(timeout_s=10)
+        both.write_bytes(folder.authority.read_bytes() + other.authority.read_bytes())
+        with open_channel(f"127.0.0.1:{server.port}", caller, "embed") as channel:
+            assert EmbedClient(channel).describe_model(timeout_s=20).model_id == "stub"
+    finally:
+        server.stop(0)
+
+
+def _copied(folder: CertificateFolder, to: Path) -> CertificateFolder:
+    shutil.copytree(folder.root, to)
+    return CertificateFolder(to)
 
 
 def test_a_key_without_its_certificate_changes_nothing(folder: CertificateFolder) -> None:

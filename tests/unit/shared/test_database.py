@@ -101,5 +101,5 @@ def test_a_store_that_is_newest_does_not_wait_for_alembic(
         f"migrate(create_engine(DatabaseSettings(url='sqlite:///{tmp_path}/x.sqlite')), Path('{migrations}'))\n"
         "sys.exit('alembic' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -121,7 +121,7 @@ def _is_listening(port: int) -> bool:
 def _client(caller: Side, other: Side) -> httpx.Client:
     context = ssl.create_default_context(cafile=str(other.certificates.authority))
     context.load_cert_chain(caller.certificates.certificate(caller.name), caller.certificates.key(caller.name))
-    return httpx.Client(verify=context, trust_env=False, timeout=30.0)
+    return httpx.Client(verify=context, trust_env=False, timeout=60.0)
 
 
 def _post(client: httpx.Client, other: Side, token: str, picture: bytes = PICTURE) -> httpx.Response:
