@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from services.ingest.acceptance import AcceptEnrolments, Backlog
+from services.ingest.acts import open_ingest_acts
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.owner_turns import owner_turns
 from services.ingest.adapters.sql_ledger import SqlLedger
@@ -58,6 +59,7 @@ from services.rpc.clients import (
     open_peer,
 )
 from services.rpc.migration_clients import ServedModelsClient
+from services.rpc.open_acts import OpenActs
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc, migration_pb2_grpc, reference_pb2_grpc
 from services.shared.adapters.image_keys import ImageKeys
@@ -198,6 +200,7 @@ class _Parts:
     embed: BaseEmbed
     model: CurrentModel
     backlog: BacklogWatch
+    acts: OpenActs
 
     @classmethod
     def open(cls, settings: IngestSettings, metrics: Metrics) -> _Parts:
@@ -221,6 +224,7 @@ class _Parts:
             embed=embed,
             model=CurrentModel(embed, stores.ledger),
             backlog=BacklogWatch(stores.ledger, stores.outbox, metrics),
+            acts=open_ingest_acts(stores.engine, AuditRecorder(peers.audit_client, "ingest", clock), clock),
         )
 
     def now_ms(self) -> int:
@@ -327,7 +331,7 @@ def _migrating(parts: _Parts) -> Migrating:
             gallery=parts.peers.gallery,
             served=parts.peers.served,
             audit=parts.peers.audit,
-            recorder=AuditRecorder(parts.peers.audit_client, "ingest", parts.clock),
+            acts=parts.acts,
             clock=parts.clock,
             now_ms=parts.now_ms,
         )
@@ -373,6 +377,7 @@ def _desk(parts: _Parts, life: Life) -> Desk:
             signer=life.signer,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
+            acts=parts.acts,
             model_id=parts.model.model_id,
             watchlists=parts.watchlists,
             pending=parts.backlog.pending,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from services.ingest.access.wiring import access_router
+from services.ingest.acts import sweeping
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_exports import SqlExports
 from services.ingest.adapters.template_vault import TemplateVault
@@ -23,6 +24,7 @@ from services.ingest.loops import Loop
 from services.ingest.settings import IngestSettings
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AgreementClient, AuditClient, open_peer
+from services.rpc.open_acts import OpenActs
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -44,6 +46,7 @@ class DeskParts:
     signer: CertificateSigner
     audit: EnrolmentAudit
     audit_client: AuditClient
+    acts: OpenActs
     model_id: Callable[[], str]
     watchlists: WatchlistFile
     pending: Callable[[], int]
@@ -71,6 +74,7 @@ def build_desk(parts: DeskParts) -> Desk:
             vault=TemplateVault(parts.keys),
             search=parts.search,
             recorder=recorder,
+            acts=parts.acts,
             audit=parts.audit,
             verifier=verifier,
             model_id=parts.model_id,
@@ -89,13 +93,14 @@ def build_desk(parts: DeskParts) -> Desk:
         review=review,
         audit=parts.audit,
         audit_client=parts.audit_client,
-        recorder=recorder,
+        acts=parts.acts,
         signer=parts.signer,
         verifier=verifier,
         clock=parts.clock,
     )
     store = SqlExports(parts.engine, parts.committer)
     rules = ExportRules(parts.watchlists, AgreementClient(parts.search), parts.settings.exports.recipients, parts.clock)
-    exporting = ExportReferences(store, parts.images, rules, recorder, parts.clock)
+    exporting = ExportReferences(store, parts.images, rules, recorder, parts.acts, parts.clock)
     exports = ExportsApi(exporting, store, parts.audit, verifier).router()
-    return Desk(loops=flags.loops, routers=[flags.router, access, exports], close=review.close)
+    loops = [*flags.loops, sweeping(parts.acts, flags.store)]
+    return Desk(loops=loops, routers=[flags.router, access, exports], close=review.close)

@@ -9,14 +9,15 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenAct, OpenActs
+from services.rpc.sql_open_acts import SqlOpenActs
+from services.search.adapters.schema import open_acts
 from services.search.adapters.sql_agreement_store import SqlAgreementStore
-from services.search.adapters.sql_open_acts import SqlOpenActs
 from services.search.adapters.sql_request_records import SqlRequestRecords
 from services.search.agreements.book import AgreementBook
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.agreements.http_api import create_agreements_router
 from services.search.agreements.registry import REGISTRATION, WITHDRAWAL, AgreementRegistry, is_registered
-from services.search.open_acts import OpenAct, OpenActs
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.policy.dry_run import RequestRecords
 from services.search.policy_api import create_policy_router
@@ -49,7 +50,7 @@ def govern(
     rules = Rulebook(PolicyFolder(settings.policy_path), book)
     rules.current()
     records = SqlRequestRecords(engine, clock)
-    acts = OpenActs(SqlOpenActs(engine), recorder, clock, settings.orphan_age_s)
+    acts = OpenActs(SqlOpenActs(engine, open_acts), recorder, clock, settings.orphan_age_s)
 
     def took_effect(act: OpenAct) -> bool | None:
         return is_registered(store, act) if act.activity in {REGISTRATION, WITHDRAWAL} else None

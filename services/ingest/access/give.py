@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,10 @@ from services.ingest.access.package import (
 )
 from services.ingest.checks import MAX_TEXT
 from services.ingest.life.certificates import CertificateSigner
-from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock, rfc3339
-from services.shared.errors import AuditUnavailable, Forbidden, IntegrityError, InvalidRequest, LikenessError, NotFound
+from services.shared.errors import Forbidden, IntegrityError, InvalidRequest, NotFound
 from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
@@ -64,7 +63,7 @@ class GiveAccess:
         images: ImageStore,
         returns: Returns,
         releases: Releases,
-        recorder: AuditRecorder,
+        acts: OpenActs,
         prover: Prover,
         signer: CertificateSigner,
         clock: Clock,
@@ -73,7 +72,7 @@ class GiveAccess:
         self._images = images
         self._returns = returns
         self._releases = releases
-        self._recorder = recorder
+        self._acts = acts
         self._prover = prover
         self._signer = signer
         self._clock = clock
@@ -91,9 +90,8 @@ class GiveAccess:
         details = {"reason": command.reason, "authority": command.authority}
         if command.withheld_because:
             details["searches_withheld"] = command.withheld_because
-        entry = _Entries(self._recorder, package_id, principal, objects)
-        intent = entry.record(audit_pb2.INTENT, details)
-        with entry.failing():
+        act = OpenAct(ACCESS, audit_pb2.DISCLOSURE, principal, objects, details, activity_id=package_id)
+        with self._acts.under_way(act) as intent:
             files = self._files(facts, command, principal.force)
             head = {
                 "package_id": package_id,
@@ -103,7 +101,7 @@ class GiveAccess:
                 "made_at": rfc3339(self._clock.now()),
             }
             package = sign_package(self._signer, head, files, self._proof_of(intent.sequence, intent.leaf_hash))
-        entry.record(audit_pb2.DONE, {"package_sha256": sha256_of(package), "files": str(len(files))})
+            self._acts.end(act, audit_pb2.DONE, {"package_sha256": sha256_of(package), "files": str(len(files))})
         return package
 
     def _facts(self, command: AccessCommand, principal: Principal) -> SubjectFacts:
@@ -194,40 +192,6 @@ class GiveAccess:
         proof = self._prover.prove_inclusion(sequence, checkpoint.tree_size)
         entry = {"sequence": sequence, "leaf_hash": leaf_hash.hex(), "path": [step.hex() for step in proof.path]}
         return {"entries": [entry], "checkpoint": checkpoint_facts(checkpoint)}
-
-
-class _Entries:
-    """Intent and outcome of one package."""
-
-    def __init__(self, recorder: AuditRecorder, package_id: str, principal: Principal, objects: Sequence[str]) -> None:
-        self._recorder = recorder
-        self._package_id = package_id
-        self._principal = principal
-        self._objects = objects
-
-    def record(self, phase: audit_pb2.Phase.ValueType, details: dict[str, str]) -> audit_pb2.AppendResponse:
-        recipients = [f"person:{self._principal.person_id}"] if phase == audit_pb2.DONE else []
-        return self._recorder.record(
-            audit_pb2.DISCLOSURE,
-            phase,
-            ACCESS,
-            self._package_id,
-            self._principal,
-            objects=self._objects,
-            recipients=recipients,
-            details=details,
-        )
-
-    @contextmanager
-    def failing(self) -> Iterator[None]:
-        """What goes wrong inside is the outcome."""
-        try:
-            yield
-        except AuditUnavailable:
-            raise  # there is no log to say it in
-        except LikenessError as error:
-            self.record(audit_pb2.FAILED, {"reason": error.code})
-            raise
 
 
 def _check(command: AccessCommand) -> None:

@@ -11,8 +11,8 @@ from services.ingest.access.give import GiveAccess
 from services.ingest.adapters.sql_subject_facts import SqlSubjectFacts
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.life.certificates import CertificateSigner
-from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient
+from services.rpc.open_acts import OpenActs
 from services.rpc.upkeep import ReleasesClient, ReturnsClient
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -27,7 +27,7 @@ def access_router(
     review: grpc.Channel,
     audit: EnrolmentAudit,
     audit_client: AuditClient,
-    recorder: AuditRecorder,
+    acts: OpenActs,
     signer: CertificateSigner,
     verifier: TokenVerifier,
     clock: Clock,
@@ -37,7 +37,7 @@ def access_router(
         images=images,
         returns=ReturnsClient(search),
         releases=ReleasesClient(review),
-        recorder=recorder,
+        acts=acts,
         prover=audit_client,
         signer=signer,
         clock=clock,

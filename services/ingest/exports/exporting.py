@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,15 +15,14 @@ from services.ingest.exports.model import MAX_SUBJECTS, Export, ExportedReferenc
 from services.ingest.exports.rules import ExportRules
 from services.ingest.exports.sizes import picture_size
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import (
-    AuditUnavailable,
     Conflict,
     Forbidden,
     IntegrityError,
     InvalidRequest,
-    LikenessError,
     NotFound,
 )
 from services.shared.ids import is_id, new_id
@@ -32,6 +30,7 @@ from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
 
 EXPORT = "type10_export"
+REQUEST = "type10_export_request"
 APPROVAL = "type10_export_approval"
 _MAX_BYTES = 512 * 1024 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -62,13 +61,20 @@ class Given:
 class ExportReferences:
     """Gives an owner's enrolled references to another body, as they were received, and keeps who got what."""
 
-    def __init__(
-        self, store: ExportStore, images: ImageStore, rules: ExportRules, recorder: AuditRecorder, clock: Clock
+    def __init__(  # noqa: PLR0917 - what the composition root has made
+        self,
+        store: ExportStore,
+        images: ImageStore,
+        rules: ExportRules,
+        recorder: AuditRecorder,
+        acts: OpenActs,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._images = images
         self._rules = rules
         self._recorder = recorder
+        self._acts = acts
         self._clock = clock
 
     def request(self, command: ExportCommand, principal: Principal) -> Export:
@@ -95,7 +101,7 @@ class ExportReferences:
         if missing:
             raise NotFound(f"Nothing is enrolled there of {len(missing)} of them.", advice="Check the subject ids.")
         self._rules.check(export)
-        self._record(audit_pb2.INTENT, EXPORT, export, principal, {"reason": export.reason})
+        self._record(audit_pb2.DONE, REQUEST, export, principal, {"reason": export.reason})
         self._store.add(export)
         return export
 
@@ -120,15 +126,23 @@ class ExportReferences:
         if export.state is not ExportState.APPROVED:
             raise Conflict("It is not approved yet.", advice="Let another custodian approve it.", code="not_approved")
         agreements = self._rules.check(export)
-        activity_id = new_id()
-        self._record(audit_pb2.INTENT, EXPORT, export, principal, agreements, activity_id)
-        with self._failing(export, principal, activity_id):
+        act = OpenAct(
+            activity=EXPORT,
+            operation=audit_pb2.DISCLOSURE,
+            principal=principal,
+            objects=_objects(export),
+            details=agreements,
+            purpose=export.purpose,
+            recipients=[f"force:{export.recipient}"],
+        )
+        with self._acts.under_way(act):
             references = self._store.references(export)
             given = self._given(export, references)
-        sha256 = hashlib.sha256(given.content).hexdigest()
-        details = {**agreements, "sha256": sha256, "records": str(given.records), "left_out": str(len(given.left_out))}
-        told = [each.reference_id for each in references if each.reference_id not in given.left_out]
-        self._record(audit_pb2.DONE, EXPORT, export, principal, details, activity_id, told)
+            sha256 = hashlib.sha256(given.content).hexdigest()
+            details = {**agreements, "sha256": sha256, "records": str(given.records)}
+            details["left_out"] = str(len(given.left_out))
+            told = [each.reference_id for each in references if each.reference_id not in given.left_out]
+            self._acts.end(act, audit_pb2.DONE, details, [f"reference:{reference_id}" for reference_id in told])
         self._store.note_given(export_id, sha256, self._now_ms())
         return given
 
@@ -180,46 +194,32 @@ class ExportReferences:
             )
         return content
 
-    @contextmanager
-    def _failing(self, export: Export, principal: Principal, activity_id: str) -> Iterator[None]:
-        try:
-            yield
-        except AuditUnavailable:
-            raise
-        except LikenessError as error:
-            self._record(audit_pb2.FAILED, EXPORT, export, principal, {"reason": error.code}, activity_id)
-            raise
-
-    def _record(  # noqa: PLR0917 - what an entry says, in the order in which one says it
+    def _record(
         self,
         phase: audit_pb2.Phase.ValueType,
         activity: str,
         export: Export,
         principal: Principal,
         details: Mapping[str, str],
-        activity_id: str = "",
-        references: Sequence[str] = (),
     ) -> None:
-        is_given = activity == EXPORT and phase == audit_pb2.DONE
         self._recorder.record(
             audit_pb2.DISCLOSURE,
             phase,
             activity,
-            activity_id or export.export_id,
+            export.export_id,
             principal,
             purpose=export.purpose,
-            objects=[
-                f"export:{export.export_id}",
-                f"watchlist:{export.watchlist_id}",
-                *(f"subject:{export.owner}/{subject_id}" for subject_id in export.subject_ids),
-                *(f"reference:{reference_id}" for reference_id in references),
-            ],
-            recipients=[f"force:{export.recipient}"] if is_given else [],
+            objects=_objects(export),
             details=details,
         )
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def _objects(export: Export) -> list[str]:
+    subjects = [f"subject:{export.owner}/{subject_id}" for subject_id in export.subject_ids]
+    return [f"export:{export.export_id}", f"watchlist:{export.watchlist_id}", *subjects]
 
 
 def _face(export: Export, reference: ExportedReference, content: bytes, place: int) -> FaceRecord:

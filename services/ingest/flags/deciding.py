@@ -5,10 +5,9 @@ from __future__ import annotations
 from services.ingest.checks import MAX_TEXT
 from services.ingest.flags.model import DECISIONS, Flag, FlagState, FlagStore
 from services.ingest.flags.trail import FlagTrail
-from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import Conflict, InvalidRequest, NotFound
-from services.shared.ids import is_id, new_id
+from services.shared.ids import is_id
 from services.shared.tokens import Principal
 
 
@@ -41,20 +40,17 @@ class DecideFlag:
         """
         flag = self.find(flag_id, principal)
         _check(state, reason)
-        activity_id, details = new_id(), {"decision": state.value, "reason": reason}
-        self._trail.decide(audit_pb2.INTENT, activity_id, principal, flag, details)
-        now_ms = int(self._clock.now().timestamp() * 1000)
-        is_decided = self._store.decide(flag_id, state, principal.person_id, reason, now_ms)
-        decided = self.find(flag_id, principal)
-        if not is_decided:
-            self._trail.decide(audit_pb2.REFUSED, activity_id, principal, flag, {"reason": "flag_decided"})
-            raise Conflict(
-                f"This flag is {decided.state.value}.",
-                advice="Look at it again: somebody decided before you.",
-                code="flag_decided",
-                context={"state": decided.state.value, "decided_by": decided.decided_by},
-            )
-        self._trail.decide(audit_pb2.DONE, activity_id, principal, flag, {"decision": state.value})
+        with self._trail.deciding(principal, flag, state.value, reason):
+            now_ms = int(self._clock.now().timestamp() * 1000)
+            is_decided = self._store.decide(flag_id, state, principal.person_id, reason, now_ms)
+            decided = self.find(flag_id, principal)
+            if not is_decided:
+                raise Conflict(
+                    f"This flag is {decided.state.value}.",
+                    advice="Look at it again: somebody decided before you.",
+                    code="flag_decided",
+                    context={"state": decided.state.value, "decided_by": decided.decided_by},
+                )
         return decided
 
 

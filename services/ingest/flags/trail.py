@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
 from services.ingest.enrolment import derived_id
 from services.ingest.flags.model import CheckedReference, Flag
 from services.rpc.auditing import AuditRecorder, platform_principal
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict
 from services.shared.ids import new_id
@@ -18,13 +20,15 @@ CHECK = "flag_check"
 FLAG = "gallery_flag"
 DECISION = "flag_decision"
 VIEW = "flag_view"
+_FLAG = "flag:"
 
 
 class FlagTrail:
     """Everything here raises AuditUnavailable."""
 
-    def __init__(self, recorder: AuditRecorder) -> None:
+    def __init__(self, recorder: AuditRecorder, acts: OpenActs) -> None:
         self._recorder = recorder
+        self._acts = acts
         self._platform = platform_principal("ingest")
 
     def compared(self, group: Sequence[CheckedReference], points: str) -> None:
@@ -59,29 +63,31 @@ class FlagTrail:
 
     def viewed(self, flag: Flag, principal: Principal) -> None:
         """Before it is shown."""
-        self._record(audit_pb2.CONSULTATION, audit_pb2.DONE, (VIEW, new_id()), principal, flag, {})
+        objects = [_name(flag), *_objects(flag)]
+        self._recorder.record(audit_pb2.CONSULTATION, audit_pb2.DONE, VIEW, new_id(), principal, objects=objects)
 
-    def decide(
-        self,
-        phase: audit_pb2.Phase.ValueType,
-        activity_id: str,
-        principal: Principal,
-        flag: Flag,
-        details: Mapping[str, str],
-    ) -> None:
-        self._record(audit_pb2.ALTERATION, phase, (DECISION, activity_id), principal, flag, details)
+    @contextmanager
+    def deciding(self, principal: Principal, flag: Flag, decision: str, reason: str) -> Iterator[None]:
+        """The intent before the block, the outcome after it: an error that the block raises, or that it is decided."""
+        act = OpenAct(
+            activity=DECISION,
+            operation=audit_pb2.ALTERATION,
+            principal=principal,
+            objects=[_name(flag), *_objects(flag)],
+            details={"decision": decision, "reason": reason},
+        )
+        with self._acts.under_way(act):
+            yield
+            self._acts.end(act, audit_pb2.DONE, {"decision": decision})
 
-    def _record(  # noqa: PLR0917 - what an entry says, in the order in which one says it
-        self,
-        operation: audit_pb2.Operation.ValueType,
-        phase: audit_pb2.Phase.ValueType,
-        activity: tuple[str, str],
-        principal: Principal,
-        flag: Flag,
-        details: Mapping[str, str],
-    ) -> None:
-        objects = [f"flag:{flag.flag_id}", *_objects(flag)]
-        self._recorder.record(operation, phase, *activity, principal, objects=objects, details=details)
+
+def flag_of(objects: Sequence[str]) -> str:
+    """The id of the flag that an entry is about; empty where it is about none."""
+    return next((name.removeprefix(_FLAG) for name in objects if name.startswith(_FLAG)), "")
+
+
+def _name(flag: Flag) -> str:
+    return f"{_FLAG}{flag.flag_id}"
 
 
 def _objects(flag: Flag) -> list[str]:

@@ -16,9 +16,11 @@ from services.ingest.auditing import EnrolmentAudit
 from services.ingest.flags.api import FlagsApi
 from services.ingest.flags.checking import CheckReferences
 from services.ingest.flags.deciding import DecideFlag
+from services.ingest.flags.model import FlagStore
 from services.ingest.flags.trail import FlagTrail
 from services.ingest.loops import Loop
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
 from services.rpc.upkeep import NeighbourClient
 from services.shared.clock import Clock
 from services.shared.telemetry import Metrics
@@ -34,6 +36,7 @@ class FlagParts:
     vault: TemplateVault
     search: grpc.Channel
     recorder: AuditRecorder
+    acts: OpenActs
     audit: EnrolmentAudit
     verifier: TokenVerifier
     model_id: Callable[[], str]
@@ -50,18 +53,19 @@ class Flags:
 
     loops: Sequence[Loop]
     router: APIRouter
+    store: FlagStore
 
 
 def build_flags(parts: FlagParts) -> Flags:
     store = SqlFlags(parts.engine, parts.committer, parts.vault)
-    trail = FlagTrail(parts.recorder)
+    trail = FlagTrail(parts.recorder, parts.acts)
     api = FlagsApi(
         store=store,
         deciding=DecideFlag(store, trail, parts.clock),
         audit=parts.audit,
         verifier=parts.verifier,
     )
-    return Flags(loops=_loops(parts, store, trail), router=api.router())
+    return Flags(loops=_loops(parts, store, trail), router=api.router(), store=store)
 
 
 def _loops(parts: FlagParts, store: SqlFlags, trail: FlagTrail) -> list[Loop]:

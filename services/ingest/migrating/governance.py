@@ -24,10 +24,11 @@ from services.ingest.migrating.migration import (
     Step,
 )
 from services.ingest.models import CurrentModel
-from services.rpc.auditing import AuditRecorder, platform_principal
+from services.rpc.auditing import platform_principal
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2, migration_pb2
 from services.shared.clock import Clock
-from services.shared.errors import CallerError, Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
+from services.shared.errors import Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
@@ -78,7 +79,7 @@ class MigrateModel:
         embeds: Embeds,
         model: CurrentModel,
         served: ServedModels,
-        recorder: AuditRecorder,
+        acts: OpenActs,
         clock: Clock,
         min_shadow_searches: int,
     ) -> None:
@@ -87,7 +88,7 @@ class MigrateModel:
         self._embeds = embeds
         self._model = model
         self._served = served
-        self._recorder = recorder
+        self._acts = acts
         self._clock = clock
         self._min_shadow_searches = min_shadow_searches
 
@@ -317,30 +318,20 @@ class MigrateModel:
     def _audited(
         self, step: str, migration: ModelMigration, principal: Principal, facts: Mapping[str, str]
     ) -> Iterator[None]:
-        def note(phase: audit_pb2.Phase.ValueType, more: Mapping[str, str]) -> None:
-            self._recorder.record(
-                audit_pb2.ALTERATION,
-                phase,
-                ACTIVITY,
-                activity_id,
-                principal,
-                objects=[
-                    f"migration:{migration.migration_id}",
-                    f"model:{migration.from_model_id}",
-                    f"model:{migration.to_model_id}",
-                ],
-                details={"step": step, **facts, **more},
-            )
-
-        activity_id = new_id()
-        note(audit_pb2.INTENT, {})
-        try:
+        act = OpenAct(
+            activity=ACTIVITY,
+            operation=audit_pb2.ALTERATION,
+            principal=principal,
+            objects=[
+                f"migration:{migration.migration_id}",
+                f"model:{migration.from_model_id}",
+                f"model:{migration.to_model_id}",
+            ],
+            details={"step": step, **facts},
+        )
+        with self._acts.under_way(act):
             yield
-        except LikenessError as error:
-            phase = audit_pb2.REFUSED if isinstance(error, CallerError) else audit_pb2.FAILED
-            note(phase, {"reason_code": error.code})
-            raise
-        note(audit_pb2.DONE, {})
+            self._acts.end(act, audit_pb2.DONE, act.details)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

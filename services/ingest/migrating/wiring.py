@@ -23,7 +23,7 @@ from services.ingest.migrating.grpc_server import MigrationsServicer
 from services.ingest.models import CurrentModel
 from services.ingest.ports import FaceAnalyser, GalleryWriter, ReferenceReader
 from services.ingest.settings import IngestSettings, QualityPolicy, QualitySettings
-from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -52,7 +52,7 @@ class MigratingParts:
     gallery: GalleryWriter
     served: ServedModels
     audit: EnrolmentAudit
-    recorder: AuditRecorder
+    acts: OpenActs
     clock: Clock
     now_ms: Callable[[], int]
 
@@ -78,7 +78,7 @@ def build_migrating(parts: MigratingParts) -> Migrating:
         embeds=parts.embeds,
         model=parts.model,
         served=parts.served,
-        recorder=parts.recorder,
+        acts=parts.acts,
         clock=parts.clock,
         min_shadow_searches=settings.migration.min_shadow_searches,
     )

@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from services.rpc.sql_open_acts import open_acts_table
+
 metadata = sa.MetaData()
 
 searches = sa.Table(
@@ -116,14 +118,7 @@ denied_requests = sa.Table(
     sa.Index("denied_requests_opened", "opened_at"),
 )
 
-# Acts whose intent may be in the log and whose outcome is not known to be.
-open_acts = sa.Table(
-    "open_acts",
-    metadata,
-    sa.Column("activity_id", sa.String(36), primary_key=True),
-    sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("act", sa.JSON, nullable=False),
-)
+open_acts = open_acts_table("open_acts", metadata)
 
 # Each serves one disclosure of one search to one recipient.
 disclosure_approvals = sa.Table(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.search.agreements.book import AgreementBook, agreement_of
 from services.search.agreements.documents import Grant, Signature, Withdrawal, require_signed
 from services.search.agreements.ports import AgreementRecord, AgreementStore
-from services.search.open_acts import OpenAct, OpenActs
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id

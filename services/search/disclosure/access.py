@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.search.closing import Closing
-from services.search.open_acts import OpenAct, OpenActs
 from services.search.ports import SearchStatus, SearchStore, StoredSearch
 from services.search.trail import search_object
 from services.shared.errors import CallerError, Conflict, Forbidden, NotFound

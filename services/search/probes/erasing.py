@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
-from services.search.open_acts import OpenAct, OpenActs
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable, LikenessError
 from services.shared.ports.image_store import ImageStore

@@ -20,12 +20,14 @@ from services.ingest.exports.model import Export, ExportedReference, ExportState
 from services.ingest.exports.rules import ExportRules
 from services.ingest.exports.sizes import picture_size
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
 from services.rpc.v1 import audit_pb2
 from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.clock import SystemClock
 from services.shared.errors import AuditUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.tokens import Principal
 from services.shared.watchlists import WatchlistFile
+from tests.support.open_acts import MemoryActs
 from tests.unit.ingest.test_flags import FakeAudit
 
 ASKS = Principal("c-1", "northshire", frozenset({"custodian"}), frozenset({"custody", "op_liberal"}))
@@ -106,7 +108,8 @@ def desk(tmp_path: Path) -> Desk:
     clock = SystemClock()
     rules = ExportRules(WatchlistFile(None), agreements, {"custody": ("national-database",)}, clock)
     recorder = AuditRecorder(audit, "ingest", clock)
-    return Desk(ExportReferences(store, images, rules, recorder, clock), store, images, agreements, audit)
+    acts = OpenActs(MemoryActs(), recorder, clock, 30.0)
+    return Desk(ExportReferences(store, images, rules, recorder, acts, clock), store, images, agreements, audit)
 
 
 def test_another_library_reads_what_is_given_and_so_do_we(desk: Desk) -> None:

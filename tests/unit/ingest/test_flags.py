@@ -25,6 +25,7 @@ from services.ingest.flags.model import Flag, FlagFilter, FlagKind, FlagState
 from services.ingest.flags.trail import FlagTrail
 from services.ingest.life.custody import EnrolmentFacts
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
 from services.rpc.v1 import audit_pb2, search_pb2
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import SystemClock
@@ -34,6 +35,7 @@ from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
+from tests.support.open_acts import MemoryActs
 
 MODEL = ModelProvenance("m1", "det", "d" * 64, "rec", "e" * 64, "Apache-2.0", 4, "p1", "rt 1", "CPU")
 CUSTODIAN = Principal("c-1", "northshire", frozenset({"custodian"}), frozenset({"custody"}))
@@ -115,7 +117,8 @@ class Scene:
 
     @property
     def trail(self) -> FlagTrail:
-        return FlagTrail(AuditRecorder(self.audit, "ingest", SystemClock()))
+        recorder = AuditRecorder(self.audit, "ingest", SystemClock())
+        return FlagTrail(recorder, OpenActs(MemoryActs(), recorder, SystemClock(), 30.0))
 
     @property
     def deciding(self) -> DecideFlag:

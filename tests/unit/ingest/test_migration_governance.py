@@ -13,6 +13,7 @@ from services.ingest.migrating.governance import MigrateModel
 from services.ingest.migrating.migration import MigrationState
 from services.ingest.models import CurrentModel
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
 from services.rpc.v1 import audit_pb2, embed_pb2, migration_pb2
 from services.shared.biometric import ImageAnalysis, ModelProvenance
 from services.shared.errors import (
@@ -26,6 +27,7 @@ from services.shared.errors import (
 from services.shared.tokens import Principal
 from tests.contract.test_enrolment_ledger import MODEL, open_ledgers
 from tests.contract.test_model_templates import SECOND, Side
+from tests.support.open_acts import MemoryActs
 from tests.unit.search.fakes import ManualClock, MemoryAudit
 
 
@@ -94,7 +96,7 @@ class Scene:
             embeds=embeds,
             model=CurrentModel(embeds.first, side.ledgers.ledger),
             served=self.search,
-            recorder=AuditRecorder(self.audit, "ingest", clock),
+            acts=OpenActs(MemoryActs(), AuditRecorder(self.audit, "ingest", clock), clock, 30.0),
             clock=clock,
             min_shadow_searches=50,
         )

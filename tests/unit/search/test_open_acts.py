@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import STOPPED, OpenAct, OpenActs
+from services.rpc.sql_open_acts import SqlOpenActs
 from services.rpc.v1 import audit_pb2
-from services.search.adapters.sql_open_acts import SqlOpenActs
+from services.search.adapters.schema import open_acts
 from services.search.bootstrap import MIGRATIONS
-from services.search.open_acts import STOPPED, OpenAct, OpenActs
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable, Conflict
 from services.shared.settings import DatabaseSettings
@@ -68,7 +69,7 @@ class Desk:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.log, self.clock = Log(), Clock()
-        self.store = SqlOpenActs(engine)
+        self.store = SqlOpenActs(engine, open_acts)
         self.acts = OpenActs(self.store, AuditRecorder(self.log, "search", self.clock), self.clock, 20.0)
 
     def sweep(self, took_effect: bool | None) -> None:

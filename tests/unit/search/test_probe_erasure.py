@@ -14,13 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
+from services.rpc.sql_open_acts import SqlOpenActs
 from services.rpc.v1 import audit_pb2, common_pb2, probes_pb2
-from services.search.adapters.sql_open_acts import SqlOpenActs
+from services.search.adapters.schema import open_acts
 from services.search.disclosure.access import require_probe
 from services.search.film.ports import FilmStatus
 from services.search.film.schema import film_picks, film_stills, films
 from services.search.film.sql_holding import removable_images
-from services.search.open_acts import OpenActs
 from services.search.ports import NewSearch, SearchStatus
 from services.search.probes.erasing import EraseProbes, Order
 from services.search.probes.servicer import ProbesServicer
@@ -44,7 +45,9 @@ class Setup:
         self.clock, self.audit = ManualClock(), MemoryAudit()
         self.store, self.engine = open_store(folder)
         self.probes = FolderImageStore(folder / "probes")
-        acts = OpenActs(SqlOpenActs(self.engine), AuditRecorder(self.audit, "search", self.clock), self.clock, 20.0)
+        acts = OpenActs(
+            SqlOpenActs(self.engine, open_acts), AuditRecorder(self.audit, "search", self.clock), self.clock, 20.0
+        )
         self.erase = EraseProbes(SqlSealedProbes(self.engine), self.probes, acts, self.clock)
 
     def searched(

@@ -7,9 +7,11 @@ again, which changes nothing where the log has it, and an outcome. The log takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Protocol
 
 import structlog
@@ -17,7 +19,7 @@ import structlog
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.errors import AuditUnavailable, CallerError, Conflict, DependencyUnavailable, LikenessError
 from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
@@ -37,6 +39,8 @@ class OpenAct:
     purpose: str = ""
     case_reference: str = ""
     version: int = 0
+    # Who gets something by it once it is done, as "kind:id"; the person who does it where nobody is named.
+    recipients: Sequence[str] = ()
     activity_id: str = field(default_factory=new_id)
     intent_entry_id: str = field(default_factory=new_id)
     outcome_entry_id: str = field(default_factory=new_id)
@@ -50,6 +54,10 @@ class OpenActStore(Protocol):
         ...
 
     def remove(self, activity_id: str) -> None: ...
+
+    def keep(self, activity_ids: Sequence[str], moment: datetime) -> None:
+        """They are being worked on: as if opened at that moment."""
+        ...
 
     def opened_before(self, moment: datetime, limit: int) -> Sequence[OpenAct]:
         """Oldest first."""
@@ -68,11 +76,36 @@ class OpenActs:
         self._recorder = recorder
         self._clock = clock
         self._orphan_age = timedelta(seconds=orphan_age_s)
+        self._lock = Lock()
+        self._running: set[str] = set()
 
-    def begin(self, act: OpenAct) -> None:
+    @contextmanager
+    def under_way(self, act: OpenAct) -> Iterator[audit_pb2.AppendResponse]:
+        """Begin it, and let no sweep of any process give it an outcome until the block ends, however long it takes.
+
+        The block writes its own DONE with `end`, as its last step. A LikenessError that it raises is the
+        outcome; where the log cannot be written there is none, and the sweep makes one.
+        """
+        with self._lock:
+            self._running.add(act.activity_id)
+        try:
+            intent = self.begin(act)
+            try:
+                yield intent
+            except AuditUnavailable:
+                raise
+            except LikenessError as error:
+                phase = audit_pb2.REFUSED if isinstance(error, CallerError) else audit_pb2.FAILED
+                self.end(act, phase, {"reason": error.code})
+                raise
+        finally:
+            with self._lock:
+                self._running.discard(act.activity_id)
+
+    def begin(self, act: OpenAct) -> audit_pb2.AppendResponse:
         """The intent is in the log when it returns."""
         self._store.add(act, self._clock.now())
-        self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
+        return self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
 
     def end(
         self,
@@ -91,6 +124,10 @@ class OpenActs:
 
     def sweep(self, took_effect: TookEffect) -> None:
         """Give an outcome to acts that were left behind."""
+        with self._lock:
+            running = sorted(self._running)
+        if running:
+            self._store.keep(running, self._clock.now())
         for act in self._store.opened_before(self._clock.now() - self._orphan_age, _BATCH):
             is_done = took_effect(act)
             phase = audit_pb2.UNKNOWN if is_done is None else audit_pb2.DONE if is_done else audit_pb2.FAILED
@@ -111,8 +148,8 @@ class OpenActs:
         details: Mapping[str, str],
         entry_id: str,
         objects: Sequence[str] = (),
-    ) -> None:
-        self._recorder.record(
+    ) -> audit_pb2.AppendResponse:
+        return self._recorder.record(
             act.operation,
             phase,
             act.activity,
@@ -121,12 +158,14 @@ class OpenActs:
             purpose=act.purpose,
             case_reference=act.case_reference,
             objects=[*act.objects, *objects],
-            recipients=[f"person:{act.principal.person_id}"] if _is_given(act, phase) else [],
+            recipients=_recipients(act, phase),
             details=details,
             entry_id=entry_id,
         )
 
 
-def _is_given(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> bool:
-    """Whether somebody got something by it; who erases gets nothing."""
-    return phase == audit_pb2.DONE and act.operation != audit_pb2.ERASURE
+def _recipients(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> Sequence[str]:
+    """Who erases gets nothing."""
+    if phase != audit_pb2.DONE or act.operation == audit_pb2.ERASURE:
+        return []
+    return act.recipients or [f"person:{act.principal.person_id}"]

@@ -9,33 +9,49 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.rpc.open_acts import OpenAct
 from services.rpc.v1 import audit_pb2
-from services.search.adapters.schema import open_acts
-from services.search.open_acts import OpenAct
 from services.shared.errors import DependencyUnavailable
 from services.shared.tokens import Principal
 
 
-class SqlOpenActs:
-    """OpenActStore on one engine."""
+def open_acts_table(name: str, metadata: sa.MetaData) -> sa.Table:
+    """Acts whose intent may be in the log and whose outcome is not known to be. Each service has a table of its own."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("activity_id", sa.String(36), primary_key=True),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("act", sa.JSON, nullable=False),
+    )
 
-    def __init__(self, engine: sa.Engine) -> None:
+
+class SqlOpenActs:
+    """OpenActStore on one engine, in a service's table (`open_acts_table`)."""
+
+    def __init__(self, engine: sa.Engine, table: sa.Table) -> None:
         self._engine = engine
+        self._table = table
 
     def add(self, act: OpenAct, opened_at: datetime) -> None:
         row = {"activity_id": act.activity_id, "opened_at": opened_at.astimezone(UTC), "act": _value(act)}
         with self._transaction() as connection:
-            connection.execute(sa.insert(open_acts), row)
+            connection.execute(sa.insert(self._table), row)
 
     def remove(self, activity_id: str) -> None:
         with self._transaction() as connection:
-            connection.execute(sa.delete(open_acts).where(open_acts.c.activity_id == activity_id))
+            connection.execute(sa.delete(self._table).where(self._table.c.activity_id == activity_id))
+
+    def keep(self, activity_ids: Sequence[str], moment: datetime) -> None:
+        kept = sa.update(self._table).where(self._table.c.activity_id.in_(activity_ids))
+        with self._transaction() as connection:
+            connection.execute(kept.values(opened_at=moment.astimezone(UTC)))
 
     def opened_before(self, moment: datetime, limit: int) -> Sequence[OpenAct]:
         query = (
-            sa.select(open_acts.c.act)
-            .where(open_acts.c.opened_at < moment.astimezone(UTC))
-            .order_by(open_acts.c.opened_at)
+            sa.select(self._table.c.act)
+            .where(self._table.c.opened_at < moment.astimezone(UTC))
+            .order_by(self._table.c.opened_at)
             .limit(limit)
         )
         with self._transaction() as connection:
@@ -49,7 +65,7 @@ class SqlOpenActs:
         except sa.exc.SQLAlchemyError as error:
             raise DependencyUnavailable(
                 "What is begun cannot be noted, so it is not begun.",
-                advice="Try again in a few seconds; operators: check the database of search and its disk.",
+                advice="Try again in a few seconds; operators: check the service's database and its disk.",
             ) from error
 
 
@@ -66,6 +82,7 @@ def _value(act: OpenAct) -> dict[str, Any]:
         "purpose": act.purpose,
         "case_reference": act.case_reference,
         "version": act.version,
+        "recipients": list(act.recipients),
         "activity_id": act.activity_id,
         "intent_entry_id": act.intent_entry_id,
         "outcome_entry_id": act.outcome_entry_id,
