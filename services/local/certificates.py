@@ -1,11 +1,11 @@
 """The private certificate authority of a local platform, and short-lived certificates for its services.
 
-A cluster has an authority of its own (k8s/components/mtls); nothing but who signs differs.
+A cluster has an authority of its own (k8s/certificates); nothing but who signs differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -63,16 +63,53 @@ class LocalAuthority:
 
     @classmethod
     def _make(cls, folder: CertificateFolder, clock: Clock, before: Sequence[x509.Certificate]) -> LocalAuthority:
+        made = cls._drawn(folder, clock)
+        # The old one is believed as well, until what it signed has been renewed.
+        made._take_over(before)
+        return made
+
+    @classmethod
+    def _drawn(cls, folder: CertificateFolder, clock: Clock) -> LocalAuthority:
+        """A new key and its certificate, of which nobody knows yet."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Likeness local authority")])
+        # gRPC takes the first authority of a certificate's issuer's name: each has a name of its own.
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        called = f"Likeness local authority {own.digest.hex()[:16]}"
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, called)])
         builder = _builder(name, name, key, clock.now(), _AUTHORITY_LIFETIME)
+        builder = builder.add_extension(own, critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         certificate = builder.add_extension(_usage(signs_certificates=True), critical=True).sign(key, hashes.SHA256())
-        # The old one is believed as well, until what it signed has been renewed.
-        trusted = (certificate, *before)
-        write_private(folder.authority, b"".join(each.public_bytes(serialization.Encoding.PEM) for each in trusted))
-        write_private(folder.authority_key, _pem(key))
         return cls(folder, key, certificate, clock)
+
+    def _take_over(self, before: Sequence[x509.Certificate]) -> None:
+        self._publish(self._certificate, *before)
+        write_private(self._folder.authority_key, _pem(self._key))
+
+    def _publish(self, *believed: x509.Certificate) -> None:
+        pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in believed)
+        write_private(self._folder.authority, pem)
+
+    def follow(self, known_everywhere: Callable[[], None]) -> LocalAuthority:
+        """Another authority in this one's place, without a moment in which one service does not believe another.
+
+        1. the new one is believed beside this one, which still signs;
+        2. `known_everywhere` returns when every service has had time to read that;
+        3. the new one signs, and this one is believed beside it until `drop_others`.
+
+        Whoever calls it then renews every certificate.
+        """
+        following = self._drawn(self._folder, self._clock)
+        self._publish(self._certificate, following._certificate)
+        known_everywhere()
+        following._take_over((self._certificate,))
+        return following
+
+    def drop_others(self) -> int:
+        """Believe this authority alone; how many others were believed beside it."""
+        others = len(x509.load_pem_x509_certificates(self._folder.authority.read_bytes())) - 1
+        self._publish(self._certificate)
+        return others
 
     def renew(self, services: Sequence[str], clients: Sequence[str] = ()) -> None:
         """A new key and certificate for each: `services` serve and call, `clients` only call."""
@@ -90,6 +127,8 @@ class LocalAuthority:
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(signer, critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host_name(name))]), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 

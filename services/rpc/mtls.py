@@ -62,6 +62,7 @@ class Certificates:
     def __init__(self, settings: TlsSettings) -> None:
         """Raises ConfigurationError when a file is missing, or key and certificate do not belong together."""
         self._paths = settings.paths
+        self._more = settings.more_ca_path
         self._lock = Lock()
         try:
             self._stamp = self._look()
@@ -91,10 +92,13 @@ class Certificates:
             return material != before
 
     def _look(self) -> _Stamp:
-        return tuple((status.st_mtime_ns, status.st_size, status.st_ino) for status in map(Path.stat, self._paths))
+        paths = (*self._paths, self._more) if self._more is not None and self._more.exists() else self._paths
+        return tuple((status.st_mtime_ns, status.st_size, status.st_ino) for status in map(Path.stat, paths))
 
     def _read(self) -> _Material:
         authority, certificate, key = (path.read_bytes() for path in self._paths)
+        if self._more is not None and self._more.exists():
+            authority = authority.rstrip(b"\n") + b"\n" + self._more.read_bytes()
         x509.load_pem_x509_certificates(authority)
         certified = x509.load_pem_x509_certificate(certificate).public_key()
         own = serialization.load_pem_private_key(key, password=None).public_key()

@@ -104,6 +104,8 @@ class TlsSettings(BaseModel):
     ca_path: Path | None = None
     cert_path: Path | None = None
     key_path: Path | None = None
+    # Further authorities that are believed while one follows another; the file may be missing.
+    more_ca_path: Path | None = None
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:

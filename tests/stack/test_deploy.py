@@ -300,7 +300,9 @@ class TestKubernetes:
             paths = {key.rpartition("__")[2]: value for key, value in given.items() if "__TLS__" in key}
             if name in SERVICES and "readinessProbe" in container:
                 files = {"CA_PATH": "ca.crt", "CERT_PATH": "tls.crt", "KEY_PATH": "tls.key"}
-                assert paths == {key: f"/config/tls/{file}" for key, file in files.items()}, name
+                # A further authority, while one follows another, is believed by all or the services fall apart.
+                beside = {"MORE_CA_PATH": "/config/authorities/ca.crt"}
+                assert paths == {**{key: f"/config/tls/{file}" for key, file in files.items()}, **beside}, name
                 assert any(each["mountPath"] == "/config/tls" for each in container["volumeMounts"]), name
 
     def test_every_configuration_that_is_named_is_there(self, overlay: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from services.local.backup.contents import KEY_DATABASES, KEY_FILES
+from services.local.deployment import SERVICES, CertificateFolder, DataFolder
+from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError
 from services.shared.settings import ImageStoreSettings
+
+if TYPE_CHECKING:
+    from services.local.certificates import LocalAuthority
 
 keys_app = typer.Typer(no_args_is_help=True, help="Change keys.")
 
@@ -40,6 +46,44 @@ def rotate_images(
         f"{count} keys are wrapped under the new master key {new}; the old one is destroyed.\n"
         "Back up the keys now: copies from before open nothing any more."
     )
+
+
+@keys_app.command("follow-authority")
+def follow_authority(
+    data: Annotated[Path, typer.Option(help="Data folder of a platform, running or stopped.")],
+) -> None:
+    """Put another authority of mutual TLS in the place of the one in use, which is believed until it is dropped."""
+    from services.local.issuing import LOOKED_AT_S  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.rpc.access import TOOLS  # noqa: PLC0415
+
+    folder = _authority_folder(data)
+    _open_authority(folder).follow(lambda: time.sleep(LOOKED_AT_S)).renew(SERVICES, clients=(TOOLS,))
+    Console(highlight=False, soft_wrap=True).print(
+        "Another authority signs now, and every service has a certificate of it. The former is still believed: drop it "
+        "with `likeness keys drop-authority` once certificates that you took elsewhere have been replaced."
+    )
+
+
+@keys_app.command("drop-authority")
+def drop_authority(
+    data: Annotated[Path, typer.Option(help="Data folder of a platform, running or stopped.")],
+) -> None:
+    """Believe only the authority of mutual TLS that signs now."""
+    others = _open_authority(_authority_folder(data)).drop_others()
+    Console(highlight=False, soft_wrap=True).print(f"{others} former authorities are no longer believed.")
+
+
+def _authority_folder(data: Path) -> CertificateFolder:
+    folder = DataFolder(data).certificates
+    if not folder.authority_key.exists():
+        raise ConfigurationError(f"{data} has no authority.", advice="Give the folder of `likeness up`.")
+    return folder
+
+
+def _open_authority(folder: CertificateFolder) -> LocalAuthority:
+    from services.local.certificates import LocalAuthority  # noqa: PLC0415 - loads cryptography
+
+    return LocalAuthority.open(folder, SystemClock())
 
 
 def _settings(data: Path | None) -> ImageStoreSettings:

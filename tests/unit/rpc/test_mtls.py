@@ -174,6 +174,7 @@ def test_one_authority_follows_another_while_both_sides_go_on_calling(
         call()  # what the former signed is still shown and believed
         following.renew(sorted(SERVICES))
         call()
+        shutil.copy(folder.authority, elsewhere.authority)  # told of the new one, with a certificate of the former
         assert describe(server, elsewhere, "search") == "stub", "the former is believed for as long as it takes"
         assert following.drop_others() == 1
         call()
