@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -13,6 +15,9 @@ from services.search.adapters.milvus_gallery_store import MilvusGalleryStore
 from services.search.settings import GalleryIndexSettings, GallerySettings
 from services.shared.ids import new_id
 from tests.contract import test_gallery_store as contract
+from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
+from tests.integration.search.process import Operator, SearchThread
+from tests.support.waiting import wait_until
 
 # Below 1,024 rows Milvus builds no index over a segment but compares with every row.
 ROWS = 4000
@@ -92,3 +97,91 @@ def test_a_poor_index_is_found_out_and_a_good_one_takes_its_place(settings: Gall
     answer = exact.search(vectors[7], [contract.scope()], 50)
     assert {hit.reference.reference_id for hit in answer.hits} == true_best(vectors, vectors[7])
     exact.close()
+
+
+@pytest.fixture(scope="module")
+def peers() -> Iterator[Peers]:
+    peers = Peers()
+    peers.embed.model_id = contract.MODEL
+    vectors = contract.vectors_of(ROWS)
+    held = [
+        Reference(each.reference_id, each.subject_id, vectors[place], expires_at=each.expires_at)
+        for place, each in enumerate(contract.records_of(ROWS))
+    ]
+    peers.ledger.batches = [batch_of(held[start : start + 1000], contract.MODEL) for start in range(0, ROWS, 1000)]
+    with peers.running():
+        yield peers
+
+
+class TestInAnswers:
+    """What a caller of the REST search sees of it: a service on this gallery, the ledger and the others played."""
+
+    NAMES = tuple(f"probe {number}" for number in range(20))
+
+    def test_below_the_floor_it_is_refused_or_said(
+        self, settings: GallerySettings, peers: Peers, tmp_path: Path
+    ) -> None:
+        poor = opened(settings, kind="IVF_FLAT", build={"nlist": 128}, search={"nprobe": 8}, probes=50)
+        said = measured_below(poor, 0.9)  # its index is built, so that whoever opens it next measures the same
+        poor.close()
+        chosen = {
+            "KIND": "IVF_FLAT",
+            "BUILD__NLIST": "128",
+            "SEARCH__NPROBE": "8",
+            "PROBES": "50",
+            "MIN_RECALL": "0.97",
+        }
+        with searching(tmp_path / "refuse", settings, peers, **chosen) as service:
+            service.wait_alive()
+            operator = service.operator()
+            ready = operator.http.get
+            wait_until(lambda: "the floor is 0.97" in ready("/readyz").text, 180, lambda: ready("/readyz").text, 0.2)
+            refused = operator.search(b"face:probe 0")
+            assert refused.status_code == 503, refused.text
+            assert "candidates" not in refused.json()
+            assert operator.http.get("/readyz").status_code == 503
+        with searching(tmp_path / "warn", settings, peers, **chosen, BELOW_FLOOR="warn") as service:
+            service.wait_ready()
+            operator = service.operator()
+            used = operator.answer(b"face:probe 0")["gallery_index"]
+            assert (used["kind"], used["is_exact"], used["search"]) == ("IVF_FLAT", False, {"nprobe": 8})
+            assert used["recall"]["recall"] == pytest.approx(said, abs=0.02)
+            assert used["recall"]["references"] == ROWS
+            shares = [self._share(operator, name) for name in self.NAMES]
+            assert np.mean(shares) < 0.97, "what is said is what answers are"
+
+    def test_above_the_floor_answers_hold_what_they_say(
+        self, settings: GallerySettings, peers: Peers, tmp_path: Path
+    ) -> None:
+        chosen = {"KIND": "HNSW", "PROBES": "50", "MIN_RECALL": "0.97"}
+        with searching(tmp_path, settings, peers, **chosen) as service:
+            service.wait_ready()
+            operator = service.operator()
+            used = operator.answer(b"face:probe 0")["gallery_index"]
+            assert (used["kind"], used["is_exact"]) == ("HNSW", False)
+            assert 0.97 <= used["recall"]["recall"] <= 1
+            assert used["recall"]["low"] < used["recall"]["recall"]
+            shares = [self._share(operator, name) for name in self.NAMES]
+            assert np.mean(shares) > 0.9
+
+    @staticmethod
+    def _share(operator: Operator, name: str) -> float:
+        """Of the ten best subjects by exact comparison, the share that one answer has."""
+        found = operator.answer(f"face:{name}".encode(), max_candidates="50")["candidates"]
+        order = np.argsort(-(contract.vectors_of(ROWS) @ vector_of(name)))
+        best = list(dict.fromkeys(contract.record_of(int(place)).subject_id for place in order[:60]))[:10]
+        return len({each["subject_id"] for each in found} & set(best)) / len(best)
+
+
+@contextmanager
+def searching(root: Path, settings: GallerySettings, peers: Peers, **index: str) -> Iterator[SearchThread]:
+    """A search service on the gallery with that index, which is not ready yet."""
+    root.mkdir(exist_ok=True)
+    gallery = {"KIND": "milvus", "URI": settings.uri, "COLLECTION": settings.collection, "TIMEOUT_S": "20"}
+    named = {**{f"GALLERY__{name}": value for name, value in gallery.items()}}
+    service = SearchThread(root, peers, **named, **{f"GALLERY__INDEX__{name}": value for name, value in index.items()})
+    service.start()
+    try:
+        yield service
+    finally:
+        service.end()
