@@ -20,13 +20,16 @@ from tests.stack.servers.minio import S3Address, s3_server
 from tests.stack.servers.postgres import postgres_server
 
 _HERE = Path(__file__).parent
+_TIMEOUT_S = 1800  # MinIO compiles for minutes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs the servers."""
+    """Everything in this folder needs the servers; the first test of each server may have to install it."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.stack)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

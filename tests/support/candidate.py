@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from types import TracebackType
 
 from services.local.deployment import HOST, ServicePorts, environment
-from services.local.process import ServiceProcess
+from services.local.ports import reserve_ports
+from services.local.process import ServiceProcess, describe_exit
 from services.local.readiness import waiting_for
-from tests.support.platform import READY_TIMEOUT_S, Platform
+from tests.support.platform import READY_TIMEOUT_S, STOP_TIMEOUT_S, Platform
 from tests.support.waiting import wait_until
 
 
 def candidate_ports() -> ServicePorts:
     """Two ports that are free now."""
-    held = [socket.create_server((HOST, 0)) for _ in range(2)]
-    numbers = [int(opened.getsockname()[1]) for opened in held]
-    for opened in held:
-        opened.close()
-    return ServicePorts(*numbers)
+    return ServicePorts(*reserve_ports(HOST, 2))
 
 
 def knows_candidate(ports: ServicePorts) -> dict[str, str]:
@@ -43,7 +39,7 @@ class CandidateEmbed:
     def __enter__(self) -> CandidateEmbed:
         self._process.start()
         try:
-            wait_until(lambda: not waiting_for(self._ports.http), READY_TIMEOUT_S, "the candidate's embed to be ready")
+            wait_until(self._is_ready, READY_TIMEOUT_S, "the candidate's embed to be ready")
         except BaseException:
             self.stop()
             raise
@@ -54,7 +50,14 @@ class CandidateEmbed:
     ) -> None:
         self.stop()
 
+    def _is_ready(self) -> bool:
+        code = self._process.exit_code()
+        if code is not None:
+            lines = "\n".join(self._process.last_lines(30))
+            raise AssertionError(f"the candidate's embed ended ({describe_exit(code)}):\n{lines}")
+        return not waiting_for(self._ports.http)
+
     def stop(self) -> None:
         if self._process.is_running():
             self._process.send(signal.SIGTERM)
-            assert self._process.wait(20.0), "the candidate's embed did not end"
+            assert self._process.wait(STOP_TIMEOUT_S), "the candidate's embed did not end"

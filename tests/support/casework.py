@@ -73,7 +73,7 @@ def states(client: httpx.Client, enrolment_ids: Iterable[str]) -> dict[str, str]
     return found
 
 
-def wait_settled(client: httpx.Client, enrolment_ids: Iterable[str], timeout_s: float = 60.0) -> dict[str, str]:
+def wait_settled(client: httpx.Client, enrolment_ids: Iterable[str], timeout_s: float = 180.0) -> dict[str, str]:
     """Wait until every enrolment has an outcome; the outcomes by id."""
     ids = list(enrolment_ids)
     found: dict[str, str] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.local.certificates import LocalAuthority
 from services.local.deployment import HOST, CertificateFolder
+from services.local.ports import reserve_ports
 from services.shared.clock import SystemClock
 
 
@@ -53,8 +53,7 @@ def make_side(folder: Path, force: str) -> Side:
     pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / "signing-key.pem").write_bytes(key.private_bytes(*pem))
     raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    with socket.create_server((HOST, 0)) as held:
-        port = held.getsockname()[1]
+    [port] = reserve_ports(HOST, 1)
     side = Side(force, force, folder, port, base64.b64encode(raw).decode())
     LocalAuthority.open(side.certificates, SystemClock()).renew([side.name])
     return side

@@ -25,7 +25,8 @@ from services.shared.settings import TlsSettings
 from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 60.0
 
 
 class Platform:
@@ -113,7 +114,7 @@ class Platform:
         """Send a signal; with SIGKILL and SIGTERM, return when the process has ended."""
         self._processes[service].send(number)
         if number in {signal.SIGKILL, signal.SIGTERM}:
-            assert self._processes[service].wait(20.0), f"{service} did not end after {number.name}"
+            assert self._processes[service].wait(STOP_TIMEOUT_S), f"{service} did not end after {number.name}"
 
     def restart(self, service: str, **settings: str) -> None:
         """Start a service again and wait until it is ready; stops it first when it runs."""
@@ -131,9 +132,9 @@ class Platform:
                 process.send(signal.SIGTERM)
                 process.send(signal.SIGCONT)  # a stopped process could not end
             for process in ending:
-                if not process.wait(20.0):
+                if not process.wait(STOP_TIMEOUT_S):
                     process.send(signal.SIGKILL)
-                    process.wait(5.0)
+                    process.wait(STOP_TIMEOUT_S)
                     stubborn.append(process.service)
         assert not stubborn, f"did not stop on SIGTERM: {', '.join(stubborn)}"
 

@@ -12,7 +12,7 @@ from services.embed.workers.arena import Arena
 from services.embed.workers.channel import ChannelClosed, ChannelTimeout, channel_pair
 from services.embed.workers.process import end_process, start_module
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 90.0  # a second where nothing else runs
 _MAX_ANSWER_BYTES = 4096  # numbers and a few words; whoever is behind the channel may be hostile
 _TOO_SLOW = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 

@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from services.local.ports import reserve_ports
+from tests.support.processes import has_ended
+from tests.support.waiting import wait_until
 
 _INSTALL_TIMEOUT_S = 1500  # MinIO compiles for minutes on a busy two-core machine
-_STOP_TIMEOUT_S = 15
+_STOP_TIMEOUT_S = 60  # for certain: longer than any server of ours takes on a busy machine
 
 
 class ServerUnavailable(AssertionError):
@@ -134,7 +138,7 @@ class ServerProcess:
         data: Path,
         *,
         is_ready: Callable[[], bool],
-        ready_timeout_s: float = 60.0,
+        ready_timeout_s: float = 180.0,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
@@ -185,11 +189,21 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End it and its children at once, as a crash does."""
-        if self._process is not None:
-            self._signal(signal.SIGKILL)
-            self._process.wait(_STOP_TIMEOUT_S)
-            self._process = None
+        """End it, its children and theirs at once, as a crash of the machine does; none of them is left afterwards.
+
+        PostgreSQL's children are in groups of their own: while one of them lives, the server does not start again.
+        """
+        if self._process is None:
+            return
+        self._signal(signal.SIGSTOP)  # so that it makes no more of them
+        family = _descendants(self._process.pid)
+        self._signal(signal.SIGKILL)
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        self._process.wait(_STOP_TIMEOUT_S)
+        self._process = None
+        wait_until(lambda: all(map(has_ended, family)), _STOP_TIMEOUT_S, f"the processes of {self.name} to end")
 
     def pause(self) -> None:
         """Stop it in its tracks: connections stay open and nothing answers."""
@@ -212,9 +226,16 @@ class ServerProcess:
             return
 
 
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
 def accepts_connections(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
             return True
     except OSError:
         return False

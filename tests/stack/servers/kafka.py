@@ -66,11 +66,11 @@ def kafka_server() -> tuple[ServerProcess, str]:
     config.write_text(_properties(data, broker, controller))
     log4j = Path(__file__).parent / "kafka-log4j2.properties"
     base = [java, *_MEMORY, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{libs}/*"]
-    cluster = run([*base, "kafka.tools.StorageTool", "random-uuid"], "Kafka's StorageTool", timeout_s=60)
+    cluster = run([*base, "kafka.tools.StorageTool", "random-uuid"], "Kafka's StorageTool", timeout_s=300)
     run(
         [*base, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster.split()[-1], "-c", config],
         "Kafka's StorageTool",
-        timeout_s=60,
+        timeout_s=300,
     )
     server = ServerProcess(
         f"Kafka {VERSION}", [*base, "kafka.Kafka", config], data, is_ready=lambda: accepts_connections(broker)

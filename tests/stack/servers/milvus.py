@@ -84,7 +84,7 @@ def milvus_server() -> tuple[ServerProcess, str]:
         [installed / "bin" / "milvus", "run", "standalone"],
         data,
         is_ready=lambda: _is_healthy(metrics),
-        ready_timeout_s=180,
+        ready_timeout_s=240,
         env={
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(metrics),
@@ -102,7 +102,7 @@ def milvus_server() -> tuple[ServerProcess, str]:
 
 def _is_healthy(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
             return bool(b"OK" in answer.read())
     except (urllib.error.URLError, OSError):
         return False

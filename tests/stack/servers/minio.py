@@ -57,7 +57,7 @@ def _install_seaweedfs(folder: Path) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - a loopback address made here
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a loopback address made here
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

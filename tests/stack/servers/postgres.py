@@ -50,21 +50,21 @@ def postgres_server() -> tuple[ServerProcess, str]:
         "initdb",
         user=user,
         cwd=data,
-        timeout_s=120,
+        timeout_s=300,
     )
     (port,) = free_ports(1)
     ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "stack"]
 
     def is_ready() -> bool:
         try:
-            run(ready, "pg_isready", timeout_s=5)
+            run(ready, "pg_isready", timeout_s=30)
         except ServerUnavailable:
             return False
         return True
 
     server = ServerProcess(
         "PostgreSQL",
-        [programs / "postgres", "-D", cluster, "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1"],
+        [programs / "postgres", "-D", cluster, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1"],
         data,
         is_ready=is_ready,
         user=user,
