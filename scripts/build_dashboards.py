@@ -140,6 +140,29 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
             {"{{kind}}": "sum by (kind) (increase(likeness_embed_worker_restarts_total[$__rate_interval]))"},
         ),
         Panel(
+            "Model migration: references",
+            {"{{state}}": "max by (state) (likeness_ingest_migration_references)"},
+            description="Nothing while no migration is open. Missing falls to nothing; people decide about lost.",
+        ),
+        Panel(
+            "Model migration: images looked at a second",
+            {"{{outcome}}": "sum by (outcome) (rate(likeness_ingest_migration_images_total[$__rate_interval]))"},
+            description="Bounded by MIGRATION__IMAGES_PER_S.",
+        ),
+        Panel(
+            "Model migration: searches repeated with the other model",
+            {"{{outcome}}": "sum by (outcome) (increase(likeness_search_shadow_searches_total[$__rate_interval]))"},
+        ),
+        Panel(
+            "Model migration: overlap of the first ten of repeated searches",
+            {
+                "on both lists": 'sum(increase(likeness_search_shadow_candidates_total{lists="both"}[1h]))'
+                ' / sum(increase(likeness_search_shadow_candidates_total{lists="longer"}[1h]))',
+            },
+            unit="percentunit",
+            description="Nothing while no migration is open. How alike the lists are is no measure of which is right.",
+        ),
+        Panel(
             "Model, runtime and provider in use",
             {
                 "{{model_id}} {{runtime}} {{provider}}": "sum by (model_id, runtime, provider) "

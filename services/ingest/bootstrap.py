@@ -257,7 +257,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         *_maintenance(parts, acceptance, withdrawal, consumer),
         *life.loops,
         *desk.loops,
-        migrating.loop,
+        *migrating.loops,
     ]
     problems = _readiness(parts.model, loops)
     limits = settings.limits
@@ -333,6 +333,7 @@ def _migrating(parts: _Parts) -> Migrating:
             audit=parts.peers.audit,
             acts=parts.acts,
             clock=parts.clock,
+            metrics=parts.metrics,
             now_ms=parts.now_ms,
         )
     )

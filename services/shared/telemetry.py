@@ -69,6 +69,18 @@ class Metrics:
             ["scope"],
             registry=registry,
         )
+        self.search_shadow_searches_total = Counter(
+            "likeness_search_shadow_searches_total",
+            "Answered searches repeated with a migration's other model, by outcome (compared, not_comparable, failed)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.search_shadow_candidates_total = Counter(
+            "likeness_search_shadow_candidates_total",
+            "Of repeated searches, subjects within the first ten: listed by the longer list, or on both lists",
+            ["lists"],
+            registry=registry,
+        )
         self.search_films_total = Counter(
             "likeness_search_films_total",
             "Films by how they ended (done, refused, failed, cancelled)",
@@ -119,6 +131,18 @@ class Metrics:
             "likeness_ingest_flag_checks_total",
             "References that were compared with their owner's others",
             ["watchlist"],
+            registry=registry,
+        )
+        self.ingest_migration_references = Gauge(
+            "likeness_ingest_migration_references",
+            "References in an open model migration, by state (embedded, missing, lost, not_in_gallery)",
+            ["state"],
+            registry=registry,
+        )
+        self.ingest_migration_images_total = Counter(
+            "likeness_ingest_migration_images_total",
+            "Images looked at by a migration's other model, by outcome (embedded, lost)",
+            ["outcome"],
             registry=registry,
         )
         self.embed_stage_seconds = Histogram(

@@ -243,6 +243,10 @@ def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Cl
         "lost_by_reason": {},
         "not_in_gallery": 0,
     }
+    assert metric(running, "ingest", 'migration_images_total{outcome="embedded"}') >= ENROLLED
+    assert metric(running, "search", 'shadow_searches_total{outcome="compared"}') >= MIN_SHADOWS
+    listed = metric(running, "search", 'shadow_candidates_total{lists="longer"}')
+    assert listed >= metric(running, "search", 'shadow_candidates_total{lists="both"}') > 0
     direction = report["shadow"]["by_model_in_service"][OLD]
     # The very pictures that are enrolled are searched: either model finds them first.
     assert direction["rank_1_same"]["share"] == 1.0, direction
@@ -251,6 +255,13 @@ def _embed_and_shadow(running: Platform, boss: httpx.Client, custodian: httpx.Cl
     load.wait_for_more()
     assert load.models == {OLD}
     return migration_id
+
+
+def metric(running: Platform, service: str, series: str) -> float:
+    """A sample of a service's metrics now."""
+    text = httpx.get(running.url(service, "/metrics"), timeout=60, trust_env=False).text
+    name = f"likeness_{service}_{series} "
+    return next(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
 
 def enrol_and_hide(running: Platform, custodian: httpx.Client) -> Path:

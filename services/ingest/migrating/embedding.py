@@ -61,16 +61,19 @@ class EmbedWithOtherModel:
         gallery: GalleryWriter,
         analyst_of: Callable[[FaceAnalyser], ImageAnalyst],
         on_complete: Callable[[], None],
+        on_made: Callable[[Sequence[OtherTemplate]], None],
         clock: Clock,
         settings: MigrationSettings,
     ) -> None:
-        """`on_complete` is called, again and again, while nothing is left to embed."""
+        """`on_complete` is called, again and again, while nothing is left to embed; `on_made` with
+        what came of images, once it is kept."""
         self._migrations = migrations
         self._templates = templates
         self._embeds = embeds
         self._gallery = gallery
         self._analyst_of = analyst_of
         self._on_complete = on_complete
+        self._on_made = on_made
         self._clock = clock
         self._settings = settings
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="other-model")
@@ -156,6 +159,7 @@ class EmbedWithOtherModel:
 
     def _keep(self, made: Sequence[OtherTemplate]) -> None:
         self._templates.keep(made, int(self._clock.now().timestamp() * 1000))
+        self._on_made([each for each in made if each.image_sha256])
 
     def _put(self, model_id: str, enrolment_ids: Sequence[str] | None) -> int:
         """Bring templates into the model's gallery; how many. Raises DependencyUnavailable, GalleryIncomplete."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from services.ingest.migrating.embedding import EmbedWithOtherModel
 from services.ingest.migrating.embeds import Embeds
 from services.ingest.migrating.governance import MigrateModel, ServedModels
 from services.ingest.migrating.grpc_server import MigrationsServicer
+from services.ingest.migrating.watch import MigrationWatch
 from services.ingest.models import CurrentModel
 from services.ingest.ports import FaceAnalyser, GalleryWriter, ReferenceReader
 from services.ingest.settings import IngestSettings, QualityPolicy, QualitySettings
@@ -27,6 +28,7 @@ from services.rpc.open_acts import OpenActs
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
+from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
 
@@ -54,6 +56,7 @@ class MigratingParts:
     audit: EnrolmentAudit
     acts: OpenActs
     clock: Clock
+    metrics: Metrics
     now_ms: Callable[[], int]
 
 
@@ -62,7 +65,7 @@ class Migrating:
     """What they give back."""
 
     embedding: EmbedWithOtherModel
-    loop: Loop
+    loops: Sequence[Loop]
     router: APIRouter
     servicer: MigrationsServicer
     # Of the ledger's own model.
@@ -92,6 +95,7 @@ def build_migrating(parts: MigratingParts) -> Migrating:
             now_ms=parts.now_ms,
         )
 
+    watch = MigrationWatch(parts.migrations, templates, parts.metrics)
     embedding = EmbedWithOtherModel(
         migrations=parts.migrations,
         templates=templates,
@@ -99,13 +103,14 @@ def build_migrating(parts: MigratingParts) -> Migrating:
         gallery=parts.gallery,
         analyst_of=analyst_of,
         on_complete=migrate.note_embedded,
+        on_made=watch.made,
         clock=parts.clock,
         settings=settings.migration,
     )
     references = SqlModelReferences(parts.references, templates)
     return Migrating(
         embedding=embedding,
-        loop=Loop("other-model", embedding.step),
+        loops=[Loop("other-model", embedding.step), Loop("migration-watch", watch.step)],
         router=MigrationApi(migrate, parts.audit, TokenVerifier(settings.tokens)).router(),
         servicer=MigrationsServicer(parts.migrations, references, templates),
         references=SqlBaseReferences(parts.references, templates, parts.migrations),

@@ -80,7 +80,7 @@ def wire_serving(  # noqa: PLR0917 - what the composition root has made
         migrations,
         metrics,
     )
-    shadow = ShadowSearches(lanes, SqlShadowCounts(engine, new_id()), clock, settings.shadow)
+    shadow = ShadowSearches(lanes, SqlShadowCounts(engine, new_id()), clock, settings.shadow, metrics)
     return Serving(
         embed=ServedEmbed(lanes),
         gallery=ServedGallery(lanes),

@@ -21,6 +21,7 @@ from services.search.shadow.settings import ShadowSettings
 from services.shared.biometric import Box, FaceTemplate
 from services.shared.clock import Clock
 from services.shared.errors import LikenessError
+from services.shared.telemetry import Metrics
 
 _OVERFETCH = 4
 _ROUNDS = 3
@@ -58,10 +59,13 @@ class ShadowSearches:
     What comes of a shadow search is counted and forgotten: who was found stands in no store, log, metric or answer.
     """
 
-    def __init__(self, lanes: ModelLanes, store: KeepsCounts, clock: Clock, settings: ShadowSettings) -> None:
+    def __init__(
+        self, lanes: ModelLanes, store: KeepsCounts, clock: Clock, settings: ShadowSettings, metrics: Metrics
+    ) -> None:
         self._lanes = lanes
         self._store = store
         self._clock = clock
+        self._metrics = metrics
         self._pause_s = 1 / settings.at_most_per_s
         self._queue: Queue[Answered] = Queue(settings.waiting)
         self._lock = Lock()
@@ -112,8 +116,15 @@ class ShadowSearches:
         except Exception as error:  # noqa: BLE001 - nothing of a shadow may reach a search; it is logged and counted
             structlog.get_logger().error("shadow_search_failed", exc_info=error)
             found = Counter({"failed/internal_error": 1})
+        self._observe(found)
         with self._lock:
             self._counts.setdefault(key, Counter()).update(found)
+
+    def _observe(self, found: Counter[str]) -> None:
+        outcome = "compared" if found["searches"] else next(iter(found)).partition("/")[0]
+        self._metrics.search_shadow_searches_total.labels(outcome).inc()
+        for lists, name in (("both", "shared"), ("longer", "listed")):
+            self._metrics.search_shadow_candidates_total.labels(lists).inc(found[f"overlap/10/{name}"])
 
     def _compared(self, answered: Answered, lane: Lane) -> Counter[str]:
         if answered.not_comparable:

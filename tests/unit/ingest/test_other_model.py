@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.migrating.embedding import EmbedWithOtherModel
 from services.ingest.migrating.embeds import BaseEmbed, Embeds
 from services.ingest.migrating.migration import MigrationState
+from services.ingest.migrating.watch import MigrationWatch
 from services.ingest.migrating.wiring import NoCrashCount
 from services.ingest.ports import FaceAnalyser
 from services.ingest.settings import MigrationSettings, QualitySettings
@@ -34,6 +36,7 @@ from services.shared.errors import (
     ModelMismatch,
     NotFound,
 )
+from services.shared.telemetry import Metrics
 from tests.contract.test_enrolment_ledger import LATER, MODEL, open_ledgers
 from tests.contract.test_model_templates import SECOND, Side
 from tests.unit.search.fakes import ManualClock
@@ -111,12 +114,15 @@ class Scene:
         side.migration(state)
         self.first, self.second, self.gallery, self.clock = Embed(MODEL), Embed(SECOND), Gallery(), ManualClock()
         self.completed = 0
+        self.registry = CollectorRegistry()
+        self.watch = MigrationWatch(side.migrations, side.templates, Metrics(self.registry))
         self.embedding = EmbedWithOtherModel(
             migrations=side.migrations,
             templates=side.templates,
             embeds=Embeds([self.first, self.second]),
             gallery=self.gallery,
             analyst_of=self._analyst,
+            on_made=self.watch.made,
             on_complete=self._complete,
             clock=self.clock,
             settings=MigrationSettings(images_per_s=10, batch=2),
@@ -135,6 +141,9 @@ class Scene:
 
     def _complete(self) -> None:
         self.completed += 1
+
+    def seen(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"likeness_ingest_migration_{name}", labels)
 
     def run(self) -> None:
         """Until nothing is left, at most so many turns."""
@@ -168,6 +177,16 @@ def test_every_image_has_a_template_or_a_reason(side: Side) -> None:
     }
     [batch] = scene.gallery.batches
     assert (batch.model_id, len(batch.reference_ids)) == ("m2", 1)
+    scene.watch.step()
+    assert scene.seen("references", state="lost") == scene.seen("images_total", outcome="lost") == 4.0
+    assert scene.seen("references", state="embedded") == scene.seen("images_total", outcome="embedded") == 1.0
+    assert scene.seen("references", state="missing") == 0.0
+
+
+def test_no_migration_is_open_and_none_is_told_of(side: Side) -> None:
+    scene = Scene(side, MigrationState.FINISHED)
+    scene.watch.step()
+    assert scene.seen("references", state="missing") is None
 
 
 def test_the_rate_is_bounded(side: Side) -> None:
