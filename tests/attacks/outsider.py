@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 import psutil
@@ -31,7 +32,7 @@ class Listener:
     ) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _accept(self) -> None:
         while True:
@@ -43,6 +44,14 @@ class Listener:
             connection.close()
 
 
+def _connected_to(process: psutil.Process, own: set[int]) -> list[str]:
+    return [
+        f"{entry.raddr.ip}:{entry.raddr.port}"
+        for entry in process.net_connections("inet")
+        if entry.raddr and entry.laddr.port not in own and entry.raddr.port not in own
+    ]
+
+
 def foreign_connections(platform: Platform) -> list[str]:
     """Where the services and their workers are connected to beyond the platform's own ports and its callers here."""
     own = {number for pair in platform.ports.values() for number in (pair.http, pair.grpc)}
@@ -52,8 +61,7 @@ def foreign_connections(platform: Platform) -> list[str]:
         assert pid is not None
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            for entry in process.net_connections("inet"):
-                if not entry.raddr or entry.laddr.port in own or entry.raddr.port in own:
-                    continue
-                found.append(f"{service} -> {entry.raddr.ip}:{entry.raddr.port}")
+            # A worker may end meanwhile; it is connected to nobody then.
+            with suppress(psutil.NoSuchProcess):
+                found += [f"{service} -> {each}" for each in _connected_to(process, own)]
     return found

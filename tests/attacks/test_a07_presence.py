@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,8 +22,13 @@ from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
 from tests.integration.search.process import Operator, SearchThread, problem
 
-TURNS, QUESTIONS_A_TURN = 24, 5
+TURNS, QUESTIONS_A_TURN, ROUNDS = 24, 5, 3
 SECRET = Reference("s-zed-1", "ZED", vector_of("zed"), "sex_offenders")
+QUESTIONS: Mapping[str, Callable[[Operator], object]] = {
+    "searched": lambda operator: operator.search(b"face:zed"),
+    "denied": lambda operator: operator.search(b"face:zed", watchlists=["sex_offenders"]),
+    "absent": lambda operator: operator.see(new_id()),
+}
 # What differs from search to search whoever is on which list.
 _OF_THE_MOMENT = re.compile(r'"(search_id|searched_at|timings_ms)":("[^"]*"|\{[^}]*\})')
 
@@ -111,16 +117,26 @@ def test_counts_in_an_answer_are_those_of_the_lists_asked_for(search: SearchThre
 
 @pytest.mark.long
 def test_the_time_does_not_tell(search: SearchThread) -> None:
-    """Rank-sum test over searches, denials and absent searches: what it could tell by is under ten milliseconds."""
+    """Rank-sum test over searches, denials and absent searches: what it could tell by is under ten milliseconds.
+
+    What tells does so whenever it is asked. What else a machine does may fall on one kind of turns, but not time and
+    again: only what each of the rounds shows is held to be told.
+    """
+    told = set(QUESTIONS)
+    for number in range(ROUNDS):
+        told &= _told_by_time(search, seed=7 + number)
+        if not told:
+            return
+    pytest.fail(f"the time tells: {told}, in each of {ROUNDS} rounds")
+
+
+def _told_by_time(search: SearchThread, seed: int) -> set[str]:
+    """The kinds of questions whose time differs. Of every two turns the person is there in one, drawn at random."""
     presence = Presence(search)
     operator = outsider(search)
-    questions: dict[str, Callable[[], object]] = {
-        "searched": lambda: operator.search(b"face:zed"),
-        "denied": lambda: operator.search(b"face:zed", watchlists=["sex_offenders"]),
-        "absent": lambda: operator.see(new_id()),
-    }
-    turns = [True, False] * (TURNS // 2)
-    random.Random(7).shuffle(turns)
+    questions = {name: partial(ask, operator) for name, ask in QUESTIONS.items()}
+    draw = random.Random(seed)
+    turns = [is_present for _ in range(TURNS // 2) for is_present in draw.sample([True, False], 2)]
     times: dict[str, dict[bool, list[float]]] = {name: {True: [], False: []} for name in questions}
     for ask in questions.values():
         ask()  # the first of its kind is slower
@@ -131,9 +147,12 @@ def test_the_time_does_not_tell(search: SearchThread) -> None:
                 started = time.perf_counter()
                 ask()
                 times[name][is_present].append((time.perf_counter() - started) * 1000)
-    for name, by_presence in times.items():
-        there, away = by_presence[True], by_presence[False]
-        # The share of pairs in which the one is slower than the other: 0.5 tells nothing.
-        share = mannwhitneyu(there, away).statistic / (len(there) * len(away))
-        shift_ms = abs(sorted(there)[len(there) // 2] - sorted(away)[len(away) // 2])
-        assert shift_ms < 10 or 0.3 < share < 0.7, (name, shift_ms, share)
+    return {name for name, by_presence in times.items() if _tells(by_presence)}
+
+
+def _tells(by_presence: Mapping[bool, list[float]]) -> bool:
+    there, away = by_presence[True], by_presence[False]
+    # The share of pairs in which the one is slower than the other: 0.5 tells nothing.
+    share = mannwhitneyu(there, away).statistic / (len(there) * len(away))
+    shift_ms = abs(sorted(there)[len(there) // 2] - sorted(away)[len(away) // 2])
+    return bool(shift_ms >= 10 and not 0.3 < share < 0.7)

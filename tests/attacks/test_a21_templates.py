@@ -65,7 +65,7 @@ def everything_said(search: SearchProcess) -> Iterator[tuple[str, httpx.Response
     made = search.operator().search(b"face:ann", watchlists=["custody", "sex_offenders"], max_candidates="50")
     yield "search", made
     search_id = made.json()["search_id"]
-    routes = json.loads(httpx.get(f"{search.url}/openapi.json").content)["paths"]
+    routes = json.loads(httpx.get(f"{search.url}/openapi.json", timeout=60).content)["paths"]
     for roles in ROLES:
         client = search.operator(roles=roles).http
         for path, methods in routes.items():
@@ -76,7 +76,7 @@ def everything_said(search: SearchProcess) -> Iterator[tuple[str, httpx.Response
         for image in (b"face:ann", b"faces:ann,bob", b"broken", b"noface"):
             yield f"{image!r} {roles}", search.operator(roles=roles).search(image)
     for path in ("/metrics", "/healthz", "/readyz", "/docs", "/openapi.json"):
-        yield path, httpx.get(search.url + path)
+        yield path, httpx.get(search.url + path, timeout=60)
 
 
 def test_no_answer_holds_a_template(search: SearchProcess) -> None:
