@@ -110,11 +110,13 @@ class GatePool:
         """
         _check_before_decoding(data, self._settings.max_bytes)
         slot, answer = self._decode(data, deadline_s)
+        touched = self._settings.max_pixels * 3  # by whatever is refused
         try:
             image, gate_ms = checked_answer(answer, self._settings.max_pixels)
+            touched = max(image.stored_width * image.stored_height * 3, len(data))
             yield DecodedLease(image, slot.arena, gate_ms)
         finally:
-            self._give_back(slot)
+            self._give_back(slot, touched)
 
     def close(self) -> None:
         """End every worker; whoever waits or decodes gets Overloaded."""
@@ -171,15 +173,16 @@ class GatePool:
     def _release_worker(self, worker: GateWorker) -> None:
         """The worker can decode the next image, while the arena of this one is still held."""
         with self._changed:
-            worker.is_busy = False
             worker.images += 1
-            is_worn = worker.images >= self._settings.recycle_after_images
+            worker.is_busy = is_worn = worker.images >= self._settings.recycle_after_images
             self._changed.notify()
         if is_worn:
             self._replace(worker)
 
-    def _give_back(self, slot: _Slot) -> None:
-        slot.arena.forget(_KEPT_BYTES)
+    def _give_back(self, slot: _Slot, touched_bytes: int = 0) -> None:
+        """`touched_bytes`: the most that an honest decoder has written to either part of the arena."""
+        if touched_bytes > _KEPT_BYTES:
+            slot.arena.forget(_KEPT_BYTES)
         with self._changed:
             if slot.worker in self._workers:
                 slot.worker.free.append(slot.index)

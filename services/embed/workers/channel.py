@@ -13,6 +13,9 @@ import orjson
 
 _HEADER = struct.Struct("<I")
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# Read at once where no descriptor can come between two messages: an ordinary message is one call of the kernel.
+_AHEAD_BYTES = 4096
+_PIECE_BYTES = 256 * 1024
 
 
 class ChannelClosed(Exception):
@@ -36,6 +39,9 @@ class Channel:
         self._socket = end
         self._max_message_bytes = max_message_bytes
         self._max_descriptors = max_descriptors
+        self._ahead = bytearray()
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
 
     @classmethod
     def from_descriptor(cls, descriptor: int, *, max_descriptors: int = 0) -> Channel:
@@ -58,15 +64,14 @@ class Channel:
         Raises ChannelClosed, ChannelTimeout.
         """
         try:
-            if not self._is_readable(timeout_s):
+            if not self._ahead and timeout_s is not None and not self._is_readable(timeout_s):
                 raise ChannelTimeout
             deadline = None if timeout_s is None else monotonic() + timeout_s
-            head, descriptors, _, _ = socket.recv_fds(self._socket, _HEADER.size, self._max_descriptors)
-            head += self._read(_HEADER.size - len(head), deadline)
-            (size,) = _HEADER.unpack(head)
+            descriptors = self._begin()
+            (size,) = _HEADER.unpack(self._take(_HEADER.size, deadline))
             if size > self._max_message_bytes:
                 raise ChannelClosed(f"message of {size} bytes")
-            message = orjson.loads(self._read(size, deadline))
+            message = orjson.loads(self._take(size, deadline))
         except (OSError, ValueError, struct.error) as error:
             raise ChannelClosed(str(error)) from error
         if not isinstance(message, dict):
@@ -75,7 +80,7 @@ class Channel:
 
     def has_message(self) -> bool:
         """Whether something can be read now."""
-        return self._is_readable(0)
+        return bool(self._ahead) or self._is_readable(0)
 
     def close(self) -> None:
         """Also ends a `receive` that waits in another thread."""
@@ -86,22 +91,35 @@ class Channel:
             return
         self._socket.close()
 
-    def _read(self, size: int, deadline: float | None) -> bytes:
-        buffer = bytearray(size)
-        view, done = memoryview(buffer), 0
-        while done < size:
-            if not self._is_readable(None if deadline is None else max(0.0, deadline - monotonic())):
-                raise ChannelClosed("stopped in the middle of a message")
-            count = self._socket.recv_into(view[done:])
-            if count == 0:
-                raise ChannelClosed("closed")
-            done += count
-        return bytes(buffer)
+    def _begin(self) -> list[int]:
+        """Read what is there, without waiting for more; where descriptors come too, not beyond a header."""
+        if self._ahead:
+            return []
+        if self._max_descriptors:
+            piece, descriptors, _, _ = socket.recv_fds(self._socket, _HEADER.size, self._max_descriptors)
+        else:
+            piece, descriptors = self._socket.recv(_AHEAD_BYTES), []
+        if not piece:
+            raise ChannelClosed("closed")
+        self._ahead += piece
+        return descriptors
 
-    def _is_readable(self, timeout_s: float | None) -> bool:
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+    def _take(self, size: int, deadline: float | None) -> bytes:
+        while (missing := size - len(self._ahead)) > 0:
+            if deadline is not None and not self._is_readable(max(0.0, deadline - monotonic())):
+                raise ChannelClosed("stopped in the middle of a message")
+            piece = self._socket.recv(min(missing, _PIECE_BYTES))
+            if not piece:
+                raise ChannelClosed("closed")
+            self._ahead += piece
+        taken = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return taken
+
+    def _is_readable(self, timeout_s: float) -> bool:
+        if self._socket.fileno() < 0:
+            raise ChannelClosed("closed")
+        return bool(self._poll.poll(timeout_s * 1000))
 
 
 def channel_pair(*, max_message_bytes: int = MAX_MESSAGE_BYTES) -> tuple[Channel, socket.socket]:
