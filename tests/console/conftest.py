@@ -15,6 +15,7 @@ from tests.support.faces import development_faces
 from tests.support.platform import Platform
 
 SUBJECTS = 4
+LAUNCH_MS = 180_000
 SETTINGS: Mapping[str, str] = {"LIKENESS_REVIEW__MIN_VIEW_S": "0.2", "LIKENESS_EMBED__GATE__WORKERS": "1"}
 PEOPLE = {"operator-1": "operator", "operator-2": "operator", "supervisor-1": "supervisor", "officer-2217": "requester"}
 
@@ -27,7 +28,7 @@ def browser() -> Iterator[Browser]:
     """
     path = program("chromium", "chromium")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=LAUNCH_MS)
         yield opened
         opened.close()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,33 @@ class Person:
         page.goto(platform.url("review", "/console/sign-in"))
         person.look()
         page.fill("[name=token]", platform.token(role, person_id=name))
-        page.click("button:has-text('Sign in')")
+        with person.leads_on():
+            page.click("button:has-text('Sign in')")
         page.wait_for_selector(".who")
         return person
 
     def open(self, path: str) -> None:
         self.page.goto(self.platform.url("review", path))
 
+    @contextmanager
+    def leads_on(self) -> Iterator[None]:
+        """For what leads to another page: over when that one is whole.
+
+        A click is over when the browser has it, and a form is sent after that: a page that is looked at at once may
+        still be the one before.
+        """
+        with self.page.expect_navigation():
+            yield
+        self.settle()
+
+    def settle(self) -> None:
+        """Until the page has its styles and pictures, and its script listens."""
+        self.page.wait_for_load_state("load")
+        self.page.wait_for_selector("body[data-live=yes]", state="attached")
+
     def look(self) -> None:
         """Let axe look at the page as it stands; each kind of page once for each person."""
+        self.settle()
         title = self.page.title().split(" · ")[0].split(",")[0]
         kind = "".join(letter for letter in title if not letter.isdigit())
         if kind in self.looked_at:
@@ -66,10 +85,10 @@ class Person:
             self.problems.append(f"axe on “{title}”: {found['id']}, {found['help']}: {nodes}")
 
     def press(self, *words: str) -> None:
-        """Click the button or link with these words, and look at what comes."""
+        """Click the button or link with these words, which leads to another page, and look at that."""
         for word in words:
-            self.page.locator(f"main button:has-text('{word}'), main a:has-text('{word}')").first.click()
-            self.page.wait_for_load_state()
+            with self.leads_on():
+                self.page.locator(f"main button:has-text('{word}'), main a:has-text('{word}')").first.click()
             self.look()
 
     def request_id(self) -> str:
@@ -108,10 +127,11 @@ def judge_all(person: Person, finding_of: Sequence[str], *, sign: bool = True) -
         person.look()
         mark = "different" if finding == "no_support" else "similar"
         for feature in ("nose", "ears", "mouth"):
-            page.check(f"input[name='feature.{feature}'][value={mark}]", force=True)
-        page.check(f"input[name=finding][value={finding}]", force=True)
+            page.check(f"input[name='feature.{feature}'][value={mark}]")
+        page.check(f"input[name=finding][value={finding}]")
         page.fill("#remarks", f"Compared at full size; {mark} in nose, ears and mouth.")
-        page.click("button:has-text('Record and go on'):enabled")
+        with person.leads_on():
+            page.click("button:has-text('Record and go on'):enabled")
         page.wait_for_selector("h2:has-text('Your judgement')")
         person.look()
     person.press("read and sign")

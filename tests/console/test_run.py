@@ -98,8 +98,8 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     assert download.value.path().read_bytes().startswith(b"%PDF")
     officer.open(request)
     officer.page.select_option("#kind", "eliminated")
-    officer.page.locator("form[action$=outcome] button").click()
-    officer.page.wait_for_load_state()
+    with officer.leads_on():
+        officer.page.locator("form[action$=outcome] button").click()
     officer.look()
     officer.page.wait_for_selector(".notice:has-text('Eliminated from the enquiry')")
     supervisor.open("/console/unit")
@@ -126,7 +126,7 @@ def train_supervisor(platform: Platform) -> None:
         platform.url("review", "/v1/supervision/trainings/supervisor-1"),
         json=body,
         headers={"Authorization": f"Bearer {token}"},
-        timeout=30,
+        timeout=60,
         trust_env=False,
     )
     assert answer.status_code in {200, 201}, answer.text
