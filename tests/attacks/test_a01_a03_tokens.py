@@ -25,7 +25,12 @@ from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
 # A route of each service that every role may at least ask; a good token is never answered with 401.
-ROUTES = {"search": "/v1/searches/none", "ingest": "/v1/enrolments", "audit": "/v1/audit/checkpoint"}
+ROUTES = {
+    "search": "/v1/searches/none",
+    "ingest": "/v1/enrolments",
+    "audit": "/v1/audit/checkpoint",
+    "review": "/v1/casework/queue",
+}
 REVOKED_WITHIN_S = 5.0
 
 

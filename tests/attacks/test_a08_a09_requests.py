@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from services.local.issuer import DEVELOPMENT_FORCE
 from services.shared.errors import IMAGE_REFUSALS
-from tests.attacks.scene import OTHER_FORCE, Scene, as_bearer, open_client, picture
+from tests.attacks.scene import OTHER_FORCE, REQUEST, Scene, as_bearer, open_client, picture
 from tests.support.casework import post_search
 from tests.support.platform import Platform
 
@@ -17,7 +18,7 @@ NO_IMAGE = b"\x89PNG\r\n\x1a\n" + b"not a picture" * 10  # the gate would refuse
 
 
 def gate_runs(platform: Platform) -> float:
-    text = httpx.get(platform.url("embed", "/metrics"), trust_env=False).text
+    text = httpx.get(platform.url("embed", "/metrics"), timeout=60, trust_env=False).text
     counts = [line for line in text.splitlines() if line.startswith("likeness_embed_stage_seconds_count")]
     refusals = [line for line in text.splitlines() if line.startswith("likeness_embed_refusals_total")]
     return sum(float(line.split()[-1]) for line in (*counts, *refusals))
@@ -61,6 +62,24 @@ def test_a08_the_image_is_looked_at_once_the_reasons_are_there(platform: Platfor
     assert answer.status_code == 422
     assert answer.json()["code"] in IMAGE_REFUSALS
     assert gate_runs(platform) > before
+
+
+def test_a08_a_case_that_is_over_or_another_forces_is_not_searched(platform: Platform, scene: Scene) -> None:
+    """Through casework, which knows cases; to search itself a case is what its force calls it."""
+    with open_client(platform, "review", **as_bearer(scene.token("requester"))) as officer:
+        picked = {"images": ("p.png", picture(88), "image/png")}
+        sent = officer.post("/v1/requests", data=REQUEST, files=picked)
+        assert sent.status_code == 201, sent.text
+        request_id = sent.json()["request_id"]
+        before = gate_runs(platform)
+        over = officer.post(f"/v1/requests/{request_id}/withdrawal", json={"version": 1})
+        assert over.json()["state"] == "withdrawn", over.text
+    asked = {"version": 2, "reason": "Because.", "probe_id": "x"}
+    for force, status, code in ((DEVELOPMENT_FORCE, 409, "illegal_transition"), (OTHER_FORCE, 404, "not_found")):
+        with open_client(platform, "review", **as_bearer(scene.token("operator", force))) as client:
+            answer = client.post(f"/v1/casework/{request_id}/searches", json=asked)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert gate_runs(platform) == before
 
 
 @pytest.mark.parametrize("role", ["auditor", "administrator", "custodian", "supervisor"])

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from services.audit.cli import audit_app
 from services.rpc.v1 import audit_pb2
-from tests.attacks.scene import OTHER_FORCE, Scene, as_bearer, open_client, picture
+from tests.attacks.scene import OTHER_FORCE, REQUEST, Scene, as_bearer, open_client, picture
 from tests.support.casework import post_enrolment, post_search
 from tests.support.exporting import approve_export
 from tests.support.platform import Platform
@@ -56,6 +57,13 @@ def test_a10_the_database_itself_refuses(platform: Platform, scene: Scene, state
         connection.close()
 
 
+def test_a10_no_command_changes_an_entry() -> None:
+    """Rotating the key makes an entry; everything else reads."""
+    commands = {command.name for command in audit_app.registered_commands}
+    assert commands == {"verify", "export", "approve", "rotate-key"}
+    assert not audit_app.registered_groups
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -91,6 +99,15 @@ def test_a11_fields_make_nobody_somebody_else(platform: Platform, scene: Scene, 
         assert _searches(scene, f"attacker-operator-{OTHER_FORCE}") == before
 
 
+@pytest.mark.parametrize("field", ["force", "requested_by", "person_id", "state", "watchlist_permissions", "due_at"])
+def test_a11_a_request_is_its_senders_whatever_it_says(platform: Platform, scene: Scene, field: str) -> None:
+    with open_client(platform, "review", **as_bearer(scene.token("requester"))) as client:
+        image = {"images": ("p.png", picture(89), "image/png")}
+        answer = client.post("/v1/requests", data={**REQUEST, field: OTHER_FORCE}, files=image)
+    assert answer.status_code == 422, answer.text
+    assert [one["field"] for one in answer.json()["fields"]] == [field]
+
+
 def _searches(scene: Scene, person_id: str) -> int:
     """How many entries of searches stand under a person's name."""
     return len([entry for entry in scene.audit_entries(person_id=person_id) if entry["activity"] == "search"])
@@ -114,6 +131,27 @@ def test_a12_no_answer_holds_a_link(platform: Platform, scene: Scene) -> None:
         with open_client(platform, service) as client:
             document = client.get("/openapi.json").json()
         assert not [name for name in _keys(document) if "url" in name.lower() or name == "presigned"], service
+
+
+def test_a12_who_looks_at_a_picture_is_in_the_log_before_it_is_shown(platform: Platform, scene: Scene) -> None:
+    request_id = scene.kept["request"]
+    person_id = f"a12-{request_id}"
+    token = platform.token("operator", person_id=person_id)
+    with open_client(platform, "review", **as_bearer(token)) as client:
+        [probe] = client.get(f"/v1/casework/{request_id}").json()["case"]["probes"]
+        path = f"/v1/casework/{request_id}/probes/{probe['probe_id']}/original"
+        shown = client.get(path)
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/jpeg"), shown.text
+        assert shown.headers["cache-control"] == "no-store"
+        for method in ("PUT", "DELETE", "POST"):
+            assert client.request(method, path).status_code == 405
+    with open_client(platform, "review", **as_bearer(scene.token("operator", OTHER_FORCE))) as client:
+        assert client.get(path).status_code == 404
+    with open_client(platform, "review") as client:
+        assert client.get(path).status_code == 401
+    [seen] = [entry for entry in scene.audit_entries(person_id=person_id) if entry["activity"] == "see_probe"]
+    assert (seen["operation"], seen["phase"], seen["recipients"]) == ("CONSULTATION", "DONE", [f"person:{person_id}"])
+    assert any(one.startswith("picture:") for one in seen["objects"])
 
 
 def _texts(value: Any) -> list[str]:

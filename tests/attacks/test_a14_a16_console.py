@@ -79,7 +79,10 @@ def test_a14_what_people_write_stays_text(operator: Person, platform: Platform) 
 def test_a15_what_is_uploaded_never_comes_back_as_it_came(platform: Platform, operator: Person) -> None:
     """A picture that is a page as well is encoded anew, without what was in it; what is no picture is refused."""
     stream = io.BytesIO()
-    Image.open(io.BytesIO(picture(15))).save(stream, "JPEG", comment=b"<script>alert('a15')</script>")
+    described = Image.Exif()
+    described[0x010E] = described[0x013B] = "<script>alert('a15')</script>"  # what is on it, and who made it
+    comment = b"<script>alert('a15')</script>"
+    Image.open(io.BytesIO(picture(15))).save(stream, "JPEG", comment=comment, exif=described)
     polyglot = stream.getvalue() + b"<html><script>alert('a15')</script></html>"
     answer = _submit(platform, polyglot, "page.html")
     assert answer.status_code in {200, 201, 202}, answer.text

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.attacks.outsider import Listener, foreign_connections
-from tests.attacks.scene import Scene, as_bearer, open_client, picture
+from tests.attacks.scene import REQUEST, Scene, as_bearer, open_client, picture
 from tests.support.casework import post_enrolment, post_search
 from tests.support.platform import Platform
 
@@ -61,6 +61,47 @@ def test_a17_no_file_makes_a_service_call_out(platform: Platform, scene: Scene, 
         for name, content in luring_files(listener.url):
             assert post_enrolment(client, content, f"A17-{name}").status_code < 500, name
     assert listener.connections == 0
+
+
+def test_a17_no_film_makes_a_service_call_out(platform: Platform, scene: Scene, listener: Listener) -> None:
+    """A demultiplexer is where playlists and lists of files are followed: none is opened that names another file."""
+    form = {"case_reference": "NC/A17", "purpose": "prevention_and_detection", "offence": "burglary"}
+    form |= {"source": "cctv", "watchlists": "custody"}
+    with platform.client("search", "operator", timeout_s=60) as client:
+        for name, content in luring_films(listener.url):
+            answer = client.post("/v1/films", data=form, files={"film": ("film.mp4", content, "video/mp4")})
+            assert answer.status_code == 422, (name, answer.text)
+    # Casework seals a film as it came; it is opened when somebody has it read.
+    with platform.client("review", "requester", timeout_s=60) as officer:
+        films = dict(luring_films(listener.url))
+        sent = officer.post("/v1/requests", data=REQUEST, files={"film": ("film.mp4", films["playlist"], "video/mp4")})
+        assert sent.status_code == 201, sent.text
+    case = f"/v1/casework/{sent.json()['request_id']}"
+    with platform.client("review", "operator", timeout_s=60) as operator:
+        accepted = operator.post(f"{case}/acceptance", json={"version": 1, "reason": "Lawful and needed."})
+        assert accepted.status_code == 200, accepted.text
+        [film] = operator.get(case).json()["case"]["films"]
+        read = operator.post(f"{case}/films/{film['film_id']}/reading", json={"version": accepted.json()["version"]})
+        assert read.status_code == 422, read.text
+    assert listener.connections == 0
+
+
+def luring_films(url: str) -> Iterator[tuple[str, bytes]]:
+    """Files that have a demultiplexer open others."""
+    yield from ((name, content) for name, content in luring_files(url) if name in {"playlist", "concat", "url as text"})
+    yield "dash", f'<?xml version="1.0"?><MPD><BaseURL>{url}/</BaseURL></MPD>'.encode()
+    yield "sdp", f"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\na=control:{url}\nm=video 9 RTP/AVP 96\n".encode()
+    yield "quicktime reference", _box(b"moov", _box(b"rmra", _box(b"rmda", _rdrf(url))))
+    yield "imf", f"<CompositionPlaylist><Id>{url}</Id></CompositionPlaylist>".encode()
+
+
+def _rdrf(url: str) -> bytes:
+    address = url.encode() + b"\0"
+    return _box(b"rdrf", b"\0\0\0\0url " + struct.pack(">I", len(address)) + address)
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + kind + content
 
 
 @pytest.mark.parametrize("field", ["image", "image_url", "url", "webhook", "callback", "source"])

@@ -2,61 +2,32 @@
 
 from __future__ import annotations
 
-import re
-
 import httpx
 import pytest
 
+from services.local.issuer import LocalIssuer
+from services.shared.clock import SystemClock
+from tests.attacks.visitor import Visitor
 from tests.support.platform import Platform
-
-COOKIE = "__Host-likeness"
-
-
-class _Visitor:
-    """A browser of our own: it keeps the cookie that it is told to keep."""
-
-    def __init__(self, platform: Platform) -> None:
-        base = platform.url("review")
-        self.client = httpx.Client(base_url=base, headers={"Origin": base, "Accept": "text/html"}, trust_env=False)
-        self.cookie = ""
-
-    def sign_in(self, token: str) -> httpx.Response:
-        answer = self.client.post("/console/sign-in", data={"token": token}, headers=self._cookies())
-        found = re.search(rf"{COOKIE}=([^;]+)", answer.headers.get("set-cookie", ""))
-        self.cookie = found.group(1) if found else self.cookie
-        return answer
-
-    def get(self, path: str = "/console/queue") -> httpx.Response:
-        return self.client.get(path, headers=self._cookies())
-
-    def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([^"]+)"', self.get("/console/guide").text)
-        assert found is not None
-        return found.group(1)
-
-    def post(self, path: str, **form: str) -> httpx.Response:
-        return self.client.post(path, data=form, headers=self._cookies())
-
-    def _cookies(self) -> dict[str, str]:
-        return {"Cookie": f"{COOKIE}={self.cookie}"} if self.cookie else {}
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def visitor(platform: Platform) -> _Visitor:
-    return _Visitor(platform)
+def visitor(platform: Platform) -> Visitor:
+    return Visitor(platform)
 
 
-def test_a24_a_cookie_set_beforehand_opens_nothing(visitor: _Visitor, platform: Platform) -> None:
+def test_a24_a_cookie_set_beforehand_opens_nothing(visitor: Visitor, platform: Platform) -> None:
     visitor.cookie = "fixed-by-an-attacker"
     assert visitor.get().status_code == 303
     assert visitor.sign_in(platform.token("operator", person_id="a24-fixed")).status_code == 303
     assert visitor.cookie != "fixed-by-an-attacker"
-    attacker = _Visitor(platform)
+    attacker = Visitor(platform)
     attacker.cookie = "fixed-by-an-attacker"
     assert attacker.get().status_code == 303
 
 
-def test_a24_signing_out_kills_the_cookie_on_the_server(visitor: _Visitor, platform: Platform) -> None:
+def test_a24_signing_out_kills_the_cookie_on_the_server(visitor: Visitor, platform: Platform) -> None:
     visitor.sign_in(platform.token("operator", person_id="a24-out"))
     assert visitor.get().status_code == 200
     assert visitor.post("/console/sign-out", csrf=visitor.csrf()).status_code == 303
@@ -64,7 +35,7 @@ def test_a24_signing_out_kills_the_cookie_on_the_server(visitor: _Visitor, platf
 
 
 def test_a24_what_a_new_token_no_longer_permits_ends_in_old_windows_too(platform: Platform) -> None:
-    old, new = _Visitor(platform), _Visitor(platform)
+    old, new = Visitor(platform), Visitor(platform)
     old.sign_in(platform.token("supervisor", person_id="a24-demoted"))
     assert old.get("/console/unit").status_code == 200
     new.sign_in(platform.token("operator", person_id="a24-demoted"))
@@ -72,8 +43,19 @@ def test_a24_what_a_new_token_no_longer_permits_ends_in_old_windows_too(platform
     assert new.get("/console/unit").status_code == 403
 
 
+def test_a24_a_revoked_person_is_out_within_the_minute(platform: Platform) -> None:
+    visitor, colleague = Visitor(platform), Visitor(platform)
+    visitor.sign_in(platform.token("operator", person_id="a24-dismissed"))
+    colleague.sign_in(platform.token("operator", person_id="a24-colleague"))
+    assert visitor.get().status_code == colleague.get().status_code == 200
+    LocalIssuer.open(platform.data.tokens, SystemClock()).revoke_person("a24-dismissed")
+    wait_until(lambda: visitor.get().status_code == 303, 60, "the session of who was dismissed to end")
+    assert visitor.get("/console/guide").status_code == 303
+    assert colleague.get().status_code == 200
+
+
 def test_a24_five_bad_sign_ins_lock_and_say_nothing_of_the_token(platform: Platform) -> None:
-    visitor = _Visitor(platform)
+    visitor = Visitor(platform)
     # From an address of its own, so that no other test is locked out.
     visitor.client = httpx.Client(
         base_url=platform.url("review"),

@@ -1,0 +1,34 @@
+"""A14 without a browser: what strangers send makes no line of its own in a log, and no cell of a table reckons."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+
+from tests.attacks.scene import Scene, as_bearer, open_client, picture
+from tests.support.casework import post_search
+from tests.support.platform import Platform
+
+# Would be a line of its own, were it written as it comes; and a line that says that it was another service's.
+FORGED = 'x\r\n{"event": "a14-forged", "level": "info"}\n'
+
+
+def test_a14_a_log_has_one_json_object_a_line_whoever_says_what(platform: Platform, scene: Scene) -> None:
+    for service in ("search", "ingest", "audit", "review"):
+        with open_client(platform, service, **as_bearer(scene.token("operator"))) as client:
+            client.get(f"/v1/{httpx.QueryParams({'a': FORGED})}", headers={"User-Agent": 'a14 {"event": 1}'})
+            client.get("/v1/nothing", params={"reason": FORGED})
+    with open_client(platform, "search", **as_bearer(scene.token("operator"))) as client:
+        assert post_search(client, picture(90), case_reference=FORGED).status_code == 422
+        named = {"image": (FORGED, b"no picture", "image/png")}
+        assert client.post("/v1/searches", data={"case_reference": "NC/A14"}, files=named).status_code == 422
+    told = 0
+    logs = [platform.data.logs / f"{service}.log" for service in ("search", "ingest", "audit", "review", "embed")]
+    for log in logs:
+        *lines, _ = log.read_text("utf-8").split("\n")  # what is being written now has no end yet
+        for line in lines:
+            told += 1
+            said = json.loads(line)
+            assert said["event"] != "a14-forged", (log, line)
+    assert told, "the gallery says when it is ready"
