@@ -47,11 +47,13 @@ class Figures:
         )
 
 
-def run(target: str, seconds: int, corpus: Path) -> Figures:
-    """Fuzz in a process of its own; its output is kept beside the corpus."""
+def run(target: str, seconds: int, corpus: Path, *, seed: int = 0, slowest_s: int = SLOWEST_S) -> Figures:
+    """Fuzz in a process of its own; its output is kept beside the corpus. The same `seed` draws the same inputs, as
+    many as there is time for; 0 draws others every time."""
     corpus.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     command = [sys.executable, "-m", "tests.fuzz", target, "--inside", f"--seconds={seconds}", f"--corpus={corpus}"]
+    command += [f"--draw={seed}", f"--slowest={slowest_s}"]
     log = corpus.with_suffix(".log")
     with log.open("wb") as output:
         done = subprocess.run(command, stdout=output, stderr=output, timeout=seconds * 3 + 300, check=False)
@@ -78,7 +80,7 @@ def finds(target: str, root: Path) -> str:
     return "\n".join(said)
 
 
-def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
+def _fuzz(target: Target, seconds: int, corpus: Path, draw: int, slowest_s: int) -> None:
     """Never returns: the fuzzer ends the process."""
     import atheris  # type: ignore[import-untyped]  # noqa: PLC0415 - only the process that fuzzes has its hooks
 
@@ -90,7 +92,8 @@ def _fuzz(target: Target, seconds: int, corpus: Path) -> None:
     found.mkdir(exist_ok=True)
     options = [
         f"-max_total_time={seconds}",
-        f"-timeout={SLOWEST_S}",
+        f"-timeout={slowest_s}",
+        f"-seed={draw}",
         f"-rss_limit_mb={MEMORY_MB}",
         f"-artifact_prefix={found}/",
         "-print_final_stats=1",
@@ -117,6 +120,8 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, help="a folder for each target; in LIKENESS_CACHE when not given")
     parser.add_argument("--replay", type=Path, help="one input")
     parser.add_argument("--seeds", action="store_true", help="every seed, whole, cut and shifted, once")
+    parser.add_argument("--draw", type=int, default=0, help="the same number draws the same inputs; 0: others")
+    parser.add_argument("--slowest", type=int, default=SLOWEST_S, help="seconds that an attempt may take")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.replay is not None:
@@ -126,7 +131,7 @@ def main() -> int:
         _attempt_seeds(TARGETS[given.target])
         return 0
     if given.inside:
-        _fuzz(TARGETS[given.target], given.seconds, given.corpus)
+        _fuzz(TARGETS[given.target], given.seconds, given.corpus, given.draw, given.slowest)
         return 0
     chosen = list(TARGETS) if given.target == "all" else [given.target]
     root: Path = given.corpus or cache_folder() / "fuzz"
