@@ -7,7 +7,7 @@ import grpc
 from services.rpc.clients import open_channel
 from services.shared.settings import TlsSettings
 
-READY_S = 60.0
+READY_S = 180.0
 
 
 def ready_channel(address: str, tls: TlsSettings | None = None, peer: str = "") -> grpc.Channel:

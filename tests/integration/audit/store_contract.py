@@ -21,7 +21,7 @@ from services.shared.settings import DatabaseSettings
 from tests.unit.audit.builders import statement
 
 NOW = "2026-05-09T10:00:00.000Z"
-PATIENT_S = 20.0  # for a busy machine; only the test of the timeout itself is less patient
+PATIENT_S = 60.0  # for a busy machine; only the test of the timeout itself is less patient
 
 
 class OpenStore(Protocol):

@@ -83,7 +83,7 @@ def test_proves_over_grpc(audit: AuditProcess) -> None:
 
 def test_health_is_that_of_the_log(audit: AuditProcess) -> None:
     stub = health_pb2_grpc.HealthStub(open_channel(audit.address))
-    answer = stub.Check(health_pb2.HealthCheckRequest(service="likeness.v1.Audit"), timeout=5)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service="likeness.v1.Audit"), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert "/v1/audit/entries/{sequence}" in audit.get("/openapi.json").json()["paths"]
     metrics = audit.get("/metrics").text
@@ -273,11 +273,11 @@ def test_the_verifier_is_one_file_that_needs_nothing_of_likeness(audit: AuditPro
     alone = tmp_path / "verification.py"
     alone.write_bytes(Path(str(verification.__file__)).read_bytes())
     command = [sys.executable, "-S", "-c", _RUN_ALONE, str(alone), str(export), "--witness", str(audit.witness_path)]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     content = export.read_bytes()
     export.write_bytes(content.replace(b'"search-12"', b'"search-13"', 1))
-    spoilt = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    spoilt = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path)
     assert spoilt.returncode == 1
     assert "first bad sequence number: 24" in spoilt.stdout
 

@@ -130,5 +130,4 @@ class FilmPeers(Peers):
         server = GrpcServer("127.0.0.1", self.ports[name], [], register, threads=48)
         server.start()
         server.set_serving(True)
-        self.ports[name] = server.port
         self._servers[name] = server

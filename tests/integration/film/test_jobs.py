@@ -65,7 +65,7 @@ def see(operator: Operator, film_id: str, **query: str) -> dict[str, Any]:
 
 
 def ended(operator: Operator, film_id: str) -> dict[str, Any]:
-    wait_until(lambda: see(operator, film_id)["status"] in ENDED, 60, lambda: f"the film: {see(operator, film_id)}")
+    wait_until(lambda: see(operator, film_id)["status"] in ENDED, 120, lambda: f"the film: {see(operator, film_id)}")
     return see(operator, film_id, chips="true")
 
 
@@ -114,10 +114,10 @@ def test_a_film_becomes_tracks_and_a_track_a_search_like_any_other(search: Searc
 
 def test_progress_shows_nobody_and_is_not_recorded(search: SearchThread, peers: FilmPeers) -> None:
     goes_on = Event()
-    peers.films.before = lambda number: goes_on.wait(60) if number == 1 else None
+    peers.films.before = lambda number: goes_on.wait(240) if number == 1 else None
     operator = search.operator()
     film_id = handed_in(operator)
-    wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 1, 60, "the first segment")
+    wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 1, 120, "the first segment")
     film = see(operator, film_id)
     assert (film["status"], film["tracks"], film["progress"]["share"]) == ("reading", [], 0.3333)
     refused = operator.http.post(f"/v1/films/{film_id}/searches", json={"tracks": [0]})
@@ -131,10 +131,10 @@ def test_a_film_is_given_up_while_it_is_read_and_what_was_read_is_erased(
     search: SearchThread, peers: FilmPeers
 ) -> None:
     goes_on = Event()
-    peers.films.before = lambda number: goes_on.wait(60) if number == 1 else None
+    peers.films.before = lambda number: goes_on.wait(240) if number == 1 else None
     operator = search.operator()
     film_id = handed_in(operator)
-    wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 1, 60, "the first segment")
+    wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 1, 120, "the first segment")
     answer = operator.http.delete(f"/v1/films/{film_id}")
     FilmCancelled.model_validate(answer.json())
     goes_on.set()
@@ -186,7 +186,7 @@ def test_a_film_of_which_nothing_decodes_is_refused_in_the_end(search: SearchThr
         return [entry.phase for entry in peers.audit.of(film_id)]
 
     # Refused first, recorded then, and recorded again after a crash between the two.
-    wait_until(lambda: phases() == [audit_pb2.INTENT, audit_pb2.REFUSED], 60, lambda: f"the outcome: {phases()}")
+    wait_until(lambda: phases() == [audit_pb2.INTENT, audit_pb2.REFUSED], 120, lambda: f"the outcome: {phases()}")
 
 
 def test_the_rules_of_a_search_hold_for_a_film(search: SearchThread, peers: FilmPeers) -> None:
@@ -198,7 +198,7 @@ def test_the_rules_of_a_search_hold_for_a_film(search: SearchThread, peers: Film
     problem(hand_in(search.operator(roles=["auditor"]), FILM), 403, "forbidden")
     problem(hand_in(search.operator(watchlists=["op_liberal"]), FILM), 403, "forbidden")
     problem(operator.http.post("/v1/films", data=dict(FORM)), 422, "invalid_request")
-    without = httpx.post(f"{search.url}/v1/films", data=dict(FORM), files={"film": ("f", FILM)})
+    without = httpx.post(f"{search.url}/v1/films", data=dict(FORM), files={"film": ("f", FILM)}, timeout=60)
     problem(without, 401, "unauthenticated")
     assert not peers.films.first_segments
 
@@ -322,11 +322,11 @@ def test_the_films_that_are_kept_are_listed_to_those_who_may_see_them(search: Se
 @pytest.mark.long
 def test_a_search_service_killed_in_the_middle_goes_on_where_it_was(peers: FilmPeers, tmp_path: Path) -> None:
     goes_on = Event()
-    peers.films.before = lambda number: goes_on.wait(60) if number == 2 else None
+    peers.films.before = lambda number: goes_on.wait(240) if number == 2 else None
     with SearchProcess(tmp_path, peers, FILMS__CLAIM_S="1") as search:
         operator = search.operator()
         film_id = handed_in(operator)
-        wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 2, 60, "two segments")
+        wait_until(lambda: see(operator, film_id)["progress"]["segments_read"] == 2, 120, "two segments")
         search.kill()
         goes_on.set()
         search.start()

@@ -17,6 +17,7 @@ from time import sleep
 import grpc
 import numpy as np
 
+from services.local.ports import reserve_ports
 from services.rpc.convert import analysis_to_message, provenance_to_message
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import (
@@ -308,7 +309,8 @@ class FakePeers:
         self.gallery = FakeGallery()
         self.audit = FakeAudit()
         self._servers: dict[str, GrpcServer] = {}
-        self.ports = {"embed": 0, "search": 0, "audit": 0}
+        # Kept from others while a peer is stopped.
+        self.ports = dict(zip(("embed", "search", "audit"), reserve_ports("127.0.0.1", 3), strict=True))
 
     def start(self, name: str) -> None:
         register = {
@@ -319,7 +321,6 @@ class FakePeers:
         server = GrpcServer("127.0.0.1", self.ports[name], [], register, threads=48)
         server.start()
         server.set_serving(True)
-        self.ports[name] = server.port
         self._servers[name] = server
 
     def _register_search(self, server: grpc.Server) -> None:

@@ -16,7 +16,7 @@ from tests.integration.ingest.fakes import FakePeers
 from tests.integration.ingest.service import IngestProcess
 from tests.support.waiting import wait_until
 
-PATIENCE_S = 40.0
+PATIENCE_S = 180.0
 
 
 @dataclass
@@ -72,7 +72,7 @@ class ClientLedger:
         """Ask for everything once more: each must be what it was."""
         self._enrol_all(list(self.acknowledged))
 
-    def check(self, peers: FakePeers, within_s: float = 60.0) -> None:
+    def check(self, peers: FakePeers, within_s: float = 180.0) -> None:
         """accepted = enrolled + refused + quarantined by id; nothing lost, nothing doubled, each intent one end."""
         ids = sorted(set(self.acknowledged.values()))
         assert len(ids) == len(self.acknowledged), "two images share an enrolment"
@@ -110,12 +110,14 @@ class ClientLedger:
                 announced.setdefault(message.enrolment_id, set()).add(message.event_id)
             return set(announced) == set(outcomes)
 
-        wait_until(is_announced, 10, "every outcome's event")
+        wait_until(is_announced, 120, "every outcome's event")
         assert all(len(event_ids) == 1 for event_ids in announced.values())
 
     def _check_audit(self, peers: FakePeers, outcomes: dict[str, str]) -> None:
         assert set(outcomes) <= peers.audit.intents()
         wait_until(
-            lambda: set(peers.audit.outcomes_by_activity()) == peers.audit.intents(), 20, "every intent to have its end"
+            lambda: set(peers.audit.outcomes_by_activity()) == peers.audit.intents(),
+            120,
+            "every intent to have its end",
         )
         assert set(peers.audit.outcomes_by_activity().values()) == {1}

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -21,12 +20,16 @@ from services.local.issuer import LocalIssuer
 from services.rpc.clients import LedgerClient
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.clock import SystemClock
+from services.shared.ids import new_id
 from services.shared.ports.event_log import ReceivedEvent
 from tests.integration.ingest.fakes import FakePeers
 from tests.support.channels import ready_channel
+from tests.support.waiting import wait_until
 
 WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
-READY_S = 30.0
+READY_S = 180.0
+END_S = 60.0
+SETTLED_S = 120.0
 FORM = {
     "watchlist": "custody",
     "owner": "northshire",
@@ -73,19 +76,14 @@ class IngestProcess:
 
     def start_ready(self) -> None:
         self.start()
-        deadline = monotonic() + READY_S
-        while True:
-            if self._process is not None and self._process.poll() is not None:
-                raise AssertionError(f"ingest ended with {self._process.returncode}: {self.log()}")
-            if self.readiness()[0] == 200:
-                return
-            assert monotonic() < deadline, self.log()
-            sleep(0.05)
+        wait_until(lambda: self.readiness()[0] == 200, READY_S, lambda: f"ingest to be ready: {self.log()}")
 
     def readiness(self) -> tuple[int, set[str]]:
-        """Status and what is waited for; 0 when nobody answers."""
+        """Status and what is waited for; 0 when nobody answers. AssertionError when it has ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"ingest ended with {self._process.returncode}: {self.log()}")
         try:
-            answer = httpx.get(f"{self.url}/readyz", timeout=2)
+            answer = httpx.get(f"{self.url}/readyz", timeout=10)
         except httpx.TransportError:
             return 0, set()
         return answer.status_code, set(answer.json().get("waiting_for", {}))
@@ -106,7 +104,7 @@ class IngestProcess:
     def _end(self, number: int) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=END_S)
         self._process = None
         return status
 
@@ -133,7 +131,7 @@ class IngestProcess:
         """Everything that ingest has published."""
         topics = ["reference-enrolled", "enrolment-refused", "reference-withdrawn"]
         log = SqliteEventLog(self.root / "events.sqlite")
-        member = log.subscribe([f"likeness.{topic}.v1" for topic in topics], f"test-{monotonic()}")
+        member = log.subscribe([f"likeness.{topic}.v1" for topic in topics], f"test-{new_id()}")
         found = list(member.poll(1_000_000, 0.2))
         member.close()
         log.close()
@@ -145,7 +143,7 @@ class Custodian:
 
     def __init__(self, url: str, token: str) -> None:
         self.http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
         )
 
     def enrol(self, image: bytes, *, headers: Mapping[str, str] | None = None, **fields: str) -> httpx.Response:
@@ -158,13 +156,12 @@ class Custodian:
         body: dict[str, Any] = answer.json()
         return body
 
-    def settled(self, enrolment_id: str, *, within_s: float = 20.0) -> dict[str, Any]:
+    def settled(self, enrolment_id: str, *, within_s: float = SETTLED_S) -> dict[str, Any]:
         """The enrolment once it is no longer pending."""
-        deadline = monotonic() + within_s
-        while (body := self.get(enrolment_id))["state"] == "accepted":
-            assert monotonic() < deadline, f"{enrolment_id} is still pending"
-            sleep(0.02)
-        return body
+        wait_until(
+            lambda: self.get(enrolment_id)["state"] != "accepted", within_s, f"{enrolment_id} to be settled", 0.02
+        )
+        return self.get(enrolment_id)
 
     def outcomes(self, enrolment_ids: Sequence[str]) -> dict[str, str]:
         """State by id, of those that are there."""

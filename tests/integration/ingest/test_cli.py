@@ -16,6 +16,7 @@ import pytest
 from tests.integration.ingest.fakes import FakePeers
 from tests.integration.ingest.service import IngestProcess
 
+BOUND_S = 240.0
 SHARED = ["--watchlist=custody", "--owner=northshire", "--lawful-basis=pace_1984_s64a", "--captured-on=2026-02-01"]
 
 
@@ -50,7 +51,7 @@ class BulkLoad:
 
     def run(self, *options: str) -> tuple[int, str]:
         process = self.start(*options)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=BOUND_S)
         return process.returncode, out + err
 
     def states(self) -> Counter[tuple[str, str]]:
@@ -111,7 +112,7 @@ def test_stopped_in_the_middle_it_goes_on(ingest: IngestProcess, peers: FakePeer
     process = load.start()
     sleep(3.0)
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=BOUND_S)
     peers.audit.delay_s = 0.0
     status, text = load.run()
     assert status == 0, text
@@ -126,7 +127,7 @@ def test_it_waits_out_a_restart(ingest: IngestProcess, peers: FakePeers, load: B
     ingest.kill()
     sleep(0.5)
     ingest.start_ready()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=BOUND_S)
     peers.embed.delay_s = 0.0
     assert process.returncode == 0, out + err
     assert load.states() == {("enrolled", ""): 300}

@@ -30,6 +30,7 @@ DISPOSALS = "likeness.custody-disposal-changed.v1"
 MERGES = "likeness.custody-subject-merged.v1"
 SPLITS = "likeness.custody-subject-split.v1"
 WITHDRAWALS = "likeness.custody-image-withdrawn.v1"
+WAIT_S = 120.0
 TOPICS = [IMAGES, DISPOSALS, MERGES, SPLITS, WITHDRAWALS]
 
 
@@ -71,7 +72,7 @@ def said(subject_id: str, at: str = "2026-03-02T10:00:00Z", **fields: Any) -> di
 
 def publish(log: SqliteEventLog, *events: Event) -> None:
     log.publish(events)
-    wait_until(lambda: log.lag(TOPICS, "likeness-ingest") == 0, 60, "the feed to be read")
+    wait_until(lambda: log.lag(TOPICS, "likeness-ingest") == 0, WAIT_S, "the feed to be read")
 
 
 def receipts(log: SqliteEventLog, event_id: str) -> list[tuple[str, str]]:
@@ -84,7 +85,7 @@ def receipts(log: SqliteEventLog, event_id: str) -> list[tuple[str, str]]:
 
 def wait_receipts(log: SqliteEventLog, event_id: str, *expected: tuple[str, str]) -> None:
     wait_until(
-        lambda: receipts(log, event_id) == list(expected), 60, lambda: f"{expected}, have {receipts(log, event_id)}"
+        lambda: receipts(log, event_id) == list(expected), WAIT_S, lambda: f"{expected}, have {receipts(log, event_id)}"
     )
 
 
@@ -98,14 +99,18 @@ def test_every_input_has_a_receipt(ingest: IngestProcess, peers: FakePeers, log:
     event_id = json.loads(good.value)["event_id"]
     publish(log, good, good)
     wait_receipts(log, event_id, ("accepted", ""), ("repeated", ""))
-    wait_until(lambda: len(held(peers, "R-1")) == 1, 60, "the image to be enrolled once")
+    wait_until(lambda: len(held(peers, "R-1")) == 1, WAIT_S, "the image to be enrolled once")
     other = image_event("R-2", b"receipts 2", event_id=event_id)
     publish(log, other)
-    wait_until(lambda: ("refused", "event_id_reused") in receipts(log, event_id), 60, "the id used twice to be refused")
+    wait_until(
+        lambda: ("refused", "event_id_reused") in receipts(log, event_id), WAIT_S, "the id used twice to be refused"
+    )
     untold = image_event("R-3", b"receipts 3", is_notice_given=False)
     publish(log, untold)
     wait_until(
-        lambda: ("refused", "notice_not_given") in receipts(log, json.loads(untold.value)["event_id"]), 60, "a refusal"
+        lambda: ("refused", "notice_not_given") in receipts(log, json.loads(untold.value)["event_id"]),
+        WAIT_S,
+        "a refusal",
     )
     assert not held(peers, "R-3")
 
@@ -127,19 +132,19 @@ def test_merged_and_split_subjects_are_found_under_their_new_ids(
     ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
 ) -> None:
     publish(log, image_event("M-1", b"merge 1"), image_event("M-1", b"merge 2"), image_event("M-2", b"merge 3"))
-    wait_until(lambda: len(held(peers, "M-1")) == 2 and len(held(peers, "M-2")) == 1, 60, "all to be enrolled")
+    wait_until(lambda: len(held(peers, "M-1")) == 2 and len(held(peers, "M-2")) == 1, WAIT_S, "all to be enrolled")
     merged = events_pb2.CustodySubjectMerged(**said("M-1", into_subject_id="M-2"))
     publish(log, change(MERGES, merged))
-    wait_until(lambda: len(held(peers, "M-2")) == 3 and not held(peers, "M-1"), 60, "one subject")
+    wait_until(lambda: len(held(peers, "M-2")) == 3 and not held(peers, "M-1"), WAIT_S, "one subject")
     late = image_event("M-1", b"merge 4, on its way when they were merged")
     publish(log, late)
-    wait_until(lambda: len(held(peers, "M-2")) == 4, 60, "the late image under the new id")
+    wait_until(lambda: len(held(peers, "M-2")) == 4, WAIT_S, "the late image under the new id")
     sha256 = hashlib.sha256(b"merge 2").hexdigest()
     split = events_pb2.CustodySubjectSplit(
         **said("M-2", "2026-03-03T10:00:00Z", into_subject_id="M-3", image_sha256s=[sha256])
     )
     publish(log, change(SPLITS, split), change(MERGES, merged))
-    wait_until(lambda: len(held(peers, "M-3")) == 1 and len(held(peers, "M-2")) == 3, 60, "the split")
+    wait_until(lambda: len(held(peers, "M-3")) == 1 and len(held(peers, "M-2")) == 3, WAIT_S, "the split")
     wait_receipts(log, merged.event_id, ("applied", ""), ("repeated", ""))
 
 
@@ -153,7 +158,7 @@ def test_a_merge_sent_with_its_image_counts_whichever_is_taken_first(
         pair = [image_event(name, name.encode()), change(MERGES, merged)]
         log.publish(pair if int(name[3:]) % 2 else pair[::-1])
     publish(log)
-    wait_until(lambda: all(len(held(peers, f"{name}-into")) == 1 for name in names), 60, "each under its new id")
+    wait_until(lambda: all(len(held(peers, f"{name}-into")) == 1 for name in names), WAIT_S, "each under its new id")
     assert not [name for name in names if held(peers, name)]
 
 
@@ -166,8 +171,8 @@ def test_a_withdrawal_sent_with_its_image_counts_whichever_is_taken_first(
         log.publish([image_event(name, name.encode()), change(WITHDRAWALS, withdrawn)])
     last = image_event("WW-last", b"the last one")
     publish(log, last)
-    wait_until(lambda: len(held(peers, "WW-last")) == 1, 60, "what came last to be enrolled")
-    wait_until(lambda: not [name for name in names if held(peers, name)], 60, "none of them in the gallery")
+    wait_until(lambda: len(held(peers, "WW-last")) == 1, WAIT_S, "what came last to be enrolled")
+    wait_until(lambda: not [name for name in names if held(peers, name)], WAIT_S, "none of them in the gallery")
     states = ingest.custodian().http.get("/v1/enrolments", params={"state": "enrolled", "limit": 1000}).json()
     assert not [each for each in states["enrolments"] if each["subject_id"] in names]
 
@@ -176,18 +181,18 @@ def test_a_withdrawal_counts_before_and_after_its_image(
     ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
 ) -> None:
     publish(log, image_event("W-1", b"withdraw 1"))
-    wait_until(lambda: len(held(peers, "W-1")) == 1, 60, "the image to be enrolled")
+    wait_until(lambda: len(held(peers, "W-1")) == 1, WAIT_S, "the image to be enrolled")
     after = events_pb2.CustodyImageWithdrawn(**said("W-1", reason="taken under the wrong power"))
     before = events_pb2.CustodyImageWithdrawn(**said("W-2", reason="taken under the wrong power"))
     publish(log, change(WITHDRAWALS, after), change(WITHDRAWALS, before))
-    wait_until(lambda: not held(peers, "W-1"), 60, "the reference to leave the gallery")
+    wait_until(lambda: not held(peers, "W-1"), WAIT_S, "the reference to leave the gallery")
     overtaken = image_event("W-2", b"withdraw 2")
     publish(log, overtaken)
     wait_until(
-        lambda: ("refused", "withdrawn") in receipts(log, json.loads(overtaken.value)["event_id"]), 60, "a refusal"
+        lambda: ("refused", "withdrawn") in receipts(log, json.loads(overtaken.value)["event_id"]), WAIT_S, "a refusal"
     )
     publish(log, image_event("W-2", b"withdraw 3, another arrest", occurred_at="2026-06-01T10:00:00Z"))
-    wait_until(lambda: len(held(peers, "W-2")) == 1, 60, "a later image to be enrolled")
+    wait_until(lambda: len(held(peers, "W-2")) == 1, WAIT_S, "a later image to be enrolled")
 
 
 def test_dead_letters_are_listed_and_go_through_once_mended(
@@ -203,15 +208,15 @@ def test_dead_letters_are_listed_and_go_through_once_mended(
         answer = custodian.http.get("/v1/dead-letters").json()["letters"]
         return [letter for letter in answer if letter["subject_id"] == "DLQ-1"]
 
-    wait_until(lambda: len(letters()) == 1, 60, "the dead letter")
+    wait_until(lambda: len(letters()) == 1, WAIT_S, "the dead letter")
     [letter] = letters()
     assert (letter["reason"], letter["event_id"]) == ("image_not_stored", fields["event_id"])
     assert not letter["is_settled"]
     FolderImageStore(ingest.root / "images").put(b"stored too late")
     answer = custodian.http.post("/v1/dead-letters/replay", json={"places": [letter["place"]]})
     assert answer.json() == {"replayed": 1}
-    wait_until(lambda: len(held(peers, "DLQ-1")) == 1, 60, "the letter to go through")
-    wait_until(lambda: letters()[0]["is_settled"], 60, "the letter to be settled")
+    wait_until(lambda: len(held(peers, "DLQ-1")) == 1, WAIT_S, "the letter to go through")
+    wait_until(lambda: letters()[0]["is_settled"], WAIT_S, "the letter to be settled")
     stranger = ingest.custodian(force="eastmoor").http
     assert stranger.get("/v1/dead-letters").json()["letters"] == []
     assert stranger.post("/v1/dead-letters/replay", json={"places": [letter["place"]]}).status_code == 404
@@ -223,7 +228,7 @@ def test_the_owner_learns_where_each_of_its_images_is_and_why(
     there, refused = image_event("C-1", b"compare 1"), image_event("C-2", b"compare 2", watchlist_id="nowhere")
     blurred = image_event("C-3", b"blurred, compare 3")
     publish(log, there, refused, blurred)
-    wait_until(lambda: len(held(peers, "C-1")) == 1, 60, "the image to be enrolled")
+    wait_until(lambda: len(held(peers, "C-1")) == 1, WAIT_S, "the image to be enrolled")
     ids = [json.loads(each.value)["event_id"] for each in (there, refused, blurred)]
     by_hash = {"subject_id": "C-1", "image_sha256": hashlib.sha256(b"compare 1").hexdigest()}
     asked = [*({"event_id": each} for each in ids), {"event_id": new_id()}, by_hash]
@@ -239,7 +244,7 @@ def test_the_owner_learns_where_each_of_its_images_is_and_why(
         ("never_received", ""),
         ("enrolled", ""),
     ]
-    wait_until(lambda: answer() == expected, 60, lambda: f"the comparison, have {answer()}")
+    wait_until(lambda: answer() == expected, WAIT_S, lambda: f"the comparison, have {answer()}")
 
 
 def test_the_example_producer_is_understood(ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog) -> None:
@@ -248,7 +253,7 @@ def test_the_example_producer_is_understood(ingest: IngestProcess, peers: FakePe
     picture.write_bytes(b"a picture of the example")
     arguments = [str(picture), "--subject-id", "EX-1", "--owner", "northshire", "--dry-run"]
     command = [sys.executable, str(ROOT / "docs/examples/send_custody_image.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=WAIT_S)
     key, _, value = done.stdout.partition(b"\t")
     publish(log, Event(IMAGES, key.decode(), value.strip()))
-    wait_until(lambda: len(held(peers, "EX-1")) == 1, 60, "the example's image to be enrolled")
+    wait_until(lambda: len(held(peers, "EX-1")) == 1, WAIT_S, "the example's image to be enrolled")

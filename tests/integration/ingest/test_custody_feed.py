@@ -14,9 +14,11 @@ from services.shared.ids import new_id
 from services.shared.ports.event_log import Event, ReceivedEvent
 from tests.integration.ingest.fakes import FakePeers
 from tests.integration.ingest.service import FORM, IngestProcess
+from tests.support.promises import within
 from tests.support.waiting import wait_until
 
 TOPIC = "likeness.custody-image-received.v1"
+WAIT_S = 120.0
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def event(subject_id: str, **changes: str | bytes) -> Event:
 
 
 def enrolled_subjects(peers: FakePeers) -> list[str]:
-    return [subject_id for _, _, subject_id in peers.gallery.references.values()]
+    return [subject_id for _, _, subject_id in dict(peers.gallery.references).values()]
 
 
 def dead_letters(log: SqliteEventLog) -> list[ReceivedEvent]:
@@ -60,10 +62,12 @@ def test_events_are_enrolled_once_however_often_they_come(
     events = [event(f"KF-{number}") for number in range(20)]
     log.publish([*events, *events])
     log.publish(events)
-    wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 0, 20, "the feed to be read")
+    wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 0, WAIT_S, "the feed to be read")
     expected = sorted(f"KF-{number}" for number in range(20))
     wait_until(
-        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KF-")) == expected, 20, "all enrolled once"
+        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KF-")) == expected,
+        WAIT_S,
+        "all enrolled once",
     )
     page = ingest.custodian().http.get("/v1/enrolments", params={"limit": 1000}).json()
     assert {item["source"] for item in page["enrolments"] if item["subject_id"].startswith("KF-")} == {"kafka"}
@@ -72,7 +76,7 @@ def test_events_are_enrolled_once_however_often_they_come(
 def test_an_event_may_name_an_image_of_the_store(ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog) -> None:
     sha256 = FolderImageStore(ingest.root / "images").put(b"brought by other means")
     log.publish([event("KF-STORED", image_sha256=sha256)])
-    wait_until(lambda: "KF-STORED" in enrolled_subjects(peers), 10, "the stored image to be enrolled")
+    wait_until(lambda: "KF-STORED" in enrolled_subjects(peers), WAIT_S, "the stored image to be enrolled")
 
 
 def test_poison_goes_aside_with_its_reason_and_the_others_move_on(peers: FakePeers, log: SqliteEventLog) -> None:
@@ -86,8 +90,8 @@ def test_poison_goes_aside_with_its_reason_and_the_others_move_on(peers: FakePee
         "image_empty": event("P-7", image=b""),
     }
     log.publish([*wrong.values(), event("P-GOOD")])
-    wait_until(lambda: "P-GOOD" in enrolled_subjects(peers), 5, "the others to move on")
-    wait_until(lambda: len(dead_letters(log)) == len(wrong), 10, "every dead letter")
+    wait_until(lambda: "P-GOOD" in enrolled_subjects(peers), WAIT_S, "the others to move on")
+    wait_until(lambda: len(dead_letters(log)) == len(wrong), WAIT_S, "every dead letter")
     for letter in dead_letters(log):
         source = wrong[letter.headers["dead-letter-reason"]]
         assert (letter.key, letter.value) == (source.key, source.value)
@@ -95,6 +99,14 @@ def test_poison_goes_aside_with_its_reason_and_the_others_move_on(peers: FakePee
         assert letter.headers["dead-letter-tries"] == "3"
         assert letter.headers["dead-letter-detail"]
     assert not any(subject.startswith("P-") and subject != "P-GOOD" for subject in enrolled_subjects(peers))
+
+    def move_on() -> None:
+        subject_id, letters = f"P-{new_id()}", len(dead_letters(log))
+        log.publish([wrong["malformed_message"], event(subject_id)])
+        wait_until(lambda: subject_id in enrolled_subjects(peers), WAIT_S, "the others to move on")
+        wait_until(lambda: len(dead_letters(log)) == letters + 1, WAIT_S, "its dead letter")
+
+    within(5.0, move_on)
 
 
 def test_the_feed_waits_while_the_audit_log_is_away(
@@ -104,19 +116,21 @@ def test_the_feed_waits_while_the_audit_log_is_away(
     peers.audit.is_down = True
     log.publish([event("KF-PATIENT")])
     try:
-        wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 1, 5, "the event to be unread")
+        wait_until(lambda: log.lag([TOPIC], "likeness-ingest") == 1, WAIT_S, "the event to be unread")
     finally:
         peers.audit.is_down = False
-    wait_until(lambda: "KF-PATIENT" in enrolled_subjects(peers), 15, "the event to be enrolled after all")
+    wait_until(lambda: "KF-PATIENT" in enrolled_subjects(peers), WAIT_S, "the event to be enrolled after all")
     assert len(dead_letters(log)) == letters
 
 
 def test_a_kill_repeats_events_and_skips_none(ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog) -> None:
     log.publish([event(f"KILL-{number}") for number in range(60)])
-    wait_until(lambda: any(s.startswith("KILL-") for s in enrolled_subjects(peers)), 10, "the first to be enrolled")
+    wait_until(lambda: any(s.startswith("KILL-") for s in enrolled_subjects(peers)), WAIT_S, "the first to be enrolled")
     ingest.kill()
     ingest.start_ready()
     expected = sorted(f"KILL-{number}" for number in range(60))
     wait_until(
-        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KILL-")) == expected, 30, "all, each once"
+        lambda: sorted(s for s in enrolled_subjects(peers) if s.startswith("KILL-")) == expected,
+        WAIT_S,
+        "all, each once",
     )

@@ -12,7 +12,7 @@ import pytest
 
 from services.rpc.v1 import audit_pb2
 from tests.integration.ingest.fakes import FakePeers
-from tests.integration.ingest.ledger_of_client import ClientLedger
+from tests.integration.ingest.ledger_of_client import PATIENCE_S, ClientLedger
 from tests.integration.ingest.service import IngestProcess
 
 
@@ -82,9 +82,9 @@ def test_killed_at_a_step(
 
     arm(peers, kill)
     sender = client.start(images(arm.__name__, 30))
-    assert killed.wait(20), "the step was never reached"
+    assert killed.wait(120), "the step was never reached"
     ingest.start_ready()
-    sender.join(60)
+    sender.join(PATIENCE_S)
     client.expect(enrolled=27, refused=2, quarantined=1)
     client.check(peers)
 
@@ -98,7 +98,7 @@ def test_killed_again_and_again_at_any_moment(ingest: IngestProcess, peers: Fake
         sleep(random.uniform(0.2, 1.2))
         ingest.kill()
         ingest.start_ready()
-    sender.join(90)
+    sender.join(PATIENCE_S)
     client.expect(enrolled=197, refused=2, quarantined=1)
     client.check(peers)
 
@@ -123,7 +123,7 @@ def test_stopped_in_order_it_goes_on(ingest: IngestProcess, peers: FakePeers, cl
     sleep(0.5)
     assert ingest.stop() == 0
     ingest.start_ready()
-    sender.join(60)
+    sender.join(PATIENCE_S)
     client.expect(enrolled=57, refused=2, quarantined=1)
     client.check(peers)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import GalleryIncomplete, ModelMismatch
 from tests.integration.ingest.fakes import FakePeers
-from tests.integration.ingest.service import IngestProcess
+from tests.integration.ingest.service import READY_S, IngestProcess
+from tests.support.promises import within
 from tests.support.waiting import wait_until
+
+FAIL_CLOSED_S = 3.0
+BOUND_S = 120.0
 
 
 @pytest.fixture
@@ -34,28 +39,26 @@ def test_without_the_audit_log_nothing_is_accepted_or_stored(
     quiet.stop("audit")
     try:
         for number in range(3):
-            began = monotonic()
-            answer = custodian.enrol(b"audit is away %d" % number)
+            answer = within(FAIL_CLOSED_S, partial(custodian.enrol, b"audit is away %d" % number))
             assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
             assert answer.headers["retry-after"]
-            assert monotonic() - began < 3
     finally:
         quiet.start("audit")
     assert custodian.http.get("/v1/enrolments").json()["enrolments"] == []
     assert {path.name for path in (ingest.root / "images").rglob("*") if path.is_file()} == files
     wait_until(
-        lambda: custodian.enrol(b"audit is back").status_code in (200, 202), 60, "the audit log to be found again"
+        lambda: custodian.enrol(b"audit is back").status_code in (200, 202), BOUND_S, "the audit log to be found again"
     )
 
 
 def test_a_slow_audit_log_is_refused_within_three_seconds(ingest: IngestProcess, quiet: FakePeers) -> None:
-    quiet.audit.delay_s = 5.0
-    began = monotonic()
+    quiet.audit.delay_s = 10.0
     custodian = ingest.custodian()
-    assert custodian.enrol(b"audit is slow").status_code == 503
-    assert monotonic() - began < 3
+    assert within(FAIL_CLOSED_S, lambda: custodian.enrol(b"audit is slow")).status_code == 503
     quiet.audit.delay_s = 0.0
-    wait_until(lambda: custodian.enrol(b"audit is slow").status_code in (200, 202), 5, "the audit log to be trusted")
+    wait_until(
+        lambda: custodian.enrol(b"audit is slow").status_code in (200, 202), BOUND_S, "the audit log to be trusted"
+    )
 
 
 def test_while_embed_is_away_enrolments_are_accepted_and_wait(ingest: IngestProcess, quiet: FakePeers) -> None:
@@ -88,7 +91,7 @@ def test_an_image_that_takes_embed_down_is_quarantined_and_no_other_is(ingest: I
     def before(image: bytes) -> None:
         if image == b"bomb":
             poisoned.set()
-            sleep(5)
+            is_over.wait(BOUND_S)
 
     quiet.embed.before = before
     quiet.embed.delay_s = 0.05
@@ -98,7 +101,7 @@ def test_an_image_that_takes_embed_down_is_quarantined_and_no_other_is(ingest: I
         portraits = [custodian.enrol(b"beside the bomb %d" % number) for number in range(10)]
         bomb = custodian.enrol(b"bomb")
         portraits += [custodian.enrol(b"after the bomb %d" % number) for number in range(10)]
-        body = custodian.settled(bomb.json()["enrolment_id"], within_s=30)
+        body = custodian.settled(bomb.json()["enrolment_id"])
         for answer in portraits:
             assert custodian.settled(answer.json()["enrolment_id"])["state"] == "enrolled"
     finally:
@@ -133,7 +136,7 @@ def test_a_gallery_of_another_model_holds_up_references_but_not_refusals(
     assert custodian.settled(refused)["state"] == "refused"
     assert custodian.get(stuck)["state"] == "accepted"
     quiet.gallery.error = None
-    assert custodian.settled(stuck, within_s=20)["state"] == "enrolled"
+    assert custodian.settled(stuck)["state"] == "enrolled"
 
 
 def test_a_damaged_image_is_quarantined(ingest: IngestProcess, quiet: FakePeers) -> None:
@@ -165,11 +168,15 @@ def test_on_a_full_disk_nothing_is_accepted_reads_go_on_and_it_recovers(
         assert custodian.get(known)["state"] == "enrolled"
     finally:
         ingest.limit_files(-1)
-    wait_until(lambda: custodian.enrol(b"there is room again").status_code in (200, 202), 10, "the disk to be found")
+    wait_until(
+        lambda: custodian.enrol(b"there is room again").status_code in (200, 202), BOUND_S, "the disk to be found"
+    )
     again = custodian.enrol(b"the disk is full 1").json()["enrolment_id"]
     assert custodian.settled(again)["state"] == "enrolled"
-    counts = ingest.ledger().count()
-    assert sum(watchlist.pending for watchlist in counts.watchlists) == 0
+    ledger = ingest.ledger()
+    wait_until(
+        lambda: sum(watchlist.pending for watchlist in ledger.count().watchlists) == 0, BOUND_S, "nothing to be pending"
+    )
 
 
 def test_readiness_says_what_is_waited_for(quiet: FakePeers, tmp_path: Path) -> None:
@@ -177,10 +184,10 @@ def test_readiness_says_what_is_waited_for(quiet: FakePeers, tmp_path: Path) -> 
     process = IngestProcess(tmp_path, quiet)
     try:
         process.start()
-        wait_until(lambda: process.readiness() == (503, {"model"}), 20, "ingest to say that it waits for embed")
+        wait_until(lambda: process.readiness() == (503, {"model"}), READY_S, "ingest to say that it waits for embed")
     finally:
         quiet.start("embed")
     try:
-        wait_until(lambda: process.readiness() == (200, set()), 10, "ingest to be ready")
+        wait_until(lambda: process.readiness() == (200, set()), READY_S, "ingest to be ready")
     finally:
         process.close()

@@ -49,7 +49,7 @@ def test_an_image_is_accepted_enrolled_and_announced(
     assert enrolment_id in peers.audit.intents()
     [outcome] = peers.audit.terminal(enrolment_id)
     assert outcome.phase == audit_pb2.DONE
-    wait_until(lambda: any(e.key == "northshire/NS-42" for e in ingest.events()), 5, "the event")
+    wait_until(lambda: any(e.key == "northshire/NS-42" for e in ingest.events()), 60, "the event")
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,27 @@ def test_twenty_clients_at_once_make_one_enrolment(
 ) -> None:
     content = image()
     known = peers.audit.intents()
+
+    def enrolled(_number: int) -> httpx.Response:
+        own = ingest.custodian()
+        answers: list[httpx.Response] = []
+
+        def is_answered() -> bool:
+            answers.append(own.enrol(content))
+            return answers[-1].status_code != 503  # a busy machine was late with the log: nothing was accepted
+
+        wait_until(is_answered, 120, "an answer")
+        return answers[-1]
+
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda _: ingest.custodian().enrol(content), range(20)))
+        answers = list(pool.map(enrolled, range(20)))
     assert {answer.status_code for answer in answers} <= {200, 202}
     assert sum(answer.status_code == 202 for answer in answers) == 1
     [enrolment_id] = {answer.json()["enrolment_id"] for answer in answers}
     custodian.settled(enrolment_id)
     # Whoever lost the race has written an intent all the same, and each has its end.
     begun = peers.audit.intents() - known
-    wait_until(lambda: all(peers.audit.outcomes_by_activity()[each] == 1 for each in begun), 10, "every intent's end")
+    wait_until(lambda: all(peers.audit.outcomes_by_activity()[each] == 1 for each in begun), 180, "every intent's end")
 
 
 def test_an_idempotency_key_stands_for_one_request(custodian: Custodian) -> None:
@@ -177,7 +189,7 @@ def test_only_custodians_with_the_watchlist_enrol(ingest: IngestProcess, peers: 
 
 
 def test_no_token_is_told_nothing_and_its_body_is_not_read(ingest: IngestProcess) -> None:
-    answer = httpx.post(f"{ingest.url}/v1/enrolments", content=b"no form at all")
+    answer = httpx.post(f"{ingest.url}/v1/enrolments", content=b"no form at all", timeout=60)
     assert problem(answer) == (401, "unauthenticated")
     assert problem(Custodian(ingest.url, "x.y.z").enrol(image())) == (401, "unauthenticated")
 
@@ -259,7 +271,7 @@ def test_a_withdrawn_reference_leaves_the_gallery_and_stays_out(
     assert problem(custodian.http.post(path, json={"reason": " "})) == (422, "invalid_request")
     answer = custodian.http.post(path, json={"reason": "no further action, review of 2026-11"})
     assert (answer.status_code, answer.json()["state"]) == (202, "withdrawn")
-    wait_until(lambda: reference_id not in peers.gallery.references, 5, "the gallery to let go")
+    wait_until(lambda: reference_id not in peers.gallery.references, 60, "the gallery to let go")
     assert peers.gallery.withdrawn[reference_id] > 0
     body = custodian.get(enrolment_id)
     assert (body["state"], body["reason"]) == ("withdrawn", "no further action, review of 2026-11")
@@ -268,18 +280,18 @@ def test_a_withdrawn_reference_leaves_the_gallery_and_stays_out(
     erasures = [e for e in peers.audit.entries if e.operation == audit_pb2.ERASURE and e.activity_id == enrolment_id]
     assert [e.phase for e in erasures] == [audit_pb2.INTENT, audit_pb2.DONE]
     assert reference_id not in {i for b in ingest.ledger().read_references("fake-model-1") for i in b.reference_ids}
-    wait_until(lambda: any(e.topic == "likeness.reference-withdrawn.v1" for e in ingest.events()), 5, "the event")
+    wait_until(lambda: any(e.topic == "likeness.reference-withdrawn.v1" for e in ingest.events()), 60, "the event")
 
 
 def test_the_api_describes_itself(ingest: IngestProcess) -> None:
-    document = httpx.get(f"{ingest.url}/openapi.json").json()
+    document = httpx.get(f"{ingest.url}/openapi.json", timeout=60).json()
     form = document["paths"]["/v1/enrolments"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["required"]) == {"image", *FORM}
-    assert httpx.get(f"{ingest.url}/docs").status_code == 200
+    assert httpx.get(f"{ingest.url}/docs", timeout=60).status_code == 200
 
 
 def test_metrics_count_outcomes_by_reason(ingest: IngestProcess, custodian: Custodian) -> None:
     custodian.settled(custodian.enrol(image(b"noface")).json()["enrolment_id"])
-    text = httpx.get(f"{ingest.url}/metrics").text
+    text = httpx.get(f"{ingest.url}/metrics", timeout=60).text
     assert 'likeness_ingest_enrolments_total{reason="no_face_found",state="refused",watchlist="all"}' in text
     assert 'watchlist="custody"' not in text

@@ -60,5 +60,11 @@ def signed(document: Grant, signer: Owner) -> dict[str, Any]:
 def watchlist_file(path: Path, owners: Sequence[Owner], extra: str = "") -> Path:
     """The packaged watchlists and seed agreements, and the keys of these owners."""
     packaged = resources.files("services.shared").joinpath("watchlists.toml").read_text("utf-8")
-    path.write_text(packaged + extra + "".join(owner.anchor() for owner in owners), "utf-8")
-    return path
+    return replaced(path, packaged + extra + "".join(owner.anchor() for owner in owners))
+
+
+def replaced(path: Path, text: str) -> Path:
+    """Written beside and put in its place: a service that reads the file at that moment sees the one or the other."""
+    whole = path.with_name(f"{path.name}.new")
+    whole.write_text(text, "utf-8")
+    return whole.replace(path)

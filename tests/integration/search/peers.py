@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+from services.local.ports import reserve_ports
 from services.rpc.convert import analysis_to_message, provenance_to_message
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import (
@@ -289,7 +290,8 @@ class Peers:
         self.embed = FakeEmbed()
         self.ledger = FakeLedger()
         self.audit = FakeAudit()
-        self.ports = {"embed": 0, "ingest": 0, "audit": 0}
+        # Kept from others while a peer is stopped.
+        self.ports = dict(zip(("embed", "ingest", "audit"), reserve_ports("127.0.0.1", 3), strict=True))
         self._servers: dict[str, GrpcServer] = {}
 
     def start(self, name: str) -> None:
@@ -301,7 +303,6 @@ class Peers:
         server = GrpcServer("127.0.0.1", self.ports[name], [], register, threads=48)
         server.start()
         server.set_serving(True)
-        self.ports[name] = server.port
         self._servers[name] = server
 
     def stop(self, name: str) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Thread
@@ -27,7 +26,8 @@ from tests.support.channels import ready_channel
 from tests.support.waiting import wait_until
 from tests.unit.shared.issuer import Issuer
 
-READY_S = 60.0
+READY_S = 180.0
+END_S = 60.0
 WATCHLISTS = ("custody", "sex_offenders", "op_liberal")
 LIMITS = ("RATE_LIMITS", "SEARCH_RATE_LIMITS")
 FORM: Mapping[str, Any] = {
@@ -82,6 +82,9 @@ class RunningSearch:
         """What it says when it does not become ready."""
         return ""
 
+    def require_running(self) -> None:
+        """AssertionError when it has ended by itself."""
+
     def wait_ready(self) -> None:
         wait_until(lambda: self._answers("/readyz"), READY_S, lambda: f"search to be ready: {self.trouble()}", 0.02)
 
@@ -89,8 +92,9 @@ class RunningSearch:
         wait_until(lambda: self._answers("/healthz"), READY_S, lambda: f"search to answer: {self.trouble()}", 0.02)
 
     def _answers(self, path: str) -> bool:
+        self.require_running()
         try:
-            return httpx.get(self.url + path, timeout=2).status_code == 200
+            return httpx.get(self.url + path, timeout=10).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -102,7 +106,7 @@ class RunningSearch:
 
     def metric(self, name: str) -> float:
         """The value of one series, as in `likeness_search_requests_total{outcome="done"}`."""
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines():
             if line.startswith(name + " "):
                 return float(line.split()[-1])
         return 0.0
@@ -124,6 +128,12 @@ class SearchProcess(RunningSearch):
         if self._process is not None:
             self.kill()
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As `kill -9` does."""
         self._signal(signal.SIGKILL)
@@ -135,10 +145,14 @@ class SearchProcess(RunningSearch):
     def trouble(self) -> str:
         return (self.root / "search.log").read_text("utf-8", "replace")[-4000:]
 
+    def require_running(self) -> None:
+        status = None if self._process is None else self._process.poll()
+        assert status is None, f"search ended with {status}: {self.trouble()}"
+
     def _signal(self, number: int) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=END_S)
         self._process = None
         return status
 
@@ -163,7 +177,7 @@ class SearchThread(RunningSearch):
 
     def end(self) -> None:
         self._server.should_exit = True
-        self._thread.join(20)
+        self._thread.join(END_S)
         self._service.stop()
 
 
@@ -171,7 +185,7 @@ class Operator:
     """Calls the search API with one token."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
     def search(
         self,
@@ -204,10 +218,3 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert body["detail"]
     assert body["advice"]
     return body
-
-
-def timed(call: Any) -> tuple[Any, float]:
-    """The result of a call and the seconds that it took."""
-    started = time.monotonic()
-    result = call()
-    return result, time.monotonic() - started

@@ -18,7 +18,7 @@ from services.rpc.clients import AgreementClient, open_channel
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import AuditUnavailable
 from tests.integration.search.conftest import filled_peers
-from tests.integration.search.owners import TODAY, Owner, watchlist_file
+from tests.integration.search.owners import TODAY, Owner, replaced, watchlist_file
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess, problem
 from tests.support.waiting import wait_until
@@ -218,7 +218,7 @@ def test_a_registration_cut_short_gets_its_outcome_after_the_restart(
     def cut(entry: audit_pb2.AuditEntry) -> None:
         if list(entry.objects) == [f"agreement:{reference}"] and entry.phase == cut_at and not gone.is_set():
             reached.set()
-            gone.wait(60)
+            gone.wait(240)
             raise AuditUnavailable("It was killed meanwhile.")
 
     def ask() -> None:
@@ -230,11 +230,11 @@ def test_a_registration_cut_short_gets_its_outcome_after_the_restart(
     asking = Thread(target=ask)
     asking.start()
     try:
-        assert reached.wait(60)
+        assert reached.wait(120)
         search.kill()
     finally:
         gone.set()
-        asking.join(60)
+        asking.join(120)
         setattr(peers.audit, where, lambda _entry: None)
     search.start()
     search.wait_ready()
@@ -244,7 +244,7 @@ def test_a_registration_cut_short_gets_its_outcome_after_the_restart(
         return [Phase.Name(entry.phase) for entry in own]
 
     expected = ["INTENT", "FAILED" if cut_at == audit_pb2.INTENT else "DONE"]
-    wait_until(lambda: len(phases()) >= 2, 90.0, lambda: f"an outcome of {reference}, have {phases()}")
+    wait_until(lambda: len(phases()) >= 2, 180.0, lambda: f"an outcome of {reference}, have {phases()}")
     assert phases() == expected
     listed = administrator(search, "westhaven").get("/v1/agreements").json()["agreements"]
     assert (reference in {agreement["reference"] for agreement in listed}) is (expected[1] == "DONE")
@@ -262,7 +262,7 @@ def test_the_commands_do_what_the_api_does(search: SearchProcess, tmp_path: Path
     made = run("agreements", "new-key", str(key), "--owner", "southmere", "--key-id", "south-1")
     assert (made.exit_code, key.stat().st_mode & 0o777) == (0, 0o600), made.output
     packaged = watchlist_file(search.root / "watchlists.toml", [NORTH, EAST, WEST, south])
-    packaged.write_text(packaged.read_text("utf-8") + made.output, "utf-8")
+    replaced(packaged, packaged.read_text("utf-8") + made.output)
     dates = ["--signed-on", "2026-01-01", "--expires-on", "2999-01-01"]
     what = ["--watchlist", "op_liberal", "--owner", "southmere", "--key", str(key), "--key-id", "south-1"]
     signed = tmp_path / "signed.json"

@@ -13,10 +13,15 @@ import pytest
 
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import GalleryIncomplete, ModelMismatch, Overloaded
+from tests.integration.search.owners import replaced
 from tests.integration.search.peers import MODEL_ID, Peers, Reference, batch_of, vector_like, vector_of
-from tests.integration.search.process import FORM, RunningSearch, SearchThread, problem, timed
+from tests.integration.search.process import FORM, RunningSearch, SearchThread, problem
+from tests.support.promises import within
 from tests.support.waiting import wait_until
 
+# While a peer is held up, and for whatever has no promise.
+BOUND_S = 120.0
+FAIL_CLOSED_S = 3.0
 TERMINAL = {"DONE", "REFUSED", "FAILED", "UNKNOWN"}
 
 
@@ -47,40 +52,40 @@ class TestAuditFails:
             lambda: search.operator(roles=[]).search(b"face:ann"),
             lambda: search.operator().see(made),
         ):
-            response, seconds = timed(call)
+            response = within(FAIL_CLOSED_S, call)
             problem(response, 503, "audit_unavailable")
             assert response.headers["retry-after"]
-            assert seconds < 3
         peers.start("audit")
         wait_until(
-            lambda: search.operator().search(b"face:ann").status_code == 200, 60, "search after the audit is back"
+            lambda: search.operator().search(b"face:ann").status_code == 200, BOUND_S, "search after the audit is back"
         )
         wait_until(
             lambda: all(len(outcomes(peers, search_id)) == 1 for search_id in stored_ids(search)),
-            20,
+            BOUND_S,
             "one outcome of every search that was begun",
         )
 
     def test_slow(self, search: RunningSearch, peers: Peers) -> None:
         released = Event()
-        peers.audit.before = lambda _entry: released.wait(20)
-        response, seconds = timed(lambda: search.operator().search(b"face:ann"))
-        problem(response, 503, "audit_unavailable")
-        assert seconds < 3
-        response, seconds = timed(lambda: search.operator().see(stored_ids(search)[0]))
-        problem(response, 503, "audit_unavailable")
-        assert seconds < 3
-        released.set()
+        peers.audit.before = lambda _entry: released.wait(BOUND_S)
+        try:
+            response = within(FAIL_CLOSED_S, lambda: search.operator().search(b"face:ann"))
+            problem(response, 503, "audit_unavailable")
+            response = within(FAIL_CLOSED_S, lambda: search.operator().see(stored_ids(search)[0]))
+            problem(response, 503, "audit_unavailable")
+        finally:
+            released.set()
 
     def test_the_analysis_is_given_up_when_the_intent_fails(self, search: RunningSearch, peers: Peers) -> None:
         peers.audit.is_down = True
         may_go_on = Event()
-        peers.embed.before = lambda _image: may_go_on.wait(10)
-        response, seconds = timed(lambda: search.operator().search(b"face:ann"))
-        problem(response, 503, "audit_unavailable")
-        assert seconds < 3
-        assert peers.embed.cancelled.wait(5)
-        may_go_on.set()
+        peers.embed.before = lambda _image: may_go_on.wait(BOUND_S)
+        try:
+            response = within(FAIL_CLOSED_S, lambda: search.operator().search(b"face:ann"))
+            problem(response, 503, "audit_unavailable")
+            assert peers.embed.cancelled.wait(BOUND_S)
+        finally:
+            may_go_on.set()
 
     def test_before_the_outcome(self, search: RunningSearch, peers: Peers) -> None:
         """The search was made and stored, but nothing of it is disclosed, then or later."""
@@ -93,7 +98,7 @@ class TestAuditFails:
         peers.audit.before = lambda _entry: None
         peers.audit.is_down = False
         (search_id,) = stored_ids(search)
-        wait_until(lambda: outcomes(peers, search_id) == ["FAILED"], 20, "the outcome FAILED")
+        wait_until(lambda: outcomes(peers, search_id) == ["FAILED"], BOUND_S, "the outcome FAILED")
         seen = search.operator().see(search_id).json()
         assert seen["status"] == "failed"
         assert "candidates" not in seen
@@ -107,22 +112,19 @@ class TestAuditFails:
 
         def hang_after_done(entry: audit_pb2.AuditEntry) -> None:
             if entry.phase == audit_pb2.DONE and entry.activity == "search":
-                released.wait(20)
+                released.wait(BOUND_S)
 
         peers.audit.after = hang_after_done
-        response, seconds = timed(lambda: search.operator().search(b"face:ann"))
-        problem(response, 503, "audit_unavailable")
-        assert seconds < 3
-        peers.audit.after = lambda _entry: None
-        released.set()
-        (search_id,) = stored_ids(search)
-        wait_until(
-            lambda: httpx.get(f"{search.url}/healthz").status_code == 200 and is_closed(search, search_id),
-            20,
-            "the sweep to close it",
-        )
-        assert outcomes(peers, search_id) == ["DONE"]
-        assert status_of(search, search_id) == "failed"
+        try:
+            response = within(FAIL_CLOSED_S, lambda: search.operator().search(b"face:ann"))
+            problem(response, 503, "audit_unavailable")
+        finally:
+            peers.audit.after = lambda _entry: None
+            released.set()
+        for search_id in stored_ids(search):  # one, and more only where the machine was late
+            wait_until(lambda made=search_id: is_closed(search, made), BOUND_S, "the sweep to close it")  # type: ignore[misc]
+            assert outcomes(peers, search_id) == ["DONE"]
+            assert status_of(search, search_id) == "failed"
 
 
 def is_closed(search: RunningSearch, search_id: str) -> bool:
@@ -137,23 +139,28 @@ class TestEmbedFails:
         problem(search.operator().search(b"face:ann"), 503, "overloaded")
         peers.embed.error = None
         peers.stop("embed")
-        response, seconds = timed(lambda: search.operator().search(b"face:ann"))
+        response = within(FAIL_CLOSED_S, lambda: search.operator().search(b"face:ann"))
         problem(response, 503, "dependency_unavailable")
-        assert seconds < 3
         for search_id in stored_ids(search):
             assert peers.audit.phases(search_id) == ["INTENT", "FAILED"]
         peers.start("embed")
-        wait_until(lambda: search.operator().search(b"face:ann").status_code == 200, 60, "embed to be found again")
+        wait_until(lambda: search.operator().search(b"face:ann").status_code == 200, BOUND_S, "embed to be found again")
 
     def test_restarted_with_another_model(self, search: RunningSearch, peers: Peers) -> None:
         """F18: templates of two models never meet."""
         peers.embed.model_id = "another-model"
         problem(search.operator().search(b"face:ann"), 409, "model_mismatch")
-        wait_until(lambda: httpx.get(f"{search.url}/readyz").status_code == 503, 10, "readiness to tell")
+        wait_until(
+            lambda: httpx.get(f"{search.url}/readyz", timeout=60).status_code == 503, BOUND_S, "readiness to tell"
+        )
         problem(search.operator().search(b"face:ann"), 409, "model_mismatch")
         assert search.gallery().describe().state == "model_mismatch"
         peers.embed.model_id = MODEL_ID
-        wait_until(lambda: httpx.get(f"{search.url}/readyz").status_code == 200, 10, "the right model to be seen")
+        wait_until(
+            lambda: httpx.get(f"{search.url}/readyz", timeout=60).status_code == 200,
+            BOUND_S,
+            "the right model to be seen",
+        )
         assert search.operator().search(b"face:ann").status_code == 200
 
 
@@ -163,7 +170,7 @@ class TestGallery:
 
         def hold_second() -> None:
             if first_batch.is_set():
-                go_on.wait(20)
+                go_on.wait(BOUND_S)
             first_batch.set()
 
         peers.ledger.before_batch = hold_second
@@ -172,12 +179,12 @@ class TestGallery:
         try:
             search.start()
             search.wait_alive()
-            readiness = httpx.get(f"{search.url}/readyz")
+            readiness = httpx.get(f"{search.url}/readyz", timeout=60)
             assert readiness.status_code == 503
             assert "gallery" in readiness.json()["waiting_for"]
             problem(search.operator().search(b"face:ann"), 503, "incomplete_index")
             peers.start("ingest")
-            assert first_batch.wait(60)
+            assert first_batch.wait(BOUND_S)
             problem(search.operator().search(b"face:ann"), 503, "incomplete_index")
 
             # While it loads: a new reference, a newer version of one in the ledger, and a withdrawal.
@@ -295,7 +302,7 @@ class TestIdempotency:
         token = search.issuer.token()
 
         def ask(_number: int) -> httpx.Response:
-            with httpx.Client(base_url=search.url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as http:
+            with httpx.Client(base_url=search.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
                 form: dict[str, Any] = {**FORM, "offence": "twins"}
                 return http.post(
                     "/v1/searches", data=form, files={"image": b"face:ann"}, headers={"Idempotency-Key": "t"}
@@ -320,16 +327,17 @@ class TestPermissionEndsInTheMiddle:
 
         def wait(_image: bytes) -> None:
             started.set()
-            changed.wait(10)
+            changed.wait(BOUND_S)
 
         with SearchThread(tmp_path, peers, WATCHLISTS_PATH=str(path)) as search:
             peers.embed.before = wait
             with ThreadPoolExecutor(1) as pool:
                 asking = pool.submit(search.operator().search, b"face:ann", watchlists=["custody", "op_liberal"])
-                assert started.wait(10)
-                path.write_text(packaged.replace(f'owner = "{ends}"', f'owner = "{ends}"\nwithdrawn_on = 2026-03-01'))
+                assert started.wait(BOUND_S)
+                without = packaged.replace(f'owner = "{ends}"', f'owner = "{ends}"\nwithdrawn_on = 2026-03-01')
+                replaced(path, without)
                 changed.set()
-                return asking.result(20)
+                return asking.result(BOUND_S)
 
     def test_an_owner_withdraws(self, peers: Peers, tmp_path: Path) -> None:
         answer = self._search(peers, tmp_path, "eastmoor").json()
@@ -353,17 +361,17 @@ def test_more_searches_than_slots_are_shed_at_once(peers: Peers, tmp_path: Path)
 
         def wait(_image: bytes) -> None:
             reached.set()
-            go_on.wait(10)
+            go_on.wait(BOUND_S)
 
         peers.embed.before = wait
         with ThreadPoolExecutor(2) as pool:
             running = [pool.submit(search.operator().search, b"face:ann") for _ in range(2)]
-            assert reached.wait(10)
-            wait_until(lambda: len(stored_ids(search)) == 2, 10, "both to run")
-            response, seconds = timed(lambda: search.operator().search(b"face:ann"))
-            problem(response, 503, "overloaded")
-            assert seconds < 1
-            go_on.set()
-            assert [future.result(20).status_code for future in running] == [200, 200]
+            try:
+                assert reached.wait(BOUND_S)
+                wait_until(lambda: len(stored_ids(search)) == 2, BOUND_S, "both to run")
+                problem(within(1, lambda: search.operator().search(b"face:ann")), 503, "overloaded")
+            finally:
+                go_on.set()
+            assert [future.result(BOUND_S).status_code for future in running] == [200, 200]
         peers.embed.before = lambda _image: None
         assert search.operator().search(b"face:ann").status_code == 200

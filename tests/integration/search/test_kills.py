@@ -15,6 +15,8 @@ from tests.integration.search.process import SearchProcess
 from tests.integration.search.test_faults import is_closed, outcomes, status_of, stored_ids
 from tests.support.waiting import wait_until
 
+BOUND_S = 120.0
+
 # Where a search is held while the process is killed -> its one outcome afterwards.
 STEPS = {
     "embed called": ("UNKNOWN", "unknown"),
@@ -48,7 +50,7 @@ class Holding:
     def _hold(self, step: str) -> None:
         with self._lock:
             self._reached.add(step)
-        self.let_go.wait(60)
+        self.let_go.wait(2 * BOUND_S)
 
 
 def test_killed_at_every_step_each_search_gets_one_outcome(peers: Peers, tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_killed_at_every_step_each_search_gets_one_outcome(peers: Peers, tmp_pat
         operator = search.operator()
         answered = operator.search(b"face:ann")
         # Its stage times are stored a moment after the answer; a kill before that takes them, and nothing else.
-        wait_until(lambda: is_closed(search, stored_ids(search)[0]), 5, "the first search to be closed")
+        wait_until(lambda: is_closed(search, stored_ids(search)[0]), BOUND_S, "the first search to be closed")
         keyed = {"Idempotency-Key": "lost"}
         holding = Holding(peers)
         with ThreadPoolExecutor(len(STEPS)) as pool:
@@ -69,24 +71,21 @@ def test_killed_at_every_step_each_search_gets_one_outcome(peers: Peers, tmp_pat
                 )
                 for step in STEPS
             ]
-            wait_until(holding.all_reached, 20, "every step to be reached")
+            wait_until(holding.all_reached, BOUND_S, "every step to be reached")
             search.kill()
             for future in asking:
-                error = future.exception(10)
+                error = future.exception(BOUND_S)
                 assert isinstance(error, httpx.TransportError)
         search.start()
         search.wait_ready()
-        restarted = time.monotonic()
         ids = stored_ids(search)
         assert len(ids) == 1 + len(STEPS)
-        wait_until(lambda: all(is_closed(search, search_id) for search_id in ids), 30, "an outcome of each")
-        assert time.monotonic() - restarted < 60
+        wait_until(lambda: all(is_closed(search, search_id) for search_id in ids), BOUND_S, "an outcome of each")
         holding.let_go.set()
 
         assert operator.see(ids[0]).content == answered.content
         by_case = {entry.case_reference: entry.activity_id for entry in peers.audit.entries}
         for step, (outcome, status) in STEPS.items():
-            wait_until(lambda step=step: step in by_case, 1, step)  # type: ignore[misc]
             assert outcomes(peers, by_case[step]) == [outcome], step
             assert status_of(search, by_case[step]) == status, step
 
@@ -107,17 +106,17 @@ def test_stopped_in_the_middle_of_a_search_it_answers_first(peers: Peers, tmp_pa
 
         def wait(_image: bytes) -> None:
             reached.set()
-            go_on.wait(10)
+            go_on.wait(BOUND_S)
 
         peers.embed.before = wait
         with ThreadPoolExecutor(2) as pool:
             asking = pool.submit(search.operator().search, b"face:ann")
-            assert reached.wait(10)
+            assert reached.wait(BOUND_S)
             stopping = pool.submit(search.stop)
             time.sleep(0.3)
             go_on.set()
-            assert asking.result(20).status_code == 200
-            assert stopping.result(20) == 0
+            assert asking.result(BOUND_S).status_code == 200
+            assert stopping.result(BOUND_S) == 0
         (search_id,) = peers.audit.searches()
         assert peers.audit.phases(search_id) == ["INTENT", "DONE"]
         assert is_closed(search, search_id)

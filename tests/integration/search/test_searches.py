@@ -17,6 +17,7 @@ from services.search.api_models import SearchAnswer
 from services.shared.adapters.folder_image_store import FolderImageStore
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import FORM, SearchProcess, SearchThread, problem
+from tests.integration.search.test_faults import is_closed
 from tests.support.waiting import wait_until
 
 
@@ -75,7 +76,7 @@ def test_a_probe_is_searched(search: SearchThread, peers: Peers) -> None:
 
 def test_the_unsearchable_are_counted_in_the_background(shared_search: SearchProcess) -> None:
     operator = shared_search.operator()
-    wait_until(lambda: operator.answer(b"face:ann")["unsearchable"] == 9, 10, "the ledger's counts")
+    wait_until(lambda: operator.answer(b"face:ann")["unsearchable"] == 9, 120, "the ledger's counts")
     answer = operator.answer(b"face:ann", watchlists=["custody", "op_liberal"])
     assert answer["unsearchable"] == 12
     assert any("12 were not" in said for said in answer["statements"])
@@ -86,7 +87,7 @@ def test_a_search_is_seen_again_byte_for_byte_by_its_force_alone(search: SearchT
     search_id = made.json()["search_id"]
     for _ in range(2):
         assert search.operator(sub="op-8").see(search_id).content == made.content
-        time.sleep(0.4)  # the second time it has been closed in the store
+        wait_until(lambda: is_closed(search, search_id), 120, "the search to be closed in the store")
     views = [entry for entry in peers.audit.entries if entry.activity == "search_view"]
     assert [(view.actor.person_id, list(view.objects)) for view in views] == [("op-8", [f"search:{search_id}"])] * 2
 
@@ -113,12 +114,19 @@ def test_what_is_not_there_and_what_is_not_yours_take_the_same_time(shared_searc
 
     absent = "01a20576-dceb-7497-9876-c60afe8b4513"
     times: dict[str, list[float]] = {search_id: [], absent: []}
-    for _ in range(40):
-        for wanted, taken in times.items():  # in turns, so that a busy machine slows both alike
-            started = time.perf_counter()
-            assert stranger.see(wanted).status_code == 404
-            taken.append((time.perf_counter() - started) * 1000)
-    assert abs(median(times[search_id]) - median(times[absent])) < 10
+
+    def difference_ms() -> float:
+        return abs(median(times[search_id]) - median(times[absent]))
+
+    for _ in range(10):  # a difference that is there stays, one that a busy machine made goes as more are asked for
+        for _ in range(40):
+            for wanted, taken in times.items():  # in turns, so that a busy machine slows both alike
+                started = time.perf_counter()
+                assert stranger.see(wanted).status_code == 404
+                taken.append((time.perf_counter() - started) * 1000)
+        if difference_ms() < 10:
+            return
+    raise AssertionError(f"they differ by {difference_ms():.1f} ms")
 
 
 def test_only_signatories_in_force_are_searched(shared_search: SearchProcess) -> None:
@@ -316,8 +324,8 @@ def test_what_is_not_permitted_is_refused_and_recorded(
 
 def test_without_a_good_token_nothing_is_read_or_told(shared_search: SearchProcess) -> None:
     for headers in ({}, {"Authorization": "Bearer x.y.z"}, {"Authorization": "Basic b3A6b3A="}):
-        posted = httpx.post(f"{shared_search.url}/v1/searches", headers=headers, content=b"x" * 100)
-        seen = httpx.get(f"{shared_search.url}/v1/searches/x", headers=headers)
+        posted = httpx.post(f"{shared_search.url}/v1/searches", headers=headers, content=b"x" * 100, timeout=60)
+        seen = httpx.get(f"{shared_search.url}/v1/searches/x", headers=headers, timeout=60)
         assert problem(posted, 401, "unauthenticated") == problem(seen, 401, "unauthenticated")
         assert posted.headers["www-authenticate"] == "Bearer"
 
@@ -333,7 +341,7 @@ def test_identity_comes_from_the_token_alone(shared_search: SearchProcess, share
 
 
 def test_the_api_documents_itself(shared_search: SearchProcess) -> None:
-    document = httpx.get(f"{shared_search.url}/openapi.json").json()
+    document = httpx.get(f"{shared_search.url}/openapi.json", timeout=60).json()
     post = document["paths"]["/v1/searches"]["post"]
     assert {"200", "401", "403", "409", "413", "422", "500", "503"} <= post["responses"].keys()
     assert "face_choice_needed" in post["responses"]["409"]["content"]["application/problem+json"]["examples"]
@@ -343,7 +351,7 @@ def test_the_api_documents_itself(shared_search: SearchProcess) -> None:
     assert "ValidationError" not in str(post)
     SearchAnswer.model_validate(post["responses"]["200"]["content"]["application/json"]["example"])
     assert post["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/SearchAnswer")
-    page = httpx.get(f"{shared_search.url}/docs")
+    page = httpx.get(f"{shared_search.url}/docs", timeout=60)
     assert page.status_code == 200
     assert "case_reference" in page.text
     assert "audit_unavailable" in page.text
