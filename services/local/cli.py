@@ -45,8 +45,11 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is ready; stop with `down`.")] = False,
     allow_synthetic: SyntheticOption = False,
 ) -> None:
-    """Start every service on this machine, and keep them running until Ctrl-C."""
-    from services.local.deployment import parse_ports  # noqa: PLC0415 - `likeness --help` stays quick
+    """Start every service on this machine, and keep them running until Ctrl-C.
+
+    Where variables LIKENESS_CANDIDATE__… are set, with a second embed of the model that the gallery moves to.
+    """
+    from services.local.deployment import has_candidate, parse_ports  # noqa: PLC0415 - `likeness --help` stays quick
     from services.local.supervisor import Supervisor  # noqa: PLC0415
     from services.shared.clock import SystemClock  # noqa: PLC0415
 
@@ -55,7 +58,7 @@ def up(
     if detach:
         _up_in_background(folder, ports, allow_synthetic, console)
         return
-    chosen = parse_ports(ports)
+    chosen = parse_ports(ports, with_candidate=has_candidate(os.environ))
     reporter = ConsoleReporter(console, folder, chosen)
     with reporter:
         Supervisor(folder, chosen, SystemClock(), reporter, os.environ, allow_synthetic).run()

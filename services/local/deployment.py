@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,12 @@ from services.shared.errors import ConfigurationError
 
 # In the order in which they are shown; they start at once and stop in the order of STOP_ORDER.
 SERVICES = ("search", "ingest", "audit", "review", "embed")
+# A second embed, with the model that the gallery moves to (docs/operations/model-migration.md). It runs where the
+# environment has settings of it: LIKENESS_CANDIDATE__MODEL__… are LIKENESS_EMBED__MODEL__… of that process alone.
+CANDIDATE = "candidate"
+_CANDIDATE_PREFIX = "LIKENESS_CANDIDATE__"
 # Whoever writes to the audit log stops before it, so that every intent still gets its outcome.
-STOP_ORDER = (("search", "ingest", "review"), ("embed",), ("audit",))
+STOP_ORDER = (("search", "ingest", "review"), ("embed", CANDIDATE), ("audit",))
 HOST = "127.0.0.1"
 
 
@@ -29,6 +33,7 @@ DEFAULT_PORTS: Mapping[str, ServicePorts] = {
     "review": ServicePorts(8083, 50065),
     "embed": ServicePorts(8084, 50062),
 }
+_CANDIDATE_PORTS = ServicePorts(8085, 50066)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +95,28 @@ class DataFolder:
         return f"sqlite:///{self.root / service / service}.sqlite"
 
 
-def free_ports() -> dict[str, ServicePorts]:
+def free_ports(services: Sequence[str] = SERVICES) -> dict[str, ServicePorts]:
     """Two ports a service, free and kept from chance (see reserve_ports); all differ."""
-    numbers = reserve_ports(HOST, 2 * len(SERVICES))
+    numbers = reserve_ports(HOST, 2 * len(services))
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    return {service: ServicePorts(*pair) for service, pair in zip(SERVICES, pairs, strict=True)}
+    return {service: ServicePorts(*pair) for service, pair in zip(services, pairs, strict=True)}
 
 
-def parse_ports(text: str) -> dict[str, ServicePorts]:
+def has_candidate(inherited: Mapping[str, str]) -> bool:
+    """Whether the environment has settings of a second embed."""
+    return any(name.startswith(_CANDIDATE_PREFIX) for name in inherited)
+
+
+def module_of(service: str) -> str:
+    """The package below `services` that a process runs."""
+    return "embed" if service == CANDIDATE else service
+
+
+def parse_ports(text: str, *, with_candidate: bool = False) -> dict[str, ServicePorts]:
     """`auto` for free ports, or changes to the defaults: `search=9080,audit.grpc=51064`. Raises ConfigurationError."""
     if text == "auto":
-        return free_ports()
-    ports = dict(DEFAULT_PORTS)
+        return free_ports((*SERVICES, CANDIDATE) if with_candidate else SERVICES)
+    ports = dict(DEFAULT_PORTS) | ({CANDIDATE: _CANDIDATE_PORTS} if with_candidate else {})
     for change in filter(None, (part.strip() for part in text.split(","))):
         name, _, number = change.partition("=")
         service, _, side = name.partition(".")
@@ -109,7 +124,7 @@ def parse_ports(text: str) -> dict[str, ServicePorts]:
             raise ConfigurationError(
                 f"`{change}` is no port setting.",
                 advice="Write `auto`, or a list such as `search=9080,audit.grpc=51064`; "
-                f"the services are {', '.join(SERVICES)}.",
+                f"the services are {', '.join(ports)}.",
             )
         old = ports[service]
         new = int(number)
@@ -138,19 +153,22 @@ def environment(
     Where it listens and whom it calls is the platform's to say; which adapters it uses is not: a variable that is set
     already (a PostgreSQL URL, a Kafka address, ...) stands.
     """
-    prefix = f"LIKENESS_{service.upper()}__"
-    defaults = _adapters(service, data)
+    module = module_of(service)
+    prefix = f"LIKENESS_{module.upper()}__"
+    defaults = _adapters(module, data)
     if service == "ingest":
         defaults["ALLOW_SYNTHETIC"] = str(allow_synthetic).lower()
     if mutual_tls:
-        defaults |= _certificates(service, data.certificates)
+        defaults |= _certificates(module, data.certificates)
     fixed = {
         "HTTP_HOST": HOST,
         "HTTP_PORT": str(ports[service].http),
         "GRPC_HOST": HOST,
         "GRPC_PORT": str(ports[service].grpc),
-        **{f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items()},
+        **{f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items() if peer != CANDIDATE},
     }
+    if CANDIDATE in ports and service in {"search", "ingest"}:
+        fixed["CANDIDATE_EMBED"] = f"{HOST}:{ports[CANDIDATE].grpc}"
     if service == "review":  # its console shows custodians and auditors what these two have
         fixed |= {
             f"CONSOLE__OVERSIGHT__{peer.upper()}_URL": f"http://{HOST}:{ports[peer].http}"
@@ -162,7 +180,17 @@ def environment(
     return {
         **{prefix + name: value for name, value in defaults.items()},
         **inherited,
+        **(_candidate_settings(inherited) if service == CANDIDATE else {}),
         **{prefix + name: value for name, value in fixed.items()},
+    }
+
+
+def _candidate_settings(inherited: Mapping[str, str]) -> dict[str, str]:
+    """In embed's own words."""
+    return {
+        "LIKENESS_EMBED__" + name.removeprefix(_CANDIDATE_PREFIX): value
+        for name, value in inherited.items()
+        if name.startswith(_CANDIDATE_PREFIX)
     }
 
 

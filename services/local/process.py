@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from services.local.deployment import module_of
+
 _PR_SET_PDEATHSIG = 1
 _MAX_LOG_BYTES = 16 * 1024 * 1024
 # Loaded before any fork: between fork and exec nothing may be looked up or allocated that a lock could guard.
@@ -47,7 +49,7 @@ class ServiceProcess:
         with self._log.open("ab") as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"services.{self.service}"],
+                [sys.executable, "-P", "-m", f"services.{module_of(self.service)}"],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from services.local.deployment import DEFAULT_PORTS, HOST, SERVICES, DataFolder, ServicePorts, environment, parse_ports
+from services.local.deployment import (
+    CANDIDATE,
+    DEFAULT_PORTS,
+    HOST,
+    SERVICES,
+    DataFolder,
+    ServicePorts,
+    environment,
+    has_candidate,
+    module_of,
+    parse_ports,
+)
 from services.local.ports import reserve_ports
 from services.review.settings import ReviewSettings
 from services.shared.errors import ConfigurationError
@@ -31,6 +42,26 @@ def test_free_ports_are_all_different() -> None:
     ports = parse_ports("auto")
     assert set(ports) == set(SERVICES)
     assert len({number for pair in ports.values() for number in (pair.http, pair.grpc)}) == 2 * len(SERVICES)
+
+
+def test_a_candidate_s_embed_is_one_more_service_with_settings_of_its_own() -> None:
+    inherited = {"LIKENESS_EMBED__MODEL__KIND": "onnx", "LIKENESS_CANDIDATE__MODEL__KIND": "stub"}
+    ports = parse_ports("candidate=9085,candidate.grpc=9086", with_candidate=has_candidate(inherited))
+    told = {
+        service: environment(service, DataFolder(Path("/data")), ports, inherited) for service in (*SERVICES, CANDIDATE)
+    }
+    assert told[CANDIDATE]["LIKENESS_EMBED__MODEL__KIND"] == "stub"
+    assert told["embed"]["LIKENESS_EMBED__MODEL__KIND"] == "onnx"
+    assert told[CANDIDATE]["LIKENESS_EMBED__GRPC_PORT"] == "9086"
+    assert told[CANDIDATE]["LIKENESS_EMBED__TLS__KEY_PATH"] == told["embed"]["LIKENESS_EMBED__TLS__KEY_PATH"]
+    assert {told[name][f"LIKENESS_{name.upper()}__CANDIDATE_EMBED"] for name in ("search", "ingest")} == {
+        f"{HOST}:9086"
+    }
+    assert not any("PEERS__CANDIDATE" in name for each in told.values() for name in each)
+    assert module_of(CANDIDATE) == "embed"
+    assert not has_candidate({"LIKENESS_EMBED__MODEL__KIND": "onnx"})
+    with pytest.raises(ConfigurationError):
+        parse_ports("candidate=9085")
 
 
 def test_reserved_ports_are_refused_to_chance_but_not_to_whoever_asks_for_them() -> None:
