@@ -34,21 +34,11 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "review": ReviewSettings,
     "audit": AuditSettings,
 }
-# Places, addresses and secrets say nothing of what is done with images, and some must not be printed.
-_LEFT_OUT = (
-    "path",
-    "host",
-    "port",
-    "url",
-    "uri",
-    "token",
-    "key",
-    "password",
-    "username",
-    "endpoint",
-    "bucket",
-    "peers",
-)
+# Of places, addresses and secrets it is said that there is one: which one, some must not read.
+_ONLY_WHETHER = frozenset({"path", "url", "uri", "token", "key", "password", "username", "endpoint", "bucket"})
+# Where the services of one platform find each other, and what they write of themselves.
+_LEFT_OUT = frozenset({"host", "port", "peers"})
+_SET = "set"
 _NOT_RUNNING = "not running"
 NONE = "none"
 
@@ -182,12 +172,15 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _leaf(name: str, value: Any) -> Iterator[tuple[str, str]]:
     last = name.rpartition(".")[2]
-    if any(word in last.split("_") for word in _LEFT_OUT) or last in {"log_level", "cache_path"}:
+    words = set(last.split("_"))
+    if words & _LEFT_OUT or last in {"log_level", "workers"}:  # as many as the machine has processors
         return
     if isinstance(value, dict):
         for inner, one in value.items():
             yield from _leaf(f"{name}.{inner}", one)
-    elif last != "workers":  # as many as the machine has processors
+    elif words & _ONLY_WHETHER and not isinstance(value, bool | int | float):
+        yield name, NONE if value is None or value in ("", []) else _SET
+    else:
         yield name, _text(value)
 
 

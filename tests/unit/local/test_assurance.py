@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from services.local.assurance.cli import assurance_app
 from services.local.assurance.documents import DOCUMENTS, Kind, drift
-from services.local.assurance.facts import gather
+from services.local.assurance.facts import SETTINGS, gather
 from services.local.deployment import DataFolder
 
 
@@ -50,6 +50,57 @@ def test_no_secret_and_no_place_is_a_fact(data: Path) -> None:
     assert not any("hush" in value for value in facts.values())
     assert not any(str(data) in value for value in facts.values())
     assert facts["setting.search.max_concurrent_searches"] == "16"
+
+
+def test_of_places_and_secrets_it_is_said_whether_there_is_one(data: Path) -> None:
+    given = {
+        "LIKENESS_SEARCH__PROBES__SECRET_KEY": "hush-1",
+        "LIKENESS_SEARCH__POLICY_PATH": str(data),
+        "LIKENESS_AUDIT__WITNESSES__BUCKET__ENDPOINT": "minio:9000",
+        "LIKENESS_AUDIT__WITNESSES__BUCKET__RETENTION_DAYS": "400",
+    }
+    bare, full = gather(DataFolder(data), {}), gather(DataFolder(data), given)
+    for name in ("search.probes.secret_key", "search.policy_path"):
+        assert (bare[f"setting.{name}"], full[f"setting.{name}"]) == ("none", "set")
+    assert full["setting.audit.witnesses.bucket.endpoint"] == "set"
+    assert full["setting.audit.witnesses.bucket.retention_days"] == "400"
+
+
+def test_how_people_sign_in_is_a_fact_and_a_change_of_it_is_found(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "assurance"
+    _run("write", out, "--data", data, LIKENESS_REVIEW__CONSOLE__TOKEN_SIGN_IN="true")
+    assert "by token alone: <!--fact setting.review.console.token_sign_in-->yes" in (out / "dpia.md").read_text("utf-8")
+    provider = {
+        "LIKENESS_REVIEW__CONSOLE__TOKEN_SIGN_IN": "false",
+        "LIKENESS_REVIEW__CONSOLE__OIDC__CLIENT_ID": "likeness-console",
+        "LIKENESS_REVIEW__CONSOLE__OIDC__CLIENT_SECRET_PATH": str(data / "client-secret"),
+        "LIKENESS_REVIEW__CONSOLE__OIDC__AUTHORIZATION_URL": "https://login.example/authorize",
+        "LIKENESS_REVIEW__CONSOLE__OIDC__TOKEN_URL": "https://login.example/token",
+        "LIKENESS_REVIEW__CONSOLE__OIDC__PUBLIC_URL": "https://likeness.example",
+    }
+    checked = _run("check", out, "--data", data, **provider)
+    assert checked.exit_code == 1
+    assert "setting.review.console.token_sign_in is 'no', the document says 'yes'" in checked.output
+    assert "setting.review.console.oidc.client_id is 'likeness-console', the document says 'none'" in checked.output
+    assert "setting.review.console.oidc.token_url is 'set', the document says 'none'" in checked.output
+    assert "login.example" not in checked.output
+
+
+def test_every_setting_is_a_fact_or_left_out_for_a_reason(data: Path) -> None:
+    """A setting that comes new is looked at without anybody thinking of it."""
+    facts = gather(DataFolder(data), {})
+    for service, kind in SETTINGS.items():
+        for name in _leaves_of(kind().model_dump(mode="json")):
+            told = f"setting.{service}.{name}"
+            last = name.rpartition(".")[2]
+            is_place = {"host", "port", "peers"} & set(last.split("_")) or name.startswith("peers.")
+            assert told in facts or is_place or last in {"log_level", "workers"}, told
+
+
+def _leaves_of(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return [prefix]
+    return [leaf for name, one in value.items() for leaf in _leaves_of(one, f"{prefix}.{name}" if prefix else name)]
 
 
 def test_every_kind_of_difference_is_found(data: Path, tmp_path: Path) -> None:
