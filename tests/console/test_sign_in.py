@@ -38,6 +38,7 @@ def replica(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert provider.stdout is not None
     # Another site to Chromium than 127.0.0.1, as a force's provider is another site than the console.
     issuer = provider.stdout.readline().strip().replace("127.0.0.1", "localhost")
+    assert issuer, f"the provider ended: {provider.wait(60)}"
     secret = folder / "client.secret"
     secret.write_text(CLIENT_SECRET, "utf-8")
     settings = {
@@ -55,12 +56,17 @@ def replica(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     process = ServiceProcess("review", variables, folder / "review.log")
     process.start()
-    wait_until(lambda: not waiting_for(ports.http), 90, lambda: "\n".join(process.last_lines(20)))
+
+    def is_ready() -> bool:
+        assert process.is_running(), "\n".join(process.last_lines(30))
+        return not waiting_for(ports.http)
+
+    wait_until(is_ready, 180, lambda: "\n".join(process.last_lines(20)))
     yield address
     process.send(signal.SIGTERM)
-    assert process.wait(20.0)
+    assert process.wait(60.0)
     provider.terminate()
-    provider.wait(10)
+    provider.wait(60)
 
 
 def enter(browser: Browser, replica: str, platform: Platform) -> Person:
