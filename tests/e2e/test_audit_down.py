@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -11,10 +10,11 @@ import pytest
 from tests.support.casework import enrol, post_enrolment, post_search
 from tests.support.faces import DevelopmentFaces
 from tests.support.platform import Platform
+from tests.support.promises import within
 from tests.support.waiting import wait_until
 
 LIMIT_S = 3.0
-BACK_LIMIT_S = 10.0
+BACK_LIMIT_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,10 @@ def own_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]
         yield running
 
 
-def _timed(answer: httpx.Response, begun: float) -> tuple[int, str, float]:
-    return answer.status_code, answer.json()["code"], time.monotonic() - begun
+def _refused(ask: Callable[[], httpx.Response]) -> tuple[int, str]:
+    """Status and code of an answer that came in the time that is promised."""
+    answer = within(LIMIT_S, ask)
+    return answer.status_code, answer.json()["code"]
 
 
 def test_search_and_enrolment_are_refused_while_audit_is_down_and_work_after(
@@ -34,23 +36,17 @@ def test_search_and_enrolment_are_refused_while_audit_is_down_and_work_after(
     enrol(own_platform, reference.path, "S-1")
     image = probe.path.read_bytes()
     with (
-        own_platform.client("search", "operator") as operator,
-        own_platform.client("ingest", "custodian") as custodian,
+        own_platform.client("search", "operator", timeout_s=60.0) as operator,
+        own_platform.client("ingest", "custodian", timeout_s=60.0) as custodian,
     ):
         earlier = post_search(operator, image).json()["search_id"]
         own_platform.kill("audit")
-        begun = time.monotonic()
-        code, problem, elapsed_s = _timed(post_search(operator, image), begun)
-        assert (code, problem) == (503, "audit_unavailable")
-        assert elapsed_s < LIMIT_S
-        begun = time.monotonic()
-        code, problem, elapsed_s = _timed(post_enrolment(custodian, image, "S-2"), begun)
-        assert (code, problem) == (503, "audit_unavailable")
-        assert elapsed_s < LIMIT_S
-        begun = time.monotonic()
-        code, problem, elapsed_s = _timed(operator.get(f"/v1/searches/{earlier}"), begun)
-        assert (code, problem) == (503, "audit_unavailable")
-        assert elapsed_s < LIMIT_S
+        for ask in (
+            lambda: post_search(operator, image),
+            lambda: post_enrolment(custodian, image, "S-2"),
+            lambda: operator.get(f"/v1/searches/{earlier}"),
+        ):
+            assert _refused(ask) == (503, "audit_unavailable")
         own_platform.restart("audit")
         # "Try again in a few seconds": the services reconnect by themselves.
         wait_until(lambda: post_search(operator, image).status_code == 200, BACK_LIMIT_S, "searches to work again")

@@ -163,7 +163,9 @@ def _every_key_can_be_changed(operator: Operator, blocks: dict[str, str], probe:
     assert [name for name in secrets if (data / name).read_bytes() == before[name]] == []
     assert operator.found(probe) == ["KEPT-1"]
     url = f"http://{HOST}:{operator.ports['audit'].http}/v1/audit/keys"
-    assert httpx.get(url, headers={"Authorization": f"Bearer {old_token}"}, trust_env=False).status_code == 401
+    assert (
+        httpx.get(url, headers={"Authorization": f"Bearer {old_token}"}, timeout=60, trust_env=False).status_code == 401
+    )
     with operator.client("audit", "auditor") as auditor:
         assert len(auditor.get("/v1/audit/keys").json()["keys"]) == 2
     _an_older_copy_of_the_keys_opens_nothing(old_keys, operator.folder / "keys")

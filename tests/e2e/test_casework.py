@@ -113,14 +113,14 @@ def test_an_incomplete_request_is_refused_with_what_is_missing(
 @pytest.mark.parametrize("service", ["search", "ingest"])
 def test_no_token_no_answer(platform: Platform, service: str) -> None:
     path = {"search": "/v1/searches", "ingest": "/v1/enrolments"}[service]
-    answer = httpx.post(platform.url(service, path), data={"case_reference": "x"}, trust_env=False)
+    answer = httpx.post(platform.url(service, path), data={"case_reference": "x"}, timeout=60, trust_env=False)
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("service", ["search", "ingest", "audit"])
 def test_the_api_describes_itself(platform: Platform, service: str) -> None:
-    assert httpx.get(platform.url(service, "/docs"), trust_env=False).status_code == 200
-    described = httpx.get(platform.url(service, "/openapi.json"), trust_env=False).json()
+    assert httpx.get(platform.url(service, "/docs"), timeout=60, trust_env=False).status_code == 200
+    described = httpx.get(platform.url(service, "/openapi.json"), timeout=60, trust_env=False).json()
     assert any(path.startswith("/v1/") for path in described["paths"])
 
 
@@ -148,7 +148,7 @@ def test_the_audit_log_holds_it_all_and_verifies(
         [sys.executable, "-m", "services.cli", "audit", "verify", str(platform.data.root)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr

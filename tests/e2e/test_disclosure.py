@@ -36,7 +36,7 @@ def _replay(operator: httpx.Client, search_id: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_hundred_old_searches(own_platform: Platform, faces: DevelopmentFaces, tmp_path: Path) -> None:
     pairs = faces.mated_pairs()[:SEARCHES]
     with own_platform.client("ingest", "custodian") as custodian:
@@ -75,7 +75,7 @@ def test_a_hundred_old_searches(own_platform: Platform, faces: DevelopmentFaces,
         own_platform.restart("search")
         # What kill -9 left without its last note is settled within a minute of the restart.
         last = f"/v1/searches/{answers[-1]['search_id']}"
-        wait_until(lambda: "candidates" in operator.get(last).json(), 60.0, "the last search to be settled")
+        wait_until(lambda: "candidates" in operator.get(last).json(), 180.0, "the last search to be settled")
         changes = []
         for old in answers:
             found = compare(old["candidates"], _replay(operator, old["search_id"]))

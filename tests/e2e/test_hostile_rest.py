@@ -25,6 +25,7 @@ from tests.support.casework import enrol, post_search
 from tests.support.faces import hostile_files
 from tests.support.platform import Platform
 from tests.support.portraits import portraits
+from tests.support.processes import has_ended
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 # A file may take 10 s; the rest is for what else a machine does while it runs tests.
 ANSWER_LIMIT_S = 25.0
 TRIES = 5
+TOO_SLOW = "image_decode_too_slow"
 # Films labelled to be refused of which something can be read: it is, and the answer says that it is not whole.
 READ_IN_PART = {"faststart_cut_40.mp4"}
 # Known gaps. The start of the samples is wiped: the decoder mends what it meets there and says nothing, so the film is
@@ -79,7 +81,7 @@ class Watch:
     """The processes of embed over a run: the most memory of each, and which were ever there."""
 
     largest_bytes: int = 0
-    seen: set[int] = field(default_factory=set)
+    seen: set[psutil.Process] = field(default_factory=set)
 
     @contextmanager
     def over(self, root: psutil.Process) -> Iterator[None]:
@@ -92,7 +94,7 @@ class Watch:
                 except psutil.Error:
                     continue
                 for child in children:
-                    self.seen.add(child.pid)
+                    self.seen.add(child)
                     self.largest_bytes = max(self.largest_bytes, _resident(child))
 
         thread = Thread(target=look, daemon=True)
@@ -101,7 +103,7 @@ class Watch:
             yield
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(60)
 
 
 def _resident(process: psutil.Process) -> int:
@@ -123,7 +125,9 @@ def search_still(client: httpx.Client, file: HostileFile) -> Outcome:
         # A case of its own each: many alike probes in one case are refused as hill climbing.
         answer = post_search(client, file.path.read_bytes(), case_reference=_case_of(file))
         seconds = monotonic() - started
-        if answer.status_code != 503:  # a machine that is too busy says so, and to try again
+        # A machine that is too busy says so, and to try again; or a sound picture has not got its share of the time.
+        is_late = file.expected == "decode" and answer.status_code == 422 and answer.json()["code"] == TOO_SLOW
+        if answer.status_code != 503 and not is_late:
             break
     code = "done" if answer.status_code == 200 else str(answer.json()["code"])
     is_refused = 400 <= answer.status_code < 500 and code in IMAGE_REFUSALS
@@ -166,7 +170,7 @@ def search_film(client: httpx.Client, file: HostileFile) -> Outcome:
 
 
 def run_all(platform: Platform, files: Sequence[HostileFile], watch: Watch) -> list[Outcome]:
-    with platform.client("search", "operator", timeout_s=60.0) as client:
+    with platform.client("search", "operator", timeout_s=120.0) as client:
 
         def one(file: HostileFile) -> Outcome:
             return search_film(client, file) if file.is_film else search_still(client, file)
@@ -221,8 +225,7 @@ def test_every_hostile_file_meets_its_label_through_rest(hostile: Path, tmp_path
         assert [platform.process(service).pid for service in services] == pids, "no service was started again"
         assert all(platform.process(service).is_running() for service in services)
         wait_until(lambda: len(embed.children(recursive=True)) <= before, 60.0, "as many workers as before")
-    left = [pid for pid in watch.seen if psutil.pid_exists(pid)]
-    assert left == [], "no process outlives the platform"
+    wait_until(lambda: all(map(has_ended, watch.seen)), 60.0, "no process to outlive the platform")
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ class Newcomer:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=400,
             check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
@@ -88,7 +88,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     person.run("likeness down --data demo-data")
 
 
-@pytest.mark.timeout(290)
+@pytest.mark.timeout(1200)
 def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     said = [newcomer.run(block) for block in _blocks("bash")]
     whole = "\n".join(said)
