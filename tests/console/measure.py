@@ -1,7 +1,8 @@
-"""`python -m tests.console.measure`: how soon pages can be used, and how many bytes they take, in a real Chromium.
+"""`python -m tests.console.measure [PAGE.md]`: how soon pages can be used, and how many bytes they take, in a Chromium.
 
 107,500 references are searchable, of them a few dozen with pictures (the development faces); the request's list has 50
-candidates. Times are medians; the machine's load is told beside them.
+candidates. Times are medians of loads of a browser that has style sheet and scripts; the bytes of its first visit, and
+the machine's load, are told beside them. With PAGE.md the table between the marks of that page is written anew.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.support.platform import Platform
 REFERENCES = 107_500
 WITH_PICTURES = 60
 ROUNDS = 9
+BEGIN, END = "<!-- measured -->", "<!-- end of what was measured -->"
 SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0"}
 _TIMES = """() => {
   const [page] = performance.getEntriesByType("navigation");
@@ -48,9 +50,13 @@ class Meter:
     requests: int = 0
 
     def __post_init__(self) -> None:
-        session = self.page.context.new_cdp_session(self.page)
-        session.send("Network.enable")
-        session.on("Network.loadingFinished", self._note)
+        self._session = self.page.context.new_cdp_session(self.page)
+        self._session.send("Network.enable")
+        self._session.on("Network.loadingFinished", self._note)
+
+    def empty_cache(self) -> None:
+        """As at a first visit: style sheet and scripts come over the network once more."""
+        self._session.send("Network.clearBrowserCache")
 
     def _note(self, event: Mapping[str, float]) -> None:
         self.sent_bytes += int(event["encodedDataLength"])
@@ -98,9 +104,12 @@ def _measure(platform: Platform, operator: Person, request: str) -> dict[str, di
     }
     figures = {}
     for name, (path, ready) in pages.items():
-        rounds = [meter.load(platform.url("review", path), ready) for _ in range(ROUNDS)]
+        url = platform.url("review", path)
+        meter.empty_cache()
+        first = meter.load(url, ready)
+        rounds = [meter.load(url, ready) for _ in range(ROUNDS)]
         figures[name] = {key: round(median(one[key] for one in rounds), 1) for key in rounds[0]}
-        figures[name]["first visit, bytes"] = rounds[0]["bytes"]
+        figures[name]["first visit, bytes"] = first["bytes"]
     return figures
 
 
@@ -136,10 +145,39 @@ def run(platform: Platform) -> dict[str, dict[str, float]]:
     return figures
 
 
+def table_of(figures: Mapping[str, Mapping[str, float]], load: float, cores: int) -> str:
+    """What stands between the marks of the page."""
+    rows = [
+        f"| {name} | {one['first_byte_ms']:.0f} ms | {one['tools_ready_ms']:.0f} ms | {one['loaded_ms']:.0f} ms"
+        f" | {one['bytes'] / 1000:.0f} kB | {one['first visit, bytes'] / 1000:.0f} kB |"
+        for name, one in figures.items()
+    ]
+    return "\n".join(
+        (
+            f"Medians of {ROUNDS} loads on {cores} cores, load average {load:.1f}:",
+            "",
+            "| page | first byte | can be used | loaded with pictures | bytes | bytes at the first visit |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        )
+    )
+
+
+def write(page: Path, table: str) -> None:
+    """Put the table between the marks. Raises ValueError where they are not."""
+    text = page.read_text("utf-8")
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", "utf-8")
+
+
 def main() -> int:
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as root, Platform(Path(root), settings=SETTINGS) as platform:
         figures = run(platform)
-    print(json.dumps({"load": os.getloadavg()[0], "pages": figures}, indent=1))
+    print(json.dumps({"load_before": load, "load": os.getloadavg()[0], "pages": figures}, indent=1))
+    if len(sys.argv) > 1:
+        write(Path(sys.argv[1]), table_of(figures, load, os.cpu_count() or 1))
     return 0
 
 

@@ -15,17 +15,28 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from services.local.deployment import DataFolder
 from tests.console.drawn import marked_as_generated, portrait
 from tests.console.films import film_of
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import record_training, train_supervisor
 from tests.stack.servers.base import program
-from tests.support.casework import enrol
+from tests.support.casework import enrol, wait_settled
 from tests.support.platform import Platform
+from tests.support.simulated_months import write_log
 
 SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0", "LIKENESS_EMBED__GATE__WORKERS": "1"}
 SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 1366}}
 CANDIDATES = 8
+QUALITY = 80
+# Of the three requests: what happened, and how pressing it is.
+OFFENCES = (
+    ("Burglary of a dwelling", "urgent"),
+    ("Theft from a shop, a series", "routine"),
+    ("Robbery of a petrol station", "immediate"),
+)
+# A month that is over, simulated: the log of this platform begins with it.
+MONTH = "2026-10"
 # Pages that fill the window; all others are shown whole.
 FILLING = ("candidates", "overlay", "split", "judged", "log")
 PEOPLE = {
@@ -59,7 +70,7 @@ class Camera:
                 person.page.wait_for_timeout(150)
                 content = person.page.screenshot(full_page=name not in FILLING)
                 with Image.open(io.BytesIO(content)) as shot:
-                    shot.convert("RGB").save(self._folder / f"{name}-{size}-{scheme}.webp", quality=72, method=6)
+                    shot.convert("RGB").save(self._folder / f"{name}-{size}-{scheme}.webp", quality=QUALITY, method=6)
         person.page.set_viewport_size({"width": 1440, "height": 900})
 
 
@@ -77,9 +88,14 @@ def compare(request: str, position: int, key: str = "") -> Callable[[Person], No
     return prepare
 
 
-def prepare_request(officer: Person, operator: Person, picture: Path, case_reference: str) -> str:
+def prepare_request(
+    officer: Person, operator: Person, picture: Path, case_reference: str, what: tuple[str, str] = OFFENCES[0]
+) -> str:
+    offence, urgency = what
     officer.open("/console/requests/new")
     fill_request(officer.page, [picture], case_reference)
+    officer.page.fill("#offence", offence)
+    officer.page.check(f"[name=urgency][value={urgency}]")
     officer.press("Send the request")
     request = f"/console/requests/{officer.request_id()}"
     operator.open(request)
@@ -113,6 +129,60 @@ def _film(camera: Camera, officer: Person, operator: Person, film: Path) -> None
     camera.take(operator, "film", show(f"/console/{path}"))
 
 
+def _enrol_for_custodians(platform: Platform, pictures: Path) -> None:
+    """References whose review is due, and pictures that become none."""
+    blurred = pictures / "no-face.jpg"
+    Image.new("RGB", (480, 480), (150, 156, 160)).save(blurred)
+    sent = (
+        ("NS-100310", portrait(12), "2023-05-02"),
+        ("NS-100311", portrait(13), "2024-11-30"),
+        ("NS-100312", blurred.read_bytes(), "2026-11-02"),
+        ("NS-100313", portrait(14, 40), "2026-11-03"),
+    )
+    with platform.client("ingest", "custodian") as client:
+        for subject_id, image, captured_on in sent:
+            fields = {
+                "watchlist": "custody",
+                "owner": "northshire",
+                "subject_id": subject_id,
+                "lawful_basis": "pace_1984_s64a",
+                "captured_on": captured_on,
+            }
+            answer = client.post("/v1/enrolments", data=fields, files={"image": ("image", image)})
+            answer.raise_for_status()
+            wait_settled(client, [answer.json()["enrolment_id"]])
+
+
+def _keep(first: Person, second: Person, request: str) -> None:
+    """No potential name, and the probe goes into the unsolved file."""
+    first.open(f"{request}/probe")
+    first.page.fill("#max_candidates", "2")
+    first.page.locator("form[action$=search] button").click()
+    first.page.wait_for_selector("text=Searched.")
+    for person, words in ((first, "first"), (second, "second")):
+        person.open(request)
+        person.press(f"Begin the {words} review")
+        judge_all(person, ["no_support", "no_support"])
+    first.open(request)
+    first.press("Release to the requesting officer")
+    first.open(request)
+    first.page.fill("#authority", "DCI Holt")
+    first.page.locator("#unsolved [name=reason]").fill("A series; the next one is expected.")
+    first.page.fill("#expires_on", (datetime.now(UTC).date() + timedelta(days=180)).isoformat())
+    first.press("Keep in the unsolved file")
+
+
+def _newest(activity: str) -> Callable[[Person], None]:
+    """The newest entry of an activity."""
+
+    def prepare(person: Person) -> None:
+        person.open(f"/console/log?activity={activity}")
+        person.page.locator("tbody th a").first.click()
+        person.page.wait_for_selector("h1:has-text('Entry')")
+
+    return prepare
+
+
 def _allow(camera: Camera, supervisor: Person, request: str) -> None:
     """Its file says what it is."""
     camera.take(supervisor, "flagged", show(request))
@@ -131,9 +201,13 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(officer, "new-request", show("/console/requests/new"))
     camera.take(officer, "new-request-incomplete", send_empty)
     requests = [
-        prepare_request(officer, first, picture, f"NS/2026/0047{number:02}")
-        for number, picture in enumerate(pictures, 11)
+        prepare_request(officer, first, picture, f"NS/2026/0047{number}", offence)
+        for number, (picture, offence) in enumerate(zip(pictures, OFFENCES, strict=True), 11)
     ]
+    officer.open("/console/requests/new")  # one that waits for its triage
+    fill_request(officer.page, [pictures[1]], "NS/2026/004718")
+    officer.page.fill("#offence", "Assault occasioning actual bodily harm")
+    officer.press("Send the request")
     request = requests[0]
     first.open(f"{request}/probe")
     _search(first)
@@ -168,15 +242,17 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(first, "queue", show("/console/queue"))
     camera.take(supervisor, "unit", show("/console/unit"))
     camera.take(supervisor, "known-answer", show("/console/unit/plant"))
+    _keep(first, second, requests[1])
     camera.take(first, "unsolved", show("/console/unsolved"))
     camera.take(people["custodian-1"], "watchlists", show("/console/watchlists"))
     camera.take(people["custodian-1"], "reviews", show("/console/reviews"))
     camera.take(people["custodian-1"], "flags", show("/console/flags"))
-    camera.take(auditor, "statistics", show("/console/statistics"))
+    camera.take(auditor, "statistics", show(f"/console/statistics?month={MONTH}"))
+    camera.take(auditor, "transparency", show(f"/console/transparency?month={MONTH}"))
     _film(camera, officer, first, film)
     camera.take(people["custodian-1"], "refusals", show("/console/refusals"))
     camera.take(auditor, "log", show("/console/log"))
-    camera.take(auditor, "log-entry", show("/console/log/20"))
+    camera.take(auditor, "log-entry", _newest("search"))
     camera.take(auditor, "sample", show("/console/log/sample?seed=6-2-5-1-4-4-3-6"))
     camera.take(first, "guide", show("/console/guide"))
 
@@ -192,7 +268,8 @@ def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) ->
         probes.append(pictures / f"probe-{number}.jpg")
         drawn = portrait(number, is_probe=True)
         probes[-1].write_bytes(marked_as_generated(drawn) if number == 1 else drawn)
-    people = {name: Person.enter(browser, platform, role, name) for name, role in PEOPLE.items()}
+    _enrol_for_custodians(platform, pictures)
+    people = {name: Person.enter(browser, platform, role, name, locale="en-GB") for name, role in PEOPLE.items()}
     for name in ("operator-1", "operator-2"):
         record_training(people["supervisor-1"], name)
     train_supervisor(platform)
@@ -203,13 +280,22 @@ def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) ->
     _shoot(camera, people, probes, film)
 
 
+def _simulate_month(data: DataFolder) -> None:
+    own = data.root / "audit"
+    own.mkdir(parents=True)
+    write_log(own / "audit.sqlite", data.root / "audit-witness", own / "signing-key.pem", requests=400)
+
+
 def main() -> int:
     folder = Path(sys.argv[1])
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as root, sync_playwright() as playwright:
         pictures = Path(root) / "pictures"
         pictures.mkdir()
-        browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program("chromium", "chromium"), args=["--no-sandbox", "--lang=en-GB"]
+        )
+        _simulate_month(DataFolder(Path(root) / "data"))
         with Platform(Path(root) / "data", settings=SETTINGS) as platform:
             run(browser, platform, Camera(folder, sys.argv[2:]), pictures)
         browser.close()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.console.stage import Person
+from tests.support.casework import wait_settled
+from tests.support.faces import development_faces
 from tests.support.platform import Platform
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -18,6 +26,7 @@ PAGES = {
         "/console/log/sample",
         "/console/log/sample?seed=6-2-5-1-4-4-3-6",
         "/console/statistics",
+        "/console/transparency",
     ),
     "supervisor": ("/console/unit/plant", "/console/unsolved", "/console/statistics"),
 }
@@ -48,3 +57,77 @@ def test_an_auditor_narrows_the_log_and_reads_a_proof(browser: Browser, platform
     person.page.wait_for_selector("h2:has-text('Proof')")
     assert "Root hash" in person.page.inner_text("main")
     person.context.close()
+
+
+def _enrol_twice(custodian: httpx.Client) -> list[str]:
+    """One picture under two subjects, taken so long ago that both are to be reviewed; a watchlist that no test here
+    searches. The enrolments."""
+    face = development_faces().mated_pairs()[-1][0].path
+    made = []
+    for subject_id, form in (("D-1", "PNG"), ("D-2", "BMP")):
+        content = io.BytesIO()
+        with Image.open(face) as opened:
+            opened.convert("RGB").save(content, form)
+        fields = {
+            "watchlist": "sex_offenders",
+            "owner": "northshire",
+            "subject_id": subject_id,
+            "lawful_basis": "soa_2003_part2",
+            "captured_on": "2018-03-01",
+        }
+        answer = custodian.post("/v1/enrolments", data=fields, files={"image": ("image", content.getvalue())})
+        made.append(str(answer.json()["enrolment_id"]))
+    assert set(wait_settled(custodian, made).values()) == {"enrolled"}
+    return made
+
+
+def _decided(person: Person, activity: str) -> dict[str, Any]:
+    """What the newest entry of an activity says, read by an auditor on the page of the log."""
+    person.open(f"/console/log?activity={activity}")
+    person.page.locator("tbody th a").first.click()
+    person.page.wait_for_selector("h1:has-text('Entry')")
+    terms = person.page.locator("section:has-text('What it says') dt").all_inner_texts()
+    return dict(zip(terms, person.page.locator("section:has-text('What it says') dd").all_inner_texts(), strict=True))
+
+
+def test_a_custodian_decides_on_a_flag_and_a_due_review_and_both_are_in_the_ledger_and_the_log(
+    browser: Browser, platform: Platform
+) -> None:
+    person = Person.enter(browser, platform, "custodian", "custodian-3")
+    auditor = Person.enter(browser, platform, "auditor", "auditor-3")
+    page = person.page
+    with platform.client("ingest", "custodian") as custodian:
+        enrolments = _enrol_twice(custodian)
+
+        def flags(state: str) -> list[dict[str, Any]]:
+            found = custodian.get("/v1/flags", params={"state": state}).json()["flags"]
+            return [one for one in found if set(one["subject_ids"]) == {"D-1", "D-2"}]
+
+        wait_until(lambda: bool(flags("open")), 120, "the flag about one person as two subjects")
+        person.open("/console/flags")
+        card = page.locator("article", has_text="D-1")
+        card.locator("[name=reason]").fill("Registered twice; merged in the custody system.")
+        with person.leads_on():
+            card.locator("button:has-text('The records were put right')").click()
+        page.wait_for_selector("text=Recorded that the records were put right.")
+        assert page.locator("article", has_text="D-1").count() == 0
+        [flag] = flags("acted")
+        assert flag["decided_by"] == "custodian-3"
+
+        person.open("/console/reviews")
+        row = page.locator("tr", has_text="D-2")
+        row.locator("[name=reason]").fill("Still registered.")
+        with person.leads_on():
+            row.locator("button[value=retain]").click()
+        page.wait_for_selector("text=Kept until its next review.")
+        assert page.locator("tr", has_text="D-2").count() == 0
+        due = custodian.get("/v1/reviews", params={"limit": 100}).json()["reviews"]
+        waiting = {one["enrolment_id"] for one in due}
+        assert (enrolments[0] in waiting, enrolments[1] in waiting) == (True, False), "one of the two was decided"
+    for activity, said in (("flag_decision", "acted"), ("retention_review", "Still registered.")):
+        told = _decided(auditor, activity)
+        assert told["Who"].startswith("custodian-3, Northshire"), told
+        assert said in told.values(), told
+    for one in (person, auditor):
+        one.context.close()
+    assert not person.problems + auditor.problems

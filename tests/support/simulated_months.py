@@ -128,19 +128,30 @@ class Casework:
 def write_export(folder: Path, *, months: int = 1, requests: int = 60, seed: int = 11) -> Path:
     """The log of that many requests from October 2026 on, verified forms and all; its export."""
     folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "audit.sqlite"
+    head = write_log(database, folder / "witness", folder / "key.pem", months=months, requests=requests, seed=seed)
+    path = folder / "audit-export.jsonl"
+    store = sqlite_store(database)
+    _write(path, store, head)
+    store.close()
+    return path
+
+
+def write_log(
+    database: Path, witness: Path, key: Path, *, months: int = 1, requests: int = 60, seed: int = 11
+) -> Checkpoint:
+    """A new log in a store, signed and witnessed as the service does it, so that a service can go on with it."""
     casework = Casework(random.Random(seed), datetime(2026, 10, 1, 8, tzinfo=UTC), months)
     said = sorted(casework.requests(requests), key=lambda pair: pair[0])
-    store = sqlite_store(folder / "audit.sqlite")
-    log = open_log(store, FolderWitness(folder / "witness"), folder / "key.pem", SystemClock())
-    tree, head = log.frontier, log.newest
+    store = sqlite_store(database)
+    log = open_log(store, FolderWitness(witness), key, SystemClock())
+    tree = log.frontier
     with store.writing() as transaction:
         transaction.add_entries([next_entry(statement, tree, rfc3339(at)) for at, statement in said])
         head = log.signer.sign(log.log_id, tree.size, tree.root(), said[-1][0])
         transaction.add_checkpoint(head)
-    path = folder / "audit-export.jsonl"
-    _write(path, store, head)
     store.close()
-    return path
+    return head
 
 
 def _write(path: Path, store: object, head: Checkpoint) -> None:

@@ -56,6 +56,14 @@ class SeePictures:
         book.trail.consulted(caller.principal, SEE_PROBE, About.case(case, f"picture:{sha256}"))
         return Picture(enhancement.as_jpeg(self._images.get(sha256)), width, height)
 
+    def probe_faces(
+        self, caller: Caller, request_id: str, probe_id: str, variant: str
+    ) -> tuple[Picture, tuple[ProbeFace, ...]]:
+        """An enhanced copy and where its faces are, in its own pixels, largest first: a recipe may have turned or cut
+        it. Of an original they are known. Raises NotFound."""
+        picture = self.probe(caller, request_id, probe_id, variant)
+        return picture, self._faces(picture.content)
+
     def reference(self, caller: Caller, request_id: str, candidate_id: str, reference_id: str) -> Picture:
         """An enrolled image of a candidate, for those who judge or decide the case. Raises NotFound."""
         content = self._enrolled(caller, request_id, candidate_id, reference_id)
@@ -67,8 +75,10 @@ class SeePictures:
     ) -> tuple[ProbeFace, ...]:
         """Where the faces of that picture are, in its own pixels; largest first."""
         content = self._enrolled(caller, request_id, candidate_id, reference_id)
-        made = self._renderer.render(content, max_side=SHOWN_SIDE, as_jpeg=True)
-        found = self._analyser.analyse(made.content, embed_pb2.AnalyseRequest.NONE).faces
+        return self._faces(self._renderer.render(content, max_side=SHOWN_SIDE, as_jpeg=True).content)
+
+    def _faces(self, content: bytes) -> tuple[ProbeFace, ...]:
+        found = self._analyser.analyse(content, embed_pb2.AnalyseRequest.NONE).faces
         faces = [probe_face(index, face) for index, face in enumerate(found)]
         return tuple(sorted(faces, key=lambda face: -face.box[2] * face.box[3]))
 

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Depends, Response
 from services.review.console.context import Console, caller_of, reasons_of, see_other
 from services.review.console.guard import Form, Visit, visit_of
 from services.review.console.request_pages import chosen
-from services.review.model import FacialFeature, FeatureRemark, Finding, Observation, ProbeFace
+from services.review.model import FacialFeature, FeatureRemark, Finding, Observation, ProbeFace, ProbeImage
 from services.shared.errors import CallerError, InvalidRequest, LikenessError, NotFound
 
 if TYPE_CHECKING:
     from services.review.casework.comparison import ComparedCandidate, Comparison
+    from services.review.casework.deciding import Disagreement
 
 _Visit = Annotated[Visit, Depends(visit_of)]
 _BASE = "/console/requests/{request_id}"
@@ -27,12 +28,17 @@ LANDMARKS = (
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A picture of the probe that can be put beside a candidate. `key` is its place under the request's probes."""
+    """A picture of the probe that can be put beside a candidate. `key` is its place under the request's probes.
+
+    `faces`: where the eyes are is asked for with the picture: it is known beforehand for originals alone, because a
+    recipe may have turned or cut the picture.
+    """
 
     key: str
     words: str
     landmarks: str
     size: str
+    faces: bool = False
 
 
 def routes(console: Console) -> APIRouter:
@@ -126,11 +132,15 @@ def _add_disagreement(router: APIRouter, console: Console) -> None:
     @router.get(_BASE + "/disagreement")
     def show(visit: _Visit, request_id: str) -> Response:
         found = deciding.disagreement(caller_of(visit), request_id)
+        probes, probe_of = _probes_of_dispute(found)
         context = {
             "disagreement": found,
             "case": found.case,
             "sides": [(one, one.standing()) for one in (found.first, found.second)],
             "findings": tuple(Finding),
+            "probes": probes,
+            "probe_of": probe_of,
+            "landmarks": LANDMARKS,
         }
         return console.page(visit, "disagreement.html", context)
 
@@ -142,6 +152,19 @@ def _add_disagreement(router: APIRouter, console: Console) -> None:
         reasons = {name: form.text(f"reason.{name}") for name in names}
         deciding.arbitrate(caller_of(visit), request_id, form.whole("version"), findings=findings, reasons=reasons)
         return see_other(f"/console/requests/{request_id}", "arbitrated")
+
+
+def _probes_of_dispute(found: Disagreement) -> tuple[list[_Shown], dict[str, _Shown]]:
+    """Every picture that was searched; and for each disputed candidate the original of the probe that found it."""
+    searches = {record.search_id: record for record in found.case.searches}
+    enhanced = dict.fromkeys(
+        (one.probe_id, one.enhancement_id) for one in searches.values() if one.enhancement_id is not None
+    )
+    searched = {one.probe_id for one in searches.values()}
+    shown = _shown_probes([one for one in found.case.probes if one.probe_id in searched], tuple(enhanced))
+    by_key = {one.key: one for one in shown}
+    first = {one.candidate_id: searches[one.appearances[0].search_id].probe_id for one in found.disputed}
+    return shown, {candidate: by_key[f"{probe}/original"] for candidate, probe in first.items()}
 
 
 def _candidate_page(
@@ -156,7 +179,7 @@ def _candidate_page(
     opened = examining.open(caller, request_id, found.candidate_id)
     if found.opened_at is None:  # the first opening is recorded, which makes a new version of the examination
         comparison = examining.comparison(caller, request_id)
-    probes = _shown_probes(comparison)
+    probes = _shown_probes(comparison.probes, comparison.enhanced)
     wanted = visit.request.query_params.get("probe", "")
     context: dict[str, Any] = {
         "comparison": comparison,
@@ -176,18 +199,18 @@ def _candidate_page(
     return console.page(visit, "compare.html", context, status_code=problem.http_status if problem else 200)
 
 
-def _shown_probes(comparison: Comparison) -> list[_Shown]:
-    """Every picture that was searched, the original of each probe first."""
+def _shown_probes(probes: Sequence[ProbeImage], enhanced: Sequence[tuple[str, str]]) -> list[_Shown]:
+    """Every picture that was searched, the original of each probe first. `enhanced`: (probe, working copy)."""
     shown = []
-    for number, probe in enumerate(comparison.probes, 1):
-        name = f"Probe {number}: " if len(comparison.probes) > 1 else ""
+    for number, probe in enumerate(probes, 1):
+        name = f"Probe {number}: " if len(probes) > 1 else ""
         face = next((face for face in probe.faces if face.index == probe.face), None)
         size = f"{probe.original.width},{probe.original.height}"
         shown.append(_Shown(f"{probe.probe_id}/original", f"{name}original", _points(face) if face else "", size))
-        copies = [copy for owner, copy in comparison.enhanced if owner == probe.probe_id]
-        # Where the eyes are is known for the original only: a recipe may have turned or cut the picture.
+        copies = [copy for owner, copy in enhanced if owner == probe.probe_id]
         shown += [
-            _Shown(f"{probe.probe_id}/{copy}", f"{name}working copy {n}", "", "") for n, copy in enumerate(copies, 1)
+            _Shown(f"{probe.probe_id}/{copy}", f"{name}working copy {n}", "", "", faces=True)
+            for n, copy in enumerate(copies, 1)
         ]
     return shown
 

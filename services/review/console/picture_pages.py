@@ -13,6 +13,7 @@ from services.review.console.context import Console, caller_of
 from services.review.console.guard import Visit, visit_of
 from services.review.console.pictures import MAX_SIDE_PX, PICTURE_HEADERS, THUMBNAIL_SIDE_PX, shown
 from services.review.console.turns import picture_turn
+from services.review.model import ProbeFace
 from services.shared.errors import NotFound
 
 if TYPE_CHECKING:
@@ -38,11 +39,17 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/console/requests/{request_id}/probes/{probe_id}/{name}")
     async def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
-        """`original.jpg`, or `<enhancement_id>.jpg`."""
-        return await picture_turn(
-            visit.request,
-            lambda: answer(visit, pictures.probe(caller_of(visit), request_id, probe_id, _stem(name, ".jpg"))),
-        )
+        """`original.jpg`, or `<enhancement_id>.jpg`; with `.json` where the features of its only face are."""
+        return await picture_turn(visit.request, lambda: shown_probe(visit, request_id, probe_id, name))
+
+    def shown_probe(visit: Visit, request_id: str, probe_id: str, name: str) -> Response:
+        caller = caller_of(visit)
+        if not name.endswith(".json"):
+            return answer(visit, pictures.probe(caller, request_id, probe_id, _stem(name, ".jpg")))
+        picture, faces = pictures.probe_faces(caller, request_id, probe_id, _stem(name, ".json"))
+        # Which of several was searched is not known where the picture was turned or cut: none is better than another's.
+        scale = min(1.0, MAX_SIDE_PX / max(picture.width, picture.height))
+        return _landmarks(faces[0] if len(faces) == 1 else None, scale)
 
     @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{name}")
     async def reference(visit: _Visit, request_id: str, candidate_id: str, name: str) -> Response:
@@ -54,10 +61,14 @@ def routes(console: Console) -> APIRouter:
         if not name.endswith(".json"):
             return answer(visit, pictures.reference(caller, request_id, candidate_id, _stem(name, ".jpg")))
         faces = pictures.reference_faces(caller, request_id, candidate_id, _stem(name, ".json"))
-        found = [[round(x, 1), round(y, 1)] for x, y in faces[0].landmarks] if faces else []
-        return JSONResponse({"landmarks": found})
+        return _landmarks(faces[0] if faces else None)
 
     return router
+
+
+def _landmarks(face: ProbeFace | None, scale: float = 1.0) -> Response:
+    found = [[round(x * scale, 1), round(y * scale, 1)] for x, y in face.landmarks] if face is not None else []
+    return JSONResponse({"landmarks": found})
 
 
 def _stem(name: str, ending: str) -> str:

@@ -181,7 +181,8 @@ def wrong_fields(error: CallerError) -> dict[str, str]:
     fields = {str(field["field"]): _told(str(field["problem"])) for field in error.context.get("fields", ())}
     if not fields:
         raise error
-    return fields
+    order = tuple(LABELS)  # as they stand on the page
+    return dict(sorted(fields.items(), key=lambda item: order.index(item[0]) if item[0] in LABELS else len(order)))
 
 
 def _told(problem: str) -> str:

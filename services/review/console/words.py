@@ -99,6 +99,8 @@ def component_words(component: str, value: float) -> str:
 def age(since: datetime, now: datetime) -> str:
     """How long ago, in the largest unit that says enough."""
     minutes = max(0, int((now - since).total_seconds() // 60))
+    if minutes < 1:
+        return "under 1 min"
     if minutes < 60:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)

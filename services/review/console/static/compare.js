@@ -4,8 +4,12 @@
 import { EYE_DISTANCE, Picture, View, apply, clamp, draw, invert } from "./plate.js";
 
 const LANDMARK_NAMES = ["right eye", "left eye", "nose tip", "right mouth corner", "left mouth corner"];
-const bench = document.querySelector("[data-bench]");
-if (bench) start(bench);
+const SPLIT_GRIP = 14; // pixels to either side of the split line by which it is taken hold of
+const benches = [...document.querySelectorAll("[data-bench]")];
+benches.forEach(start);
+
+// Keys go to the bench that is worked at; else to the first.
+function isWorkedAt(root) { return root === (benches.find((one) => one.contains(document.activeElement)) || benches[0]); }
 
 function start(root) {
   const find = (name) => root.querySelector(`[data-${name}]`);
@@ -208,6 +212,11 @@ function start(root) {
   for (const [name, pane] of Object.entries(panes)) {
     const pointers = new Map();
     let travelled = 0;
+    let holdsLine = false;
+    const atLine = (event) => {
+      const box = pane.getBoundingClientRect();
+      return name === "both" && state.mode === "split" && Math.abs(event.clientX - box.left - box.width * state.split) < SPLIT_GRIP;
+    };
     const toFrame = (event) => {
       const box = pane.getBoundingClientRect();
       return apply(invert(viewOf(name).matrix(pane)), { x: event.clientX - box.left, y: event.clientY - box.top });
@@ -216,10 +225,11 @@ function start(root) {
       pane.setPointerCapture(event.pointerId);
       pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
       travelled = 0;
+      holdsLine = atLine(event) && (state.tool === "pan" || event.shiftKey);
     });
     pane.addEventListener("pointermove", (event) => {
       const before = pointers.get(event.pointerId);
-      if (!before) return;
+      if (!before) { pane.classList.toggle("at-line", atLine(event) && state.tool === "pan"); return; }
       const now = { x: event.clientX, y: event.clientY };
       travelled += Math.hypot(now.x - before.x, now.y - before.y);
       if (pointers.size === 2) {
@@ -227,7 +237,7 @@ function start(root) {
         const factor = Math.hypot(now.x - other.x, now.y - other.y) / (Math.hypot(before.x - other.x, before.y - other.y) || 1);
         const box = pane.getBoundingClientRect();
         change(name, (view) => view.zoomAt(pane, factor, (now.x + other.x) / 2 - box.left, (now.y + other.y) / 2 - box.top));
-      } else if (state.mode === "split" && event.shiftKey) {
+      } else if (holdsLine || (state.mode === "split" && event.shiftKey)) {
         const box = pane.getBoundingClientRect();
         setSplit((event.clientX - box.left) / box.width);
       } else if (state.tool === "pan") {
@@ -274,19 +284,21 @@ function start(root) {
 
   function setSplit(value) { state.split = clamp(value, 0, 1); find("split").value = String(Math.round(state.split * 100)); repaint(); }
 
-  // --- references of the subject ---
-  function showReference(button) {
+  // --- references of the subject; where there are several probes on the page, those ---
+  function exchange(name, button, kind) {
     const image = new Image();
     image.addEventListener("load", () => {
-      pictures.candidate = new Picture(image, {});
-      learnLandmarks(pictures.candidate, button.dataset.faces);
-      for (const other of root.querySelectorAll("[data-reference]")) other.setAttribute("aria-pressed", String(other === button));
-      find("caption-candidate").textContent = button.dataset.caption;
+      pictures[name] = new Picture(image, {});
+      learnLandmarks(pictures[name], button.dataset.faces);
+      for (const other of root.querySelectorAll(`[data-${kind}]`)) other.setAttribute("aria-pressed", String(other === button));
+      find(`caption-${name}`).textContent = button.dataset.caption;
       readings();
       repaint();
     });
-    image.src = button.dataset.reference;
+    image.src = button.dataset[kind];
   }
+
+  function showReference(button) { exchange("candidate", button, "reference"); }
 
   function nextReference(step) {
     const buttons = [...root.querySelectorAll("[data-reference]")];
@@ -301,6 +313,7 @@ function start(root) {
   for (const button of root.querySelectorAll("[data-mode-button]")) button.addEventListener("click", () => setMode(button.dataset.modeButton));
   for (const button of root.querySelectorAll("[data-tool-button]")) button.addEventListener("click", () => setTool(button.dataset.toolButton));
   for (const button of root.querySelectorAll("[data-reference]")) button.addEventListener("click", () => showReference(button));
+  for (const button of root.querySelectorAll("[data-probe]")) button.addEventListener("click", () => exchange("probe", button, "probe"));
   find("zoom-in").addEventListener("click", () => zoom(1.25));
   find("zoom-out").addEventListener("click", () => zoom(0.8));
   find("fit").addEventListener("click", fit);
@@ -318,7 +331,7 @@ function start(root) {
     repaint();
   });
   find("to-remarks").addEventListener("click", () => {
-    const remarks = document.getElementById("remarks");
+    const remarks = document.getElementById(root.dataset.remarks);
     const words = [...find("readings-body").rows].map((row) => [...row.cells].map((cell) => cell.textContent).join(" ")).join("; ");
     if (remarks) remarks.value = [remarks.value.trim(), `Measured (name, probe, reference): ${words}.`].filter(Boolean).join("\n");
     say("Added to the remarks.");
@@ -335,7 +348,7 @@ function start(root) {
   };
   document.addEventListener("console:key", (event) => {
     const act = keys[event.detail];
-    if (act) { act(); event.preventDefault(); }
+    if (act && isWorkedAt(root)) { act(); event.preventDefault(); }
   });
 
   find("toggle-linked").setAttribute("aria-pressed", String(state.linked));
@@ -346,14 +359,14 @@ function start(root) {
     else image.addEventListener("load", () => { rescale(pictures[name], image); repaint(); });
     image.addEventListener("error", () => say("A picture could not be shown: none is kept of it, or the log cannot be written."));
   }
-  learnLandmarks(pictures.candidate, pictures.candidate.image.dataset.faces);
+  for (const picture of Object.values(pictures)) if (picture.image.dataset.faces) learnLandmarks(picture, picture.image.dataset.faces);
   root.classList.add("live");
   for (const image of root.querySelectorAll(".view > img")) image.classList.add("visually-hidden");
   new ResizeObserver(repaint).observe(plates);
   setTool("pan");
   say("");
   setMode(state.mode);
-  bench.dataset.ready = "yes";
+  root.dataset.ready = "yes";
   performance.mark("likeness-ready");
 }
 
