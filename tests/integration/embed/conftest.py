@@ -20,7 +20,8 @@ def metrics() -> Metrics:
 
 @pytest.fixture(scope="module")
 def gate() -> Iterator[GatePool]:
-    pool = GatePool(GateSettings(workers=2, cpu_s=3), Metrics(CollectorRegistry()))
+    """Its limit is the processor's time; that on the wall passes while other work has the processor."""
+    pool = GatePool(GateSettings(workers=2, cpu_s=3, wall_s=120), Metrics(CollectorRegistry()))
     pool.start()
     yield pool
     pool.close()

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -30,7 +30,7 @@ from services.shared.packages import cache_folder
 from services.shared.telemetry import Metrics
 from tests.support.waiting import wait_until
 
-IN_TIME_S = 30.0
+IN_TIME_S = 120.0
 
 
 @contextmanager
@@ -74,28 +74,42 @@ def test_a_job_whose_worker_is_killed_fails_over(gate: GatePool, metrics: Metric
 def test_a_job_that_ends_two_workers_fails_with_a_clear_error(
     gate: GatePool, metrics: Metrics, portrait_files: list[bytes]
 ) -> None:
-    with _pool(metrics) as pool, ThreadPoolExecutor(1) as threads:
-        killed: list[int] = []
-        os.kill(pool.process_ids[0], signal.SIGSTOP)
-        job = threads.submit(_analyse, pool, gate, portrait_files[0])
-
-        def kill_whoever_has_the_job() -> None:
-            while len(killed) < 2:
-                for pid in set(pool.process_ids) - set(killed):
-                    if pool.running:
-                        os.kill(pid, signal.SIGKILL)
-                        killed.append(pid)
-
-        killer = Thread(target=kill_whoever_has_the_job)
-        killer.start()
-        with pytest.raises(PlatformError, match="two inference workers"):
-            job.result(IN_TIME_S)
-        killer.join(IN_TIME_S)
+    with _pool(metrics) as pool:
+        wait_until(
+            lambda: _fails_with_two_workers(pool, gate, portrait_files[0]), IN_TIME_S, "a job whose workers are killed"
+        )
         assert len(_analyse(pool, gate, portrait_files[0])["faces"]) == 1
 
 
+def _fails_with_two_workers(pool: InferencePool, gate: GatePool, data: bytes) -> bool:
+    """Kill whoever has the job. False where a busy machine let the second one answer before the killer came."""
+    wait_until(lambda: bool(pool.process_ids), IN_TIME_S, "a worker")
+    killed: list[int] = []
+    with ThreadPoolExecutor(1) as threads:
+        os.kill(pool.process_ids[0], signal.SIGSTOP)
+        job = threads.submit(_analyse, pool, gate, data)
+
+        def kill_whoever_has_the_job() -> None:
+            while len(killed) < 2 and not job.done():
+                for pid in set(pool.process_ids) - set(killed):
+                    if pool.running:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+
+        killer = Thread(target=kill_whoever_has_the_job, daemon=True)
+        killer.start()
+        error = job.exception(IN_TIME_S)
+        killer.join(IN_TIME_S)
+    if error is None:
+        return False
+    assert isinstance(error, PlatformError)
+    assert "two inference workers" in error.detail
+    return True
+
+
 def test_a_worker_that_hangs_is_replaced(gate: GatePool, metrics: Metrics, portrait_files: list[bytes]) -> None:
-    with _pool(metrics, job_timeout_s=1) as pool:
+    with _pool(metrics, job_timeout_s=4) as pool:
         os.kill(pool.process_ids[0], signal.SIGSTOP)
         assert len(_analyse(pool, gate, portrait_files[0])["faces"]) == 1
 
@@ -112,7 +126,7 @@ def test_a_caller_whose_deadline_passes_is_told_and_forgotten(
             _analyse(pool, gate, portrait_files[1], timeout_s=0.2)
         os.kill(worker, signal.SIGCONT)
         assert len(_analyse(pool, gate, portrait_files[2])["faces"]) == 1
-        assert (pool.waiting, pool.running) == (0, 0)
+        wait_until(lambda: (pool.waiting, pool.running) == (0, 0), IN_TIME_S, "every job to be forgotten")
 
 
 def test_closing_ends_every_process_and_every_caller(
