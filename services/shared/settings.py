@@ -82,6 +82,11 @@ class TokenSettings(BaseModel):
     # What services/shared/revocations.py reads; without it a token counts until it expires.
     revocations_path: Path | None = None
     leeway_s: int = Field(default=10, ge=0, le=30)
+    # How its person must have signed in at the provider (RFC 9068, RFC 8176); nothing is asked where these are empty:
+    # one of these classes (`acr`), all of these methods (`amr`, as mfa), and so long ago at most (`auth_time`).
+    required_acr: tuple[str, ...] = ()
+    required_amr: tuple[str, ...] = ()
+    max_auth_age_s: int | None = Field(default=None, ge=60)
 
 
 class PeerSettings(BaseModel):

@@ -8,6 +8,7 @@ Keys come from a JWKS file only: a token's own `jku`, `x5u` or `jwk` header is n
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -47,7 +48,8 @@ class TokenVerifier:
     2. the key is for signatures, of that algorithm's kind, and the signature verifies with it;
     3. issuer and audience are ours; expiry and not-before hold within the leeway;
     4. person, force, roles and watchlists are there, of the right type, short and printable;
-    5. neither the token nor its person has been revoked.
+    5. neither the token nor its person has been revoked;
+    6. the person signed in at the provider in one of the ways, by the methods and as lately as the settings ask.
 
     A key taken out of the JWKS file, or put in, and a revocation count from the next call.
 
@@ -79,6 +81,7 @@ class TokenVerifier:
             )
             if self._revocations is not None and self._revocations.current().covers(claims):
                 raise jwt.InvalidTokenError("revoked")
+            _require_sign_in(claims, self._settings)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             structlog.get_logger().info("token_refused", reason=type(error).__name__)
             raise Unauthenticated(
@@ -123,6 +126,26 @@ class TokenVerifier:
         if "crit" in header or "b64" in header or str(header.get("typ", "JWT")).lower() not in TYPES:
             raise jwt.InvalidTokenError("header")
         return key
+
+
+class WeakSignInError(jwt.InvalidTokenError):
+    """A good token of somebody who did not sign in as is asked here. The caller is told as little as of any other."""
+
+
+def _require_sign_in(claims: Mapping[str, Any], settings: TokenSettings) -> None:
+    """What the provider does not say of a sign-in did not happen."""
+    if settings.required_acr and claims.get("acr") not in settings.required_acr:
+        raise WeakSignInError("acr")
+    methods = claims.get("amr", ())
+    if settings.required_amr and not (isinstance(methods, list) and set(settings.required_amr) <= set(methods)):
+        raise WeakSignInError("amr")
+    if settings.max_auth_age_s is not None:
+        signed_in_at = claims.get("auth_time")
+        if type(signed_in_at) not in {int, float}:
+            raise WeakSignInError("auth_time")
+        age_s = time.time() - signed_in_at
+        if not -settings.leeway_s <= age_s <= settings.max_auth_age_s + settings.leeway_s:
+            raise WeakSignInError("auth_time")
 
 
 def _signing_keys(text: str) -> dict[str, jwt.PyJWK]:

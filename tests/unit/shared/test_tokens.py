@@ -64,6 +64,46 @@ def test_a_good_token_names_the_caller(issuer: Issuer, verifier: TokenVerifier) 
     assert verifier.verify(issuer.token(trained_until=None)).trained_until is None
 
 
+STRONG = {"acr": "phrh", "amr": ["pwd", "hwk", "mfa"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_enough"),
+    [
+        (STRONG, True),
+        ({**STRONG, "acr": "silver"}, True),
+        ({}, False),
+        ({**STRONG, "acr": None}, False),
+        ({**STRONG, "acr": "bronze"}, False),
+        ({**STRONG, "acr": ["phrh"]}, False),
+        ({**STRONG, "amr": ["pwd"]}, False),
+        ({**STRONG, "amr": "mfa hwk"}, False),
+        ({**STRONG, "amr": [["mfa"], "hwk"]}, False),
+        ({**STRONG, "amr": {"mfa": 1, "hwk": 1}}, False),
+    ],
+    ids=str,
+)
+def test_who_signed_in_too_weakly(issuer: Issuer, said: dict[str, Any], *, is_enough: bool) -> None:
+    asked = {"required_acr": ("silver", "phrh"), "required_amr": ("mfa", "hwk")}
+    strict = TokenVerifier(issuer.settings.model_copy(update=asked))
+    token = issuer.token(**said)
+    assert TokenVerifier(issuer.settings).verify(token).person_id == "op-7"  # nothing is asked by default
+    if is_enough:
+        assert strict.verify(token).person_id == "op-7"
+        return
+    with pytest.raises(Unauthenticated):
+        strict.verify(token)
+
+
+@pytest.mark.parametrize("age_s", [3700, -3600, None, "now", True, float("nan"), float("inf")])
+def test_who_signed_in_too_long_ago_or_nobody_knows_when(issuer: Issuer, age_s: Any) -> None:
+    strict = TokenVerifier(issuer.settings.model_copy(update={"max_auth_age_s": 3600}))
+    at = time.time() - age_s if type(age_s) in {int, float} else age_s
+    with pytest.raises(Unauthenticated):
+        strict.verify(issuer.token(auth_time=at))
+    assert strict.verify(issuer.token(auth_time=int(time.time()) - 1800)).person_id == "op-7"
+
+
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
 def test_alg_none(issuer: Issuer, verifier: TokenVerifier, algorithm: str) -> None:
     for signature in (b"", b"x" * 64):
