@@ -31,12 +31,13 @@ from prometheus_client import CollectorRegistry
 
 from services.embed.gate.pool import GatePool
 from services.embed.settings import GateSettings
-from services.shared.errors import IMAGE_REFUSALS, ImageRefused
+from services.shared.errors import IMAGE_REFUSALS, ImageRefused, Overloaded
 from services.shared.telemetry import Metrics
 from tests.support.faces import shared_data
 
 LARGEST_SEED_BYTES = 60_000
 SLOWEST_S = 10.0
+_WORKER_WITHIN_S = 120.0  # a machine with much else to do starts a worker slowly; that is not the file's doing
 _EDGE_VALUES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -156,7 +157,7 @@ class Tally:
             self.longest_s = max(self.longest_s, seconds)
 
 
-def run(count: int, minutes: float, seed: int, workers: int, tally: Tally) -> None:
+def run(count: int, minutes: float, seed: int, workers: int, tally: Tally, *, slowest_s: float = SLOWEST_S) -> None:
     """Fill the tally. What breaks a rule is kept in `tally.wrong` with the file's number."""
     pool = seeds()
     draw = random.Random(seed)
@@ -169,12 +170,15 @@ def run(count: int, minutes: float, seed: int, workers: int, tally: Tally) -> No
         number, data = numbered
         started = monotonic()
         try:
-            with gate.decoded(data, started + 30) as lease:
+            with gate.decoded(data, started + _WORKER_WITHIN_S) as lease:
                 outcome = f"decoded {lease.image.format}"
         except ImageRefused as refusal:
             outcome = refusal.code
             if outcome not in IMAGE_REFUSALS:
                 tally.wrong.append(f"{number}: {outcome}")
+        except Overloaded:
+            outcome = "no worker in time"
+            tally.wrong.append(f"{number}: {outcome}")
         tally.note(outcome, monotonic() - started)
 
     def files() -> Iterator[tuple[int, bytes]]:
@@ -190,16 +194,25 @@ def run(count: int, minutes: float, seed: int, workers: int, tally: Tally) -> No
                 list(threads.map(one, batch))
                 seen.update(gate.process_ids)
                 tally.largest_bytes = max([tally.largest_bytes, *(_peak_bytes(pid) for pid in gate.process_ids)])
-        patience_s = monotonic() + 30
+        patience_s = monotonic() + _WORKER_WITHIN_S
         while len(gate.process_ids) < workers and monotonic() < patience_s:
             sleep(0.1)
         if len(gate.process_ids) != workers:
             tally.wrong.append(f"{len(gate.process_ids)} workers left of {workers}")
     finally:
         gate.close()
-    tally.wrong += [f"process {pid} is left behind" for pid in seen if psutil.pid_exists(pid)]
-    if tally.longest_s > SLOWEST_S:
+    tally.wrong += [f"process {pid} is left behind" for pid in seen if _is_worker(pid)]
+    if tally.longest_s > slowest_s:
         tally.wrong.append(f"the slowest took {tally.longest_s:.1f} s")
+
+
+def _is_worker(process_id: int) -> bool:
+    """Whether it is there and a gate worker of this process: numbers of processes are used again."""
+    try:
+        process = psutil.Process(process_id)
+        return process.ppid() == os.getpid() and "services.embed.gate.worker" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _peak_bytes(process_id: int) -> int:
@@ -213,7 +226,7 @@ def _peak_bytes(process_id: int) -> int:
 
 def main(
     files: Annotated[int, typer.Option(help="How many files at most.")] = 100_000,
-    minutes: Annotated[float, typer.Option(help="How long at most.")] = 20.0,
+    minutes: Annotated[float, typer.Option(help="How long at most; what is left then is not tried.")] = 60.0,
     seed: int = 1,
     workers: int = 1,
 ) -> None:
@@ -225,6 +238,7 @@ def main(
         json.dumps(
             {
                 "files": tally.done,
+                "left": files - tally.done,
                 "seed": seed,
                 "minutes": round((monotonic() - started) / 60, 1),
                 "outcomes": dict(tally.outcomes.most_common()),

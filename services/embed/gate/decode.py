@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 import zlib
@@ -80,7 +81,9 @@ def _decode_with_pillow(name: str, data: memoryview, pixels: memoryview, limits:
         # MPO is a JPEG with further pictures behind it; the first one counts.
         with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"] if name == "JPEG" else [name]) as picture:
             check_pixels(*picture.size, limits)
+            _check_strips(picture)
             picture.load()
+            _check_palette(picture)
             orientation = _orientation(picture)
             converted = colour.to_srgb(picture, picture.info.get("icc_profile"))
             check_pixels(*converted.size, limits)
@@ -105,12 +108,36 @@ def _orientation(picture: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _check_palette(picture: Image.Image) -> None:
+    """Pillow shows a PNG that numbers colours and has none as black."""
+    if picture.format == "PNG" and picture.mode == "P" and picture.palette is None:
+        raise Undecodable("colours by number, and no palette")
+
+
+def _check_strips(picture: Image.Image) -> None:
+    """Pillow leaves what a TIFF has no strip, tile or plane for black, and says nothing."""
+    if picture.format != "TIFF":
+        return
+    tags = picture.tag_v2  # type: ignore[attr-defined]
+    width, height = picture.size
+    across, down = (tags.get(322, 0), tags.get(323, 0)) if 324 in tags else (width, tags.get(278, height))
+    if min(across, down) < 1:
+        raise Undecodable("strips or tiles without a size")
+    planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
+    needed = math.ceil(width / across) * math.ceil(height / down) * planes
+    found = len(tags.get(324, ()) or tags.get(273, ()))
+    if found < needed:
+        raise Undecodable(f"{found} strips or tiles of {needed}")
+
+
 def _frame_count(picture: Image.Image, data: memoryview) -> int:
     """Frames in the file; those of GIF and TIFF, which no header tells, are counted up to _COUNTED_FRAMES."""
     if picture.format == "GIF":
         return count_gif_frames(data, _COUNTED_FRAMES)
     if picture.format != "TIFF":
-        return max(1, int(getattr(picture, "n_frames", 1)))
+        claimed = max(1, int(getattr(picture, "n_frames", 1)))
+        # A PNG says how many frames there are before they come: a number that anybody can write.
+        return min(claimed, bytes(data).count(b"fcTL") + 1) if picture.format == "PNG" and claimed > 1 else claimed
     count = 1
     try:
         while count < _COUNTED_FRAMES:

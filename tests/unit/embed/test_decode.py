@@ -73,15 +73,18 @@ def test_every_allowed_format_keeps_its_colours(name: str) -> None:
     assert _differs(colours, _scene()) <= (4 if name in LOSSY else 0)
 
 
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_honoured_in_every_format_that_has_it(name: str, orientation: int) -> None:
-    """HEIC is turned by its own boxes, and its EXIF orientation is only a note (ISO/IEC 23008-12)."""
+    """HEIC is turned by its own boxes, which its writer makes of the EXIF orientation; that is then only a note
+    (ISO/IEC 23008-12)."""
     undo = {6: 8, 8: 6}.get(orientation, orientation)
     stored = Image.fromarray(np.ascontiguousarray(turn_upright(np.asarray(_scene()), undo)))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image, colours = _decoded(_saved(stored, name, exif=exif, **LOSSY.get(name, {})))
+    # Of an orientation as bytes the HEIC writer makes the boxes; an Exif object it only copies.
+    tags = exif.tobytes() if name == "HEIF" else exif
+    image, colours = _decoded(_saved(stored, name, exif=tags, **LOSSY.get(name, {})))
     assert image.upright_size == (WIDTH, HEIGHT)
     assert _differs(colours, _scene()) <= 4
 
@@ -229,6 +232,36 @@ def test_the_pixel_limit_holds_before_pixels_are_read() -> None:
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
     with pytest.raises(TooManyPixels):
         _decoded(bytes(png))
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_a_png_that_numbers_colours_without_a_palette_is_refused_not_shown_black() -> None:
+    data = _saved(_scene().quantize(64), "PNG")
+    start = data.index(b"PLTE") - 4
+    with pytest.raises(Undecodable):
+        _decoded(data[:start] + data[start + 12 + struct.unpack_from(">I", data, start)[0] :])
+
+
+def test_frames_that_a_png_only_claims_are_not_counted() -> None:
+    data = _saved(_scene(), "PNG")
+    claim = _png_chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
+    assert _decoded(data[:33] + claim + data[33:])[0].frame_count == 1
+
+
+@pytest.mark.parametrize(("tag", "value"), [(284, 2), (278, 16), (278, 0)])
+def test_a_tiff_that_lacks_strips_or_planes_is_refused_not_shown_black(tag: int, value: int) -> None:
+    """One strip of all rows and colours, of which the header says that it is one plane, or some rows, of several."""
+    data = bytearray(_saved(_scene(), "TIFF"))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, directory)
+    places = (directory + 2 + 12 * index for index in range(count))
+    place = next(place for place in places if struct.unpack_from("<H", data, place)[0] == tag)
+    struct.pack_into("<HII", data, place + 2, 4, 1, value)
+    with pytest.raises(Undecodable):
+        _decoded(bytes(data))
 
 
 def test_the_first_frame_counts() -> None:
