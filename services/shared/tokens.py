@@ -141,7 +141,7 @@ def _require_sign_in(claims: Mapping[str, Any], settings: TokenSettings) -> None
         raise WeakSignInError("amr")
     if settings.max_auth_age_s is not None:
         signed_in_at = claims.get("auth_time")
-        if type(signed_in_at) not in {int, float}:
+        if not isinstance(signed_in_at, int | float) or isinstance(signed_in_at, bool):
             raise WeakSignInError("auth_time")
         age_s = time.time() - signed_in_at
         if not -settings.leeway_s <= age_s <= settings.max_auth_age_s + settings.leeway_s:
