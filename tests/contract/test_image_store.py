@@ -118,7 +118,7 @@ def test_folder_sweeps_what_a_killed_writer_left_and_spares_a_living_one(tmp_pat
         "pathlib.Path.replace = lambda self, target: os._exit(9)\n"
         "module.FolderImageStore(pathlib.Path(sys.argv[1])).put(b'x' * 1000)\n"
     )
-    done = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False, timeout=180)
     assert done.returncode == 9
     assert len(list((tmp_path / "incoming").iterdir())) == 1
     FolderImageStore(tmp_path)

@@ -17,7 +17,7 @@ from services.ingest.life.custody import OwnerTurns, SubjectLink
 from tests.contract.test_enrolment_ledger import LATER, NOW, Ledgers, claim, enrol, new, open_ledgers, settle
 
 _SOON_S = 0.2
-_BOUND_S = 30.0
+_BOUND_S = 120.0
 
 
 @dataclass
