@@ -33,8 +33,8 @@ FORM = {
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side]:
     root = tmp_path_factory.mktemp("partners")
     north, east = make_side(root / "north", HOME), make_side(root / "east", PARTNER)
-    introduce(north, east, timeout_s=30.0)
-    introduce(east, north, timeout_s=30.0)
+    introduce(north, east, timeout_s=20.0)
+    introduce(east, north, timeout_s=20.0)
     return north, east
 
 
