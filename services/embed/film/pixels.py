@@ -3,6 +3,7 @@ same frame gives the same pixels whichever frames were decoded before it."""
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
@@ -15,8 +16,11 @@ from services.embed.film.limits import FilmLimits, Refused
 
 Frame = npt.NDArray[np.uint8]
 
-# Display matrix in degrees anticlockwise -> the EXIF orientation that turns the stored pixels upright the same way.
-_ORIENTATIONS = {0: 1, 90: 8, 180: 3, -180: 3, -90: 6, 270: 6, -270: 8}
+# Signs of the display matrix: where the stored picture's axes point once it is shown, each along itself or along the
+# other -> the EXIF orientation that turns the stored pixels upright, mirrored ones too.
+_ALONG = {(1, 1): 1, (-1, 1): 2, (-1, -1): 3, (1, -1): 4}
+_ACROSS = {(1, 1): 5, (1, -1): 6, (-1, -1): 7, (-1, 1): 8}
+_MATRIX = struct.Struct("=5i")  # the first five of nine numbers
 _SQUAREST, _OBLONGEST = Fraction(1, 4), Fraction(4)
 # Heights that are recorded in two fields, whatever the file says of itself.
 _FIELD_HEIGHTS = frozenset({480, 486, 576, 1080, 1088})
@@ -26,8 +30,19 @@ _HD_HEIGHT = 720  # from here on files that do not name their colours mean BT.70
 
 
 def orientation_of(frame: av.VideoFrame) -> int:
-    """EXIF orientation; 1 for a matrix that is no quarter turn."""
-    return _ORIENTATIONS.get(round(frame.rotation / 90) * 90, 1) if abs(frame.rotation) <= 360 else 1
+    """EXIF orientation of the display matrix; of one that is no quarter turn that of the nearest, 1 where there is
+    none."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None or len(bytes(found)) < _MATRIX.size:
+        return 1
+    across_x, across_y, _, down_x, down_y = _MATRIX.unpack_from(bytes(found))
+    if abs(across_x) + abs(down_y) >= abs(across_y) + abs(down_x):
+        return _ALONG.get((_sign(across_x), _sign(down_y)), 1)
+    return _ACROSS.get((_sign(across_y), _sign(down_x)), 1)
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:

@@ -24,15 +24,23 @@ SEGMENT_S = 30.0
 # A segment begins with a key frame, so that none is decoded from further back; where those are rarer, anywhere.
 LONGEST_SEGMENT_S = 300.0
 _SLACK = 1e-6
+# No camera is that fast: such timestamps are broken, or made to have an hour pass in the blink of an eye. Frames are then
+# chosen as if they came at an ordinary rate.
+_FASTEST_PER_S = 500.0
+_ORDINARY_PER_S = 25.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilmIndex:
-    """Timestamps of all frames in order of presentation, in units of `unit_s` seconds, and which are key frames."""
+    """Timestamps of all frames in order of presentation, in units of `unit_s` seconds, and which are key frames.
+
+    `pace_s`: the seconds of a unit by which frames are chosen; those of the file unless they cannot be.
+    """
 
     stamps: Stamps
     is_key: npt.NDArray[np.bool_]
     unit_s: float
+    pace_s: float
 
     @property
     def first(self) -> int:
@@ -63,7 +71,12 @@ class FilmIndex:
 def index_of(stamps: Sequence[int] | Stamps, keys: Sequence[int] | Stamps, unit_s: float) -> FilmIndex:
     """From timestamps in any order, with repetitions."""
     ordered = np.unique(np.asarray(stamps, np.int64))
-    return FilmIndex(ordered, np.isin(ordered, np.asarray(keys, np.int64)), unit_s)
+    return FilmIndex(ordered, np.isin(ordered, np.asarray(keys, np.int64)), unit_s, _pace(ordered, unit_s))
+
+
+def _pace(stamps: Stamps, unit_s: float) -> float:
+    step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    return 1 / (_ORDINARY_PER_S * step) if 0 < step * unit_s < 1 / _FASTEST_PER_S else unit_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +92,10 @@ class Segment:
 def segments(index: FilmIndex) -> list[Segment]:
     """Of about SEGMENT_S each; empty time between timestamps that jump makes none."""
     times = (index.stamps - index.first) * index.unit_s
+    paces = (index.stamps - index.first) * index.pace_s
     bounds = [0]
     for at in range(1, len(times)):
-        lasted = float(times[at] - times[bounds[-1]])
+        lasted = float(paces[at] - paces[bounds[-1]])
         if (lasted >= SEGMENT_S and index.is_key[at]) or lasted >= LONGEST_SEGMENT_S:
             bounds.append(at)
     bounds.append(len(times))
@@ -91,13 +105,13 @@ def segments(index: FilmIndex) -> list[Segment]:
 def first_look(index: FilmIndex, segment: Segment) -> list[int]:
     """Timestamps, in order."""
     stamps = index.stamps[segment.first : segment.end]
-    keys = _spaced(stamps[index.is_key[segment.first : segment.end]], LOOK_EVERY_S / index.unit_s)
+    keys = _spaced(stamps[index.is_key[segment.first : segment.end]], LOOK_EVERY_S / index.pace_s)
     chosen = list(keys)
     edges = [int(stamps[0]) - 1, *keys, int(stamps[-1]) + 1]
     for left, right in pairwise(edges):
-        if (right - left) * index.unit_s > MAX_GAP_S:
+        if (right - left) * index.pace_s > MAX_GAP_S:
             between = stamps[(stamps > left) & (stamps < right)]
-            chosen += _spaced(between, LOOK_EVERY_S / index.unit_s, after=left)
+            chosen += _spaced(between, LOOK_EVERY_S / index.pace_s, after=left)
     if not keys and not chosen:
         chosen = [int(stamps[0])]
     return sorted(set(chosen))
@@ -112,7 +126,7 @@ def follow_up(index: FilmIndex, segment: Segment, looked: Sequence[int], with_fa
         at = int(np.searchsorted(known, stamp))
         left = int(known[at - 1]) if at > 0 else int(stamps[0]) - 1
         right = int(known[at + 1]) if at + 1 < len(known) else int(stamps[-1]) + 1
-        step = FOLLOW_EVERY_S / index.unit_s
+        step = FOLLOW_EVERY_S / index.pace_s
         chosen |= set(_spaced(stamps[(stamps > left) & (stamps < stamp)], step, after=left))
         chosen |= set(_spaced(stamps[(stamps > stamp) & (stamps < right)], step, after=stamp))
     return sorted(chosen - set(looked))

@@ -144,7 +144,11 @@ class FilmReader:
             raise Refused("film_undecodable", "no frame")
         if self._stream.frames > len(stamps):
             self._warn("ends_early")
-        return index_of(np.frombuffer(stamps, np.int64), np.frombuffer(keys, np.int64), unit_s)
+        index = index_of(np.frombuffer(stamps, np.int64), np.frombuffer(keys, np.int64), unit_s)
+        # Of frames with one timestamp only the first can be asked for.
+        if 2 * len(index.stamps) < len(stamps) or index.pace_s != unit_s:
+            self._warn("timestamps_irregular")
+        return index
 
     def _warn(self, what: str) -> None:
         if what not in self.warnings:

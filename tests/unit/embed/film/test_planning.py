@@ -37,6 +37,21 @@ def test_frequent_key_frames_are_thinned_to_one_a_second() -> None:
     assert np.diff(looked).min() >= 25
 
 
+def test_an_hour_that_is_said_to_pass_in_a_blink_is_looked_at_as_an_hour() -> None:
+    """Timestamps of a broken recorder, or of somebody who wants nobody to be seen."""
+    stamps = np.arange(3600 * 25)
+    index = index_of(stamps, stamps[::50], 1 / 90_000)
+    parts = segments(index)
+    assert len(parts) >= 100
+    assert sum(len(first_look(index, part)) for part in parts) >= 1800
+    assert index.time_s(int(stamps[-1])) < 1.1, "times are those of the file"
+
+
+def test_slow_motion_of_a_phone_is_taken_at_its_word() -> None:
+    index = film(10, fps=240)
+    assert len(first_look(index, segments(index)[0])) <= 12
+
+
 def test_rare_key_frames_leave_no_gap() -> None:
     index = film(100, key_every_s=50)
     for segment in segments(index):

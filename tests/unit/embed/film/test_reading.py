@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -79,6 +80,36 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rotation", "orientation"), [(0, 1), (90, 8), (180, 3), (-90, 6)])
 def test_a_turned_film_says_how_it_is_turned(tmp_path: Path, rotation: int, orientation: int) -> None:
     path = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(3)), rotation=rotation)
+    read = reader(path)
+    ((_, frame),) = read.frames([int(read.index.stamps[0])])
+    assert orientation_of(frame) == orientation
+
+
+# The display matrix's first five numbers but the third, as signs, and the EXIF orientation that shows the same.
+MATRICES = [
+    ((1, 0, 0, 1), 1),
+    ((-1, 0, 0, 1), 2),
+    ((-1, 0, 0, -1), 3),
+    ((1, 0, 0, -1), 4),
+    ((0, 1, 1, 0), 5),
+    ((0, 1, -1, 0), 6),
+    ((0, -1, -1, 0), 7),
+    ((0, -1, 1, 0), 8),
+    ((0, 0, 0, 0), 1),
+]
+
+
+@pytest.mark.parametrize(("signs", "orientation"), MATRICES)
+def test_every_turn_and_mirror_of_the_display_matrix_is_told(
+    tmp_path: Path, signs: tuple[int, int, int, int], orientation: int
+) -> None:
+    path = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(2)))
+    content = bytearray(path.read_bytes())
+    across_x, across_y, down_x, down_y = (65536 * sign for sign in signs)
+    # ISO/IEC 14496-12, track header: the matrix stands 40 bytes behind the box's name and version.
+    matrix = (across_x, across_y, 0, down_x, down_y, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", content, content.index(b"tkhd") + 44, *matrix)
+    path.write_bytes(content)
     read = reader(path)
     ((_, frame),) = read.frames([int(read.index.stamps[0])])
     assert orientation_of(frame) == orientation
