@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from services.audit.statistics import gathering
 from services.audit.statistics.aggregates import Aggregates, parse_aggregates
+from services.audit.statistics.charts import CountRow, RateRow, count_chart, rate_chart
 from services.audit.statistics.cli import counted, entries_of, transparency_app
 from services.audit.statistics.gathering import Gatherer, quality_band
 from services.audit.statistics.intervals import wilson
@@ -254,3 +255,11 @@ def test_the_words_are_those_of_casework() -> None:
         assert action in {each.value for each in Action}
     assert set(gathering.ENDINGS) <= {each.value for each in Action}
     assert {kind.value for kind in OutcomeKind} >= gathering.FALSE_LEADS
+
+
+def test_what_people_wrote_is_text_in_charts() -> None:
+    """They stand in pages as they are drawn."""
+    written = "<script>1</script>\"'"
+    for drawn in (count_chart([CountRow(written, 5)], written), rate_chart([RateRow(written, None, written)], written)):
+        assert "<script" not in drawn
+        assert drawn.count("&lt;script&gt;") >= 2
