@@ -65,6 +65,10 @@ class Load:
         wanted = len(self.took_ms.get(self.phase, ())) + _ROUND
         wait_until(lambda: len(self.took_ms.get(self.phase, ())) >= wanted, _WAIT_S, f"{_ROUND} searches")
 
+    def wait_more(self, count: int = 2) -> None:
+        """At least so many searches of this phase, however short it is."""
+        wait_until(lambda: len(self.took_ms.get(self.phase, ())) >= count, _WAIT_S, "a search")
+
     def _search(self, client: httpx.Client, subject_id: str, probe: bytes) -> None:
         phase, started_s = self.phase, monotonic()
         answer = post_search(client, probe, face=0)
@@ -125,7 +129,7 @@ def _measure(platform: Platform, candidate: CandidateEmbed, faces: int, referenc
     return {
         "enrolled_faces": dict(outcomes),
         "references": references,
-        "latency_ms": {phase: _summary(took) for phase, took in load.took_ms.items()},
+        "latency_ms": {phase: summary(took) for phase, took in load.took_ms.items()},
         "errors": load.errors,
         "rank_1_by_model": {name: dict(counts) for name, counts in load.first.items()},
         "seconds": seconds,
@@ -189,7 +193,7 @@ def _act(client: httpx.Client, path: str, body: Mapping[str, Any] | None) -> dic
     return found
 
 
-def _summary(took: Sequence[float]) -> dict[str, float]:
+def summary(took: Sequence[float]) -> dict[str, float]:
     return {
         "searches": len(took),
         "p50": round(statistics.median(took), 1),

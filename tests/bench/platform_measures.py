@@ -103,7 +103,7 @@ def write_folder(folder: Path, portraits: Iterable[bytes]) -> int:
     return len(lines) - 1
 
 
-def bulk_enrolment(platform: Platform, folder: Path, count: int) -> dict[str, float]:
+def bulk_enrolment(platform: Platform, folder: Path, count: int, timeout_s: float = 3600) -> dict[str, float]:
     """`likeness enrol` over the folder until every image has its outcome."""
     token = platform.data.root / "bench-custodian.token"
     token.write_text(platform.token("custodian"), "utf-8")
@@ -111,7 +111,7 @@ def bulk_enrolment(platform: Platform, folder: Path, count: int) -> dict[str, fl
     command += ["--lawful-basis", "pace_1984_s64a", "--captured-on", "2026-01-01", "--token", str(token)]
     command += ["--url", platform.url("ingest")]
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     seconds = time.perf_counter() - started
     assert done.returncode == 0, done.stdout + done.stderr
     return {"images": count, "seconds": round(seconds, 2), "images_per_s": round(count / seconds, 2)}

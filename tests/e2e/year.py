@@ -1,8 +1,10 @@
 """A year of a gallery, in minutes: what owners send, what the law and accidents do to it, and what has to hold after.
 
-    python -m tests.e2e.year [--start 1000] [--a-month 120]
+    python -m tests.e2e.year [--start 1000] [--a-month 120] [--synthetic 0] [--synthetic-a-month 0]
 
-The unit's own size is `--start 107500 --a-month 9000`. Everything is real but the networks, which are the stand-in.
+Everything is real but the networks, which are the stand-in. At the unit's own size most references are labelled
+synthetic ones, which have a template and no image; everything happens to those with images:
+`--start 2000 --a-month 100 --synthetic 105500 --synthetic-a-month 8900` is 107,500 at the start and 300 a day.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +33,8 @@ import numpy as np
 from PIL import Image
 
 from services.local.deployment import HOST, ServicePorts
-from services.rpc.clients import EmbedClient
-from services.rpc.v1 import embed_pb2
+from services.rpc.clients import EmbedClient, LedgerClient
+from services.rpc.v1 import common_pb2, embed_pb2, ingest_pb2
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.ids import new_id
 from services.shared.ports.event_log import Event
@@ -51,6 +56,8 @@ SAVES, RESTORES = {3, 7}, {5: 3, 10: 7}  # a month: the month of the ledger that
 MIGRATION, END_OF_AGREEMENT = 6, 8
 NEW_MODEL = "stub-recognises-nobody-2"
 _MIN_SHADOWS = 5
+# So that a kill comes in the middle.
+_SLOWLY = {"LIKENESS_INGEST__MIGRATION__IMAGES_PER_S": "1", "LIKENESS_INGEST__MIGRATION__BATCH": "2"}
 
 
 def picture(seed: int) -> bytes:
@@ -63,10 +70,13 @@ def picture(seed: int) -> bytes:
 
 @dataclass(frozen=True)
 class Scale:
-    """Images at the start, and new ones each month. `patience_s`: for the ledger to come to agree with the owner."""
+    """Images at the start, and new ones each month; synthetic references beside them. `patience_s`: for the ledger to
+    come to agree with the owner."""
 
     at_start: int = 24
     a_month: int = 4
+    synthetic: int = 0
+    synthetic_a_month: int = 0
     patience_s: float = 120.0
 
 
@@ -80,6 +90,15 @@ class Owner:
     enrolled: dict[str, str] = field(default_factory=dict)  # SHA-256 of an image: the subject that it stands under
     seeds: dict[str, int] = field(default_factory=dict)
     erased: dict[str, bytes] = field(default_factory=dict)
+    _held: list[Event] | None = None
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is said in the block is published together at its end."""
+        self._held = []
+        yield
+        held, self._held = self._held, None
+        self.publish(held)
 
     def say(self, kind: str, **fields: Any) -> None:
         value = {
@@ -90,7 +109,10 @@ class Owner:
         }
         event = Event(TOPICS[kind], f"{OWNER}/{fields['subject_id']}", json.dumps(value).encode())
         self.sent.append(event)
-        self.publish([event])
+        if self._held is None:
+            self.publish([event])
+        else:
+            self._held.append(event)
 
     def publish(self, events: list[Event]) -> None:
         log = SqliteEventLog(self.platform.data.root / "events.sqlite")
@@ -152,6 +174,9 @@ class Year:
     saved: Path
     scale: Scale = field(default_factory=Scale)
     figures: dict[str, Any] = field(default_factory=dict)
+    synthetic: int = 0
+    # Between these ids of enrolments are synthetic references alone.
+    _synthetic_ids: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def on(cls, root: Path, saved: Path, scale: Scale) -> Year:
@@ -162,6 +187,7 @@ class Year:
             **knows_candidate(ports),
             "LIKENESS_INGEST__MIGRATION__MIN_SHADOW_SEARCHES": str(_MIN_SHADOWS),
             "LIKENESS_INGEST__MIGRATION__IMAGES_PER_S": "200",
+            "LIKENESS_INGEST__MIGRATION__BATCH": "256",
             "LIKENESS_SEARCH__SHADOW__AT_MOST_PER_S": "20",
         }
         platform = Platform(root, settings=settings)
@@ -173,44 +199,72 @@ class Year:
         self.owner = Owner(self.platform)
         try:
             with self._client("custodian") as self.custodian:
-                self._start()
+                self._timed("start", self._start)
                 for month in range(1, 13):
-                    self._month(month)
+                    self._timed(f"month {month}", partial(self._month, month))
                 self.owner.publish(self.owner.sent)
-                self._wait()
-                self._hold()
+                self._timed("replay", self._wait)
+                self._timed("agreement of the stores", self._hold)
         finally:
             self.candidate.stop()
-        self._nothing_of_the_erased()
-        self._verified()
+        self._timed("nothing of the erased", self._nothing_of_the_erased)
+        self._timed("audit verified", self._verified)
         self.figures |= {
             "events": len(self.owner.sent),
             "enrolled": len(self.owner.enrolled),
             "erased": len(self.owner.erased),
+            "synthetic": self.synthetic,
             "seconds": round(time.monotonic() - started),
         }
         return self.figures
 
+    def _timed(self, what: str, work: Callable[[], None]) -> None:
+        started = time.monotonic()
+        work()
+        self.figures.setdefault("seconds_of", {})[what] = round(time.monotonic() - started, 1)
+
     # --- what happens
 
     def _start(self) -> None:
-        for _ in range(self.scale.at_start):
-            self.owner.send_image()
-        for _ in range(3):
-            self.owner.send_image("LIBERAL", watchlist_id="op_liberal", agreement_reference=AGREEMENT)
+        with self.owner.at_once():
+            for _ in range(self.scale.at_start):
+                self.owner.send_image()
+            for _ in range(3):
+                self.owner.send_image("LIBERAL", watchlist_id="op_liberal", agreement_reference=AGREEMENT)
         self._wait()
+        self._fill(self.scale.synthetic)
+
+    def _fill(self, more: int) -> None:
+        """As many synthetic references as there should be; those that a restored ledger lacks are made anew."""
+        self.synthetic += more
+        if not self.synthetic:
+            return
+        first = new_id()
+        pictures = sum(not subject.startswith("LIBERAL-") for subject in self.owner.enrolled.values())
+        request = ingest_pb2.FillSyntheticRequest(
+            watchlist_id="custody",
+            owner=OWNER,
+            until_count=pictures + self.synthetic,
+            seed=7,
+            actor=common_pb2.Actor(person_id="year", force=OWNER, roles=["administrator"]),
+        )
+        with self.platform.channel("ingest") as channel:
+            LedgerClient(channel).fill_synthetic(request)
+        self._synthetic_ids.append((first, new_id()))
 
     def _month(self, month: int) -> None:
         owner = self.owner
         owner.month = month
-        for _ in range(self.scale.a_month):
-            owner.send_image()
+        with owner.at_once():
+            for _ in range(self.scale.a_month):
+                owner.send_image()
         owner.change_disposal()
         if month in MERGES:
             owner.merge()
         if month in WITHDRAWALS:
             owner.withdraw()
         self._wait()
+        self._fill(self.scale.synthetic_a_month)
         if month in ERASURES:
             self._erase()
         if month == MIGRATION:
@@ -224,6 +278,7 @@ class Year:
             # The producer sends everything again, from its own records: erased people's images too.
             owner.publish(owner.sent)
             self._wait()
+            self._fill(0)
             # What the gallery learnt after the ledger had been saved is nobody's now.
             found = self.custodian.post("/v1/gallery/reconciliation", json={"is_deep": False}).json()
             assert found["surplus_in_gallery"]["count"], found
@@ -243,10 +298,12 @@ class Year:
     def _migrate(self) -> None:
         """To another model, with everything that is asked for: shadow searches, two people, their evidence."""
         self.candidate.__enter__()
+        self.platform.restart("ingest", **_SLOWLY)
         probe = picture(self.owner.seeds[next(iter(self.owner.enrolled))])
         with self._client("administrator", "boss") as boss, self._client("supervisor", "one") as one:
             begun = self._act(boss, "", {"reason": "a better model"})
             path = f"/{begun['migration_id']}"
+            self._kill_in_the_middle(boss, path)
 
             def is_shadowed() -> bool:
                 with self._client("operator", service="search") as operator:
@@ -263,6 +320,18 @@ class Year:
                 self._act(two, f"{path}/approvals", approval)
             self._act(boss, f"{path}/switch")
             self._act(boss, f"{path}/finish")
+
+    def _kill_in_the_middle(self, boss: httpx.Client, path: str) -> None:
+        """ingest dies while it looks at images with the other model, and goes on with what it had."""
+
+        def embedded() -> int:
+            found: int = boss.get(f"/v1/model-migrations{path}").json()["progress"]["embedded"]
+            return found
+
+        wait_until(lambda: embedded() > 0, self.scale.patience_s, "the first images under the new model", 0.1)
+        self.platform.kill("ingest")
+        self.platform.restart("ingest")
+        self.figures["embedded_before_the_kill"] = embedded()
 
     def _end_agreement(self) -> None:
         with self._client("administrator", service="search") as administrator:
@@ -307,10 +376,11 @@ class Year:
         while True:
             parameters: dict[str, str | int] = {"state": "enrolled", "limit": 1000, "after": after}
             page = self.custodian.get("/v1/enrolments", params=parameters).json()
-            found |= {item["image_sha256"]: item["subject_id"] for item in page["enrolments"]}
+            found |= {item["image_sha256"]: item["subject_id"] for item in page["enrolments"] if item["image_sha256"]}
             after = page["next_after"]
             if not after:
                 return found
+            after = next((last for first, last in self._synthetic_ids if first <= after < last), after)
 
     def _hold(self) -> None:
         """Ledger = gallery = images; the erased are not found; the agreement that ended counts."""
@@ -318,7 +388,8 @@ class Year:
         first = self.custodian.post("/v1/gallery/reconciliation", json=deep).json()
         second = self.custodian.post("/v1/gallery/reconciliation", json=deep).json()
         assert second["is_clean"], (first, second)
-        assert second["compared"] == second["images"] == len(self.owner.enrolled)
+        assert second["images"] == len(self.owner.enrolled)
+        assert second["compared"] == len(self.owner.enrolled) + self.synthetic
         with self._client("operator", service="search") as operator:
             answer = post_search(operator, picture(self.owner.seeds[next(iter(self.owner.enrolled))]))
             assert answer.json()["model"]["model_id"] == NEW_MODEL, answer.text
@@ -375,11 +446,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--start", type=int, default=1000, help="images at the start")
     parser.add_argument("--a-month", type=int, default=120, help="new images a month")
+    parser.add_argument("--synthetic", type=int, default=0, help="references without an image at the start")
+    parser.add_argument("--synthetic-a-month", type=int, default=0, help="new ones of these a month")
     options = parser.parse_args()
     # Some hundred images a second would be quick; a tenth of that is still not a hang.
-    patience_s = 120 + (options.start + 12 * options.a_month) / 20
+    drawn = options.synthetic + 12 * options.synthetic_a_month
+    patience_s = 120 + (options.start + 12 * options.a_month) / 20 + drawn / 200
+    scale = Scale(options.start, options.a_month, options.synthetic, options.synthetic_a_month, patience_s)
     with tempfile.TemporaryDirectory(prefix="likeness-year-") as folder:
-        year = Year.on(Path(folder) / "data", Path(folder), Scale(options.start, options.a_month, patience_s))
+        year = Year.on(Path(folder) / "data", Path(folder), scale)
         with year.platform:
             print(json.dumps(year.run(), indent=1))
 
