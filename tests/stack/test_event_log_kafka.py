@@ -6,7 +6,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from time import monotonic
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
@@ -19,14 +18,15 @@ from services.shared.settings import MAX_IMAGE_BYTES
 from tests.contract import test_event_log as contract
 from tests.stack.servers.base import ServerProcess, free_ports
 from tests.stack.servers.kafka import kafka_server
-from tests.support.waiting import wait_until
+from tests.support.promises import within
+from tests.support.waiting import once_available, wait_until
 
 topic, group = contract.topic, contract.group
 
 
 @pytest.fixture
 def event_log(kafka_address: str) -> Iterator[EventLog]:
-    log = KafkaEventLog(KafkaConnection(kafka_address), TopicDefaults(partitions=3))
+    log = KafkaEventLog(KafkaConnection(kafka_address, timeout_s=60), TopicDefaults(partitions=3))
     yield log
     log.close()
 
@@ -36,7 +36,7 @@ class TestKafkaEventLog(contract.TestEventLog):
 
 
 def test_a_topic_is_created_with_stated_partitions_and_retention(kafka_address: str, topic: str) -> None:
-    log = KafkaEventLog(KafkaConnection(kafka_address), TopicDefaults(partitions=5, retention_h=24))
+    log = KafkaEventLog(KafkaConnection(kafka_address, timeout_s=60), TopicDefaults(partitions=5, retention_h=24))
     log.publish([Event(topic, "k", b"1")])
     admin = KafkaAdminClient(bootstrap_servers=kafka_address)
     [described] = admin.describe_topics([topic])
@@ -61,7 +61,7 @@ def test_what_other_systems_publish_without_text_is_read(
 ) -> None:
     event_log.publish([Event(topic, "k", b"first")])
     producer = KafkaProducer(bootstrap_servers=kafka_address)
-    producer.send(topic, value=b"second", headers=[("odd", b"\xff\xfe")]).get(timeout=10)
+    producer.send(topic, value=b"second", headers=[("odd", b"\xff\xfe")]).get(timeout=60)
     producer.close()
     subscription = event_log.subscribe([topic], group)
     found = contract.read(subscription, 2)
@@ -87,25 +87,29 @@ class TestBrokerFailure:
     ) -> None:
         server, address = broker
         log = KafkaEventLog(KafkaConnection(address, timeout_s=4.0))
-        log.publish([Event(topic, "k", b"0")])
-        subscription = log.subscribe([topic], group)
-        assert contract.values(contract.read(subscription, 1)) == [0]
+        once_available(lambda: log.publish([Event(topic, "k", b"0")]))
+        subscription = once_available(lambda: log.subscribe([topic], group))
+        assert set(contract.values(contract.read(subscription, 1))) == {0}
         server.kill()
-        started = monotonic()
-        with pytest.raises(DependencyUnavailable):
-            log.publish([Event(topic, "k", b"1")])
-        assert monotonic() - started < 10
+        within(10, lambda: _fails_to_publish(log, Event(topic, "k", b"1")))
         with pytest.raises(DependencyUnavailable):
             subscription.commit()
         server.start()
-        _until_published(log, Event(topic, "k", b"2"))
+        once_available(lambda: log.publish([Event(topic, "k", b"2")]))
         # The first event was not committed, so it comes again; whatever was acknowledged is there.
-        found = contract.values(contract.read(subscription, 2))
-        subscription.commit()
+        found: list[int] = []
+
+        def all_done() -> bool:
+            with suppress(DependencyUnavailable):  # the member is let in again
+                found.extend(contract.values(subscription.poll(100, 0.5)))
+                subscription.commit()
+                return log.lag([topic], group) == 0
+            return False
+
+        wait_until(all_done, 120, lambda: f"both events to be read and committed, have {found}")
         subscription.close()
         assert found[0] == 0
         assert found[-1] == 2
-        assert log.lag([topic], group) == 0
         log.close()
 
     def test_a_broker_that_hangs_is_given_up_within_the_deadline(
@@ -113,29 +117,23 @@ class TestBrokerFailure:
     ) -> None:
         server, address = broker
         log = KafkaEventLog(KafkaConnection(address, timeout_s=2.0))
-        log.publish([Event(topic, "k", b"0")])
+        once_available(lambda: log.publish([Event(topic, "k", b"0")]))
         threads = threading.active_count()
         server.pause()
-        started = monotonic()
-        with pytest.raises(DependencyUnavailable):
-            log.publish([Event(topic, "k", b"1")])
-        assert monotonic() - started < 8
-        assert threading.active_count() <= threads
+        within(8, lambda: _fails_to_publish(log, Event(topic, "k", b"1")))
+        wait_until(lambda: threading.active_count() <= threads, 60, "no thread to be left behind")
         server.resume()
-        _until_published(log, Event(topic, "k", b"2"))
+        once_available(lambda: log.publish([Event(topic, "k", b"2")]))
         log.close()
 
     def test_no_broker_at_all_is_said_within_the_deadline(self) -> None:
         [port] = free_ports(1)
         log = KafkaEventLog(KafkaConnection(f"127.0.0.1:{port}", timeout_s=1.0))
         threads = threading.active_count()
-        started = monotonic()
-        with pytest.raises(DependencyUnavailable):
-            log.publish([Event("t", "k", b"0")])
-        assert monotonic() - started < 5
+        within(5, lambda: _fails_to_publish(log, Event("t", "k", b"0")))
         with pytest.raises(DependencyUnavailable):
             log.lag(["t"], "g")
-        assert threading.active_count() <= threads
+        wait_until(lambda: threading.active_count() <= threads, 60, "no thread to be left behind")
         log.close()
 
 
@@ -151,7 +149,7 @@ class TestGroups:
             seen.wait_for(20)
             for start in (20, 40):
                 event_log.publish([Event(topic, f"k{n % 5}", str(n).encode()) for n in range(start, start + 20)])
-                other = KafkaEventLog(KafkaConnection(kafka_address))
+                other = KafkaEventLog(KafkaConnection(kafka_address, timeout_s=60))
                 with member(other, topic, group, seen):
                     seen.wait_for(start + 20)
                 other.close()
@@ -163,18 +161,24 @@ class TestGroups:
         self, kafka_address: str, topic: str, group: str
     ) -> None:
         """As a handler that waits for the audit log: nothing is lost, and what it did is delivered again."""
-        log = KafkaEventLog(KafkaConnection(kafka_address, poll_interval_s=2.0), TopicDefaults(partitions=1))
+        log = KafkaEventLog(
+            KafkaConnection(kafka_address, timeout_s=60, poll_interval_s=2.0), TopicDefaults(partitions=1)
+        )
         log.publish([Event(topic, "k", b"0")])
         subscription = log.subscribe([topic], group)
         assert contract.values(contract.read(subscription, 1)) == [0]
-        wait_until(lambda: is_empty(kafka_address, group), 60, "the group to give the member up", 0.5)
+        wait_until(lambda: is_empty(kafka_address, group), 120, "the group to give the member up", 0.5)
         with pytest.raises(DependencyUnavailable):
             subscription.commit()
         subscription.close()
         again = log.subscribe([topic], group)
-        assert contract.values(contract.read(again, 1)) == [0]
-        again.commit()
-        assert log.lag([topic], group) == 0
+
+        def is_done() -> bool:
+            # A busy machine can take longer between the two than this group waits: then it comes again.
+            assert set(contract.values(contract.take(again, 10))) <= {0}
+            return log.lag([topic], group) == 0
+
+        wait_until(is_done, 120, "the event to be delivered and committed again")
         again.close()
         log.close()
 
@@ -209,8 +213,8 @@ def member(log: EventLog, topic: str, group: str, seen: Seen) -> Iterator[None]:
     def read() -> None:
         subscription = log.subscribe([topic], group)
         while not stop.is_set():
-            seen.note(subscription.poll(3, 0.2))
             with suppress(DependencyUnavailable):  # the group is changing hands: it comes again
+                seen.note(subscription.poll(3, 0.2))
                 subscription.commit()
         subscription.close()
 
@@ -220,7 +224,8 @@ def member(log: EventLog, topic: str, group: str, seen: Seen) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        reading.join(60)
+        reading.join(120)
+        assert not reading.is_alive(), "a member does not leave"
 
 
 def is_empty(address: str, group: str) -> bool:
@@ -234,11 +239,6 @@ def is_empty(address: str, group: str) -> bool:
     return not members
 
 
-def _until_published(log: EventLog, event: Event) -> None:
-    deadline = monotonic() + 30
-    while True:
-        try:
-            return log.publish([event])
-        except DependencyUnavailable:
-            if monotonic() > deadline:
-                raise
+def _fails_to_publish(log: EventLog, event: Event) -> None:
+    with pytest.raises(DependencyUnavailable):
+        log.publish([event])
