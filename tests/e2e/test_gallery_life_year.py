@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.year import Scale, Year
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_a_year(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.support.casework import post_enrolment, post_search, wait_settled
 from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 STUB = {
     "LIKENESS_EMBED__MODEL__KIND": "stub",
@@ -79,11 +79,15 @@ class Searching:
 
     def wait_for_more(self, count: int = 10) -> None:
         wanted = self.count() + count
-        wait_until(lambda: self.count() >= wanted or bool(self.errors), WAIT_S, f"{count} more searches")
+        wait_until(lambda: self.count() >= wanted or self._has_ended(), WAIT_S, f"{count} more searches")
         assert not self.errors, self.errors
+        assert self.count() >= wanted, "whoever searches has ended"
+
+    def _has_ended(self) -> bool:
+        return bool(self.errors) or self._thread is None or not self._thread.is_alive()
 
     def _run(self) -> None:
-        with self.platform.client("search", "operator") as client:
+        with self.platform.client("search", "operator", timeout_s=60.0) as client:
             while not self._stop.is_set():
                 for subject_id, probe in list(self.probes.items()):
                     if self._stop.is_set():

@@ -7,9 +7,16 @@ import sys
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.embed import accelerator_watch
 from services.embed.accelerator_watch import read_accelerators, watch_accelerator
 from services.shared.errors import DependencyUnavailable
 from services.shared.telemetry import Metrics
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in is an interpreter, which a busy machine is slow to start."""
+    monkeypatch.setattr(accelerator_watch, "_TIMEOUT_S", 240.0)
 
 
 def _saying(text: str) -> list[str]:

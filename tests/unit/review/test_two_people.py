@@ -22,7 +22,7 @@ def at_once(*acts: Callable[[], object]) -> list[object]:
     start = Barrier(len(acts))
 
     def run(act: Callable[[], object]) -> object:
-        start.wait(30)
+        start.wait(60)
         try:
             return act()
         except LikenessError as error:

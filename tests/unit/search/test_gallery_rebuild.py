@@ -54,7 +54,7 @@ class FakeLedger:
         for number, each in enumerate(self.batches):
             if number == len(self.batches) - 1:
                 self.reached.set()
-                assert self.go_on.wait(30)
+                assert self.go_on.wait(60)
                 if self.error is not None:
                     raise self.error
             yield each
@@ -92,14 +92,14 @@ def test_searches_and_changes_go_on_while_it_is_rebuilt(keeper: GalleryKeeper, l
     ledger.go_on.clear()
     rebuild = threading.Thread(target=keeper.rebuild)
     rebuild.start()
-    assert ledger.reached.wait(30)
+    assert ledger.reached.wait(60)
     assert all(found(keeper, number) for number in range(100))
     keeper.put(batch([200]))
     keeper.withdraw(["r-10"], [2])
     with pytest.raises(Conflict):
         keeper.rebuild()
     ledger.go_on.set()
-    rebuild.join(30)
+    rebuild.join(60)
     assert not rebuild.is_alive()
     assert found(keeper, 200), "what was enrolled meanwhile is in the new one"
     assert not found(keeper, 10), "what was withdrawn meanwhile is not"

@@ -42,7 +42,7 @@ def provider(tmp_path: Path) -> Iterator[Provider]:
     yield made
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture
