@@ -47,9 +47,11 @@ PARTS = {
     "backup": Part("services.local.backup.cli", "register", "Back up a platform of this machine, while it runs."),
     "restore": Part("services.local.backup.cli", "register", "Put a backup into an empty data folder, checked."),
     "keys": Part("services.local.backup.keys_cli", "keys_app", "Change keys that no service changes by itself."),
+    "images": Part("services.local.backup.images_cli", "images_app", "Copy what an image store holds, and back."),
     "demo": Part("services.local.demo.cli", "register", "Show the whole platform at the unit's size, on real faces."),
     "enrol": Part("services.ingest.cli", "register", "Enrol the images of a folder by its manifest; resumable."),
     "film": Part("services.search.film.cli", "register", "Find the people in a film, and search those that you pick."),
+    "films": Part("services.search.film.keeping_cli", "films_app", "List films that are kept, give one up, erase one."),
     "identify": Part("services.search.cli", "register", "Search one probe and print the ranked candidates."),
     "evaluate": Part(
         "services.local.evaluation.cli", "register", "Measure error rates on a labelled set, with intervals."

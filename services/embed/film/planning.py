@@ -24,8 +24,8 @@ SEGMENT_S = 30.0
 # A segment begins with a key frame, so that none is decoded from further back; where those are rarer, anywhere.
 LONGEST_SEGMENT_S = 300.0
 _SLACK = 1e-6
-# No camera is that fast: such timestamps are broken, or made to have an hour pass in the blink of an eye. Frames are then
-# chosen as if they came at an ordinary rate.
+# No camera is that fast: such timestamps are broken, or made to have an hour pass in the blink of an eye. Frames are
+# then chosen as if they came at an ordinary rate.
 _FASTEST_PER_S = 500.0
 _ORDINARY_PER_S = 25.0
 

@@ -121,7 +121,7 @@ class ListedFilm(_Strict):
     opened_at: str
     opened_by: str
     retain_until: str | None
-    is_due: bool = Field(description="It may be erased.")
+    is_due: bool = Field(description="Its day has come. One of which nobody was searched may go before.")
 
 
 class ListedFilms(_Strict):

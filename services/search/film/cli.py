@@ -79,12 +79,12 @@ def film(  # noqa: PLR0917 - the options of a command
         target.write_text(contact_sheet(found, path.name), "utf-8")
         _print_film(found, target)
         if track:
-            _print_searches(_answered(lambda: client.post(f"/v1/films/{wanted}/searches", json={"tracks": track})))
+            _print_searches(answered(lambda: client.post(f"/v1/films/{wanted}/searches", json={"tracks": track})))
 
 
 def _hand_in(client: httpx.Client, form: dict[str, Any], path: Path) -> str:
     with path.open("rb") as file:
-        answer = _answered(
+        answer = answered(
             lambda: client.post("/v1/films", data=form, files={"film": ("film", file)}, timeout=_UPLOAD_S)
         )
     return str(answer["film_id"])
@@ -105,7 +105,7 @@ def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
         seen_s = time.monotonic()
         while True:
             try:
-                found = _answered(lambda: client.get(f"/v1/films/{film_id}", params={"chips": "true"}))
+                found = answered(lambda: client.get(f"/v1/films/{film_id}", params={"chips": "true"}))
                 seen_s = time.monotonic()
             except DependencyUnavailable:
                 if time.monotonic() - seen_s > _GONE_S:
@@ -121,7 +121,7 @@ def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
             time.sleep(_POLL_S)
 
 
-def _answered(call: Callable[[], httpx.Response]) -> dict[str, Any]:
+def answered(call: Callable[[], httpx.Response]) -> dict[str, Any]:
     import httpx  # noqa: PLC0415
 
     try:
