@@ -22,7 +22,7 @@ from tests.support.faces import DevelopmentFaces, development_faces
 from tests.support.platform import Platform
 
 # The first test waits for the evaluation as well.
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 EVALUATED = 4
 
@@ -40,7 +40,7 @@ def evaluation(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> 
         *("--url", platform.url("search"), "--ingest-url", platform.url("ingest")),
         *("--token", str(folder / "operator.token"), "--custodian-token", str(folder / "custodian.token")),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     path = folder / "out" / "evaluation.json"
     assert path.is_file(), done.stdout + done.stderr
     platform.restart("review", LIKENESS_REVIEW__EVALUATION_PATH=str(path))
