@@ -197,7 +197,7 @@ def summary(took: Sequence[float]) -> dict[str, float]:
     return {
         "searches": len(took),
         "p50": round(statistics.median(took), 1),
-        "p95": round(statistics.quantiles(took, n=20)[-1], 1),
+        "p95": round(statistics.quantiles(took, n=20, method="inclusive")[-1], 1),
         "max": round(max(took), 1),
     }
 
