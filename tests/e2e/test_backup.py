@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,20 +18,9 @@ import pytest
 from services.local.deployment import HOST, free_ports
 from tests.support.casework import post_enrolment, post_search, wait_settled
 from tests.support.portraits import portraits
-from tests.support.repository import ROOT
+from tests.support.runbooks import blocks
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
-
-RUNBOOKS = ROOT / "docs" / "operations"
-_SECTION = re.compile(r"^#+ (.+?)\n(.*?)(?=^#+ |\Z)", re.MULTILINE | re.DOTALL)
-_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def _blocks(runbook: str) -> dict[str, str]:
-    """The commands of a runbook by the heading that they stand under."""
-    sections = _SECTION.findall((RUNBOOKS / runbook).read_text("utf-8"))
-    found = {title: "".join(_BLOCK.findall(text)) for title, text in sections}
-    return {title: block for title, block in found.items() if block}
 
 
 class Operator:
@@ -100,7 +88,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 def test_what_was_backed_up_comes_back_and_what_was_erased_does_not(operator: Operator) -> None:
     other, reference, probe, second = portraits()
-    backup, keys = _blocks("backup-and-restore.md"), _blocks("rotate-keys.md")
+    backup, keys = blocks("backup-and-restore.md"), blocks("rotate-keys.md")
     operator.enrol("KEPT-1", reference)
     operator.enrol("ERASED-1", second)
     assert operator.found(probe)[0] == "KEPT-1"
@@ -143,7 +131,7 @@ def _states(operator: Operator) -> dict[str, str]:
     return {item["subject_id"]: item["state"] for item in page["enrolments"] if item["state"] == "enrolled"}
 
 
-def _every_key_can_be_changed(operator: Operator, blocks: dict[str, str], probe: bytes) -> None:
+def _every_key_can_be_changed(operator: Operator, steps: dict[str, str], probe: bytes) -> None:
     data = operator.folder / "data"
     secrets = ["image-keys/master.key", "audit/signing-key.pem", "tokens/jwks.json", "tls/ca.pem"]
     before = {name: (data / name).read_bytes() for name in secrets}
@@ -152,7 +140,7 @@ def _every_key_can_be_changed(operator: Operator, blocks: dict[str, str], probe:
     shutil.copytree(operator.folder / "keys", old_keys)
 
     said = ""
-    for title, block in blocks.items():
+    for title, block in steps.items():
         said += operator.do(block)
         if title.startswith("The authority"):
             assert operator.found(probe) == ["KEPT-1"], "nothing was started again, and the services call each other"

@@ -6,6 +6,8 @@ to tell whether a reference is lost, doubled or found.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,8 @@ from typing import Any
 import httpx
 import psutil
 import sqlalchemy as sa
+from minio import Minio
+from minio.deleteobjects import DeleteObject
 from pymilvus import MilvusClient
 
 from services.rpc.v1 import events_pb2
@@ -26,7 +30,7 @@ from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEvent
 from services.shared.clock import rfc3339
 from services.shared.ids import new_id
 from services.shared.ports.event_log import Event, ReceivedEvent
-from tests.stack.real_platform import RealPlatform, Servers, real_platform
+from tests.stack.real_platform import RealPlatform, Servers, real_platform, settings
 from tests.stack.servers.base import ServerProcess, run
 from tests.stack.servers.kafka import kafka_server
 from tests.stack.servers.milvus import milvus_server
@@ -36,9 +40,11 @@ from tests.support.casework import post_search
 from tests.support.fault_ledger import ClientLedger
 from tests.support.noise import picture
 from tests.support.platform import Platform
+from tests.support.runbooks import blocks
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import wait_until
 
+WAIT_S = 240.0
 ENGINES = "Kafka, Milvus, MinIO, PostgreSQL"
 RECEIPTS = "likeness.custody-event-received.v1"
 WITHDRAWALS = "likeness.custody-image-withdrawn.v1"
@@ -63,6 +69,7 @@ class Stage:
     servers: dict[str, ServerProcess]
     networks: dict[str, TcpProxy]
     ledger: ClientLedger
+    behind: Servers
     _cases: Iterator[int] = field(default_factory=lambda: count(1))
     _subjects: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -78,7 +85,7 @@ class Stage:
             made.append((name, picture(name) if place < number - unreadable else f"no picture {name}".encode()))
         return made
 
-    def search(self, image: bytes, timeout_s: float = 30.0) -> httpx.Response:
+    def search(self, image: bytes, timeout_s: float = 120.0) -> httpx.Response:
         """One search by an operator, each of a case of its own."""
         with self.platform.client("search", "operator", timeout_s=timeout_s) as operator:
             return post_search(operator, image, case_reference=f"NC/2026/{next(self._cases):05d}")
@@ -94,7 +101,7 @@ class Stage:
         return True
 
     def publish(self, events: Sequence[Event]) -> None:
-        log = KafkaEventLog(KafkaConnection(self.kafka_address))
+        log = KafkaEventLog(KafkaConnection(self.kafka_address, timeout_s=60))
         try:
             log.publish(events)
         finally:
@@ -129,7 +136,7 @@ class Stage:
         """From now on these subjects have to be in no gallery."""
         self.ledger.withdrawn |= set(subjects)
 
-    def announced(self, ids: Collection[str], within_s: float = 60.0) -> dict[str, set[str]]:
+    def announced(self, ids: Collection[str], within_s: float = WAIT_S) -> dict[str, set[str]]:
         """The ids of the events that tell the outcome of each of these enrolments."""
         found: dict[str, set[str]] = defaultdict(set)
 
@@ -149,7 +156,7 @@ class Stage:
 
     def read(self, *topics: str) -> list[ReceivedEvent]:
         """Everything that stands in these topics now."""
-        log = KafkaEventLog(KafkaConnection(self.kafka_address))
+        log = KafkaEventLog(KafkaConnection(self.kafka_address, timeout_s=60))
         group = f"test-{new_id()}"
         member = log.subscribe(topics, group)
         found: list[ReceivedEvent] = []
@@ -160,7 +167,7 @@ class Stage:
                 found.extend(member.poll(500, 0.5))
                 return len(found) >= wanted
 
-            wait_until(all_read, 60.0, lambda: f"{wanted} events of {topics}, have {len(found)}")
+            wait_until(all_read, WAIT_S, lambda: f"{wanted} events of {topics}, have {len(found)}")
         finally:
             member.close()
             log.close()
@@ -176,13 +183,39 @@ class Stage:
             client.close()
 
     def back_up(self, folder: Path) -> None:
-        """The databases, as docs/operations/backup-and-restore.md has it. No service runs."""
-        for name, url in self.real.databases.items():
-            self._postgres("pg_dump", url, "--format=custom", f"--file={folder / name}.dump")
+        """Databases and images, by the commands of docs/operations/backup-and-restore.md."""
+        self._do(blocks("backup-and-restore.md")["Take it from servers"], folder)
 
     def restore(self, folder: Path) -> None:
+        self._do(blocks("backup-and-restore.md")["Put it back on servers"], folder)
+
+    def _do(self, block: str, folder: Path) -> None:
+        databases = {}
         for name, url in self.real.databases.items():
-            self._postgres("pg_restore", url, "--exit-on-error", str(folder / f"{name}.dump"))
+            place = sa.make_url(url)
+            plain = f"postgresql://{place.username}:{place.password}@{place.host}:{place.port}/{place.database}"
+            databases[f"{name.upper()}_DATABASE"] = plain
+        environment = {
+            **settings(self.behind, self.real.names, self.real.databases),
+            **databases,
+            "PATH": f"{binaries()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DATABASES": " ".join(self.real.databases),
+            "STORES": "ingest search",
+        }
+        run(["bash", "-euo", "pipefail", "-c", block], "the runbook", env=environment, cwd=folder, timeout_s=300)
+
+    def lose_images(self) -> int:
+        """Not one object and no bucket; how many versions there were."""
+        s3 = self.behind.s3
+        client = Minio(s3.endpoint, s3.access_key, s3.secret_key, secure=False)
+        lost = 0
+        for bucket in (self.real.names.images, self.real.names.probes):
+            found = list(client.list_objects(bucket, recursive=True, include_version=True))
+            removals = [DeleteObject(str(each.object_name), each.version_id) for each in found]
+            assert list(client.remove_objects(bucket, removals, bypass_governance_mode=True)) == []
+            client.remove_bucket(bucket)
+            lost += len(found)
+        return lost
 
     def lose_databases_and_gallery(self) -> None:
         """Empty databases, and not one collection."""
@@ -196,15 +229,10 @@ class Stage:
             for collection in client.list_collections():
                 client.drop_collection(collection)
 
-    def _postgres(self, program: str, url: str, *options: str) -> None:
-        place = sa.make_url(url)
-        plain = f"postgresql://{place.username}:{place.password}@{place.host}:{place.port}/{place.database}"
-        run([binaries() / program, f"--dbname={plain}", *options], program, timeout_s=120)
-
     def threads(self, service: str) -> int:
         return psutil.Process(self.platform.process(service).pid).num_threads()
 
-    def note_receipts(self, subjects: Collection[str], within_s: float = 60.0) -> None:
+    def note_receipts(self, subjects: Collection[str], within_s: float = WAIT_S) -> None:
         """Enter into the ledger what the platform's receipts tell the producer of these subjects' images."""
         answered: set[str] = set()
 
@@ -248,7 +276,7 @@ def stage(root: Path) -> Iterator[Stage]:
             postgres=url.set(port=networks["postgres"].port).render_as_string(hide_password=False),
         )
         real = stack.enter_context(real_platform(behind, root, SETTINGS))
-        yield Stage(real, addresses["kafka"], servers, networks, ClientLedger(real.platform))
+        yield Stage(real, addresses["kafka"], servers, networks, ClientLedger(real.platform), behind)
         # Services end in order only while their servers are there.
         for network in networks.values():
             network.heal()

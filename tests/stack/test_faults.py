@@ -19,12 +19,13 @@ from services.shared.ports.event_log import Event, ReceivedEvent
 from tests.stack.faults_stage import ENGINES, Stage, stage, start_all
 from tests.support.fault_ledger import Load, judge, until_served
 from tests.support.fault_report import record
+from tests.support.promises import within
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)  # on a machine that does other work
+pytestmark = pytest.mark.timeout(1800)  # on a machine that does other work, with servers to be installed
 
 AWAY_S = 1.0
-WAIT_S = 180.0  # a restarted Milvus loads its collection
+WAIT_S = 300.0  # a restarted Milvus loads its collection
 SERVICES = ("ingest", "embed", "search", "audit")
 
 
@@ -42,12 +43,6 @@ def known(on: Stage) -> tuple[str, bytes]:
     judge(on.ledger)
     assert on.finds(subject)
     return subject
-
-
-def timed(on: Stage, image: bytes) -> tuple[httpx.Response, float]:
-    began = time.monotonic()
-    answer = on.search(image)
-    return answer, time.monotonic() - began
 
 
 def found_again(on: Stage, subject: tuple[str, bytes]) -> float:
@@ -205,13 +200,12 @@ class TestKafka:
 class TestMilvus:
     def test_f10_killed_searches_are_refused_and_enrolments_wait(self, on: Stage, known: tuple[str, bytes]) -> None:
         on.servers["milvus"].kill()
-        answer, seconds = timed(on, known[1])
-        assert (answer.status_code, seconds < 20) == (503, True), (answer.text, seconds)
+        answer = within(20, lambda: on.search(known[1]))
+        assert answer.status_code == 503, answer.text
         assert "candidates" not in answer.json()
         waiting = on.images(8)
-        with on.platform.client("ingest", "custodian") as custodian:
-            for subject, image in waiting:
-                assert on.ledger.try_once(custodian, image, subject).status_code == 202
+        for subject, image in waiting:
+            on.ledger.enrol(image, subject)
         on.servers["milvus"].start()
         recovery_s = found_again(on, known)
         tally = judge(on.ledger, WAIT_S)
@@ -222,17 +216,14 @@ class TestMilvus:
         on.networks["milvus"].stall()
         threads = on.threads("search")
         with ThreadPoolExecutor(6) as pool:
-            first = list(pool.map(lambda _: timed(on, known[1]), range(6)))
-        assert {answer.status_code for answer, _ in first} == {503}
-        assert max(seconds for _, seconds in first) < 60
-        # Open, the breaker answers without asking; one in five seconds is let through to see.
-        quick = [timed(on, known[1]) for _ in range(4)]
-        assert {answer.status_code for answer, _ in quick} == {503}
-        assert min(seconds for _, seconds in quick) < 4, "the deadline is 5 s"
+            first = list(pool.map(lambda _: on.search(known[1], WAIT_S), range(6)))
+        assert {answer.status_code for answer in first} == {503}
+        # Open, the breaker answers without asking (the deadline is 5 s); one in five seconds is let through to see.
+        assert within(4, lambda: on.search(known[1], WAIT_S)).status_code == 503
         assert on.threads("search") - threads < 64, "threads pile up"
         on.networks["milvus"].heal()
         recovery_s = found_again(on, known)
-        record("F11", "nothing passes on the network", "Milvus", recovery_s=recovery_s, times=len(first) + len(quick))
+        record("F11", "nothing passes on the network", "Milvus", recovery_s=recovery_s, times=len(first) + 1)
 
     def test_f12_a_partition_that_is_not_loaded_is_said(self, on: Stage, known: tuple[str, bytes]) -> None:
         with on.milvus() as client:
@@ -280,9 +271,8 @@ class TestObjectStore:
         [(subject, image)] = on.images(1)
         with on.platform.client("ingest", "custodian") as custodian:
             for _ in range(3):
-                began = time.monotonic()
-                answer = on.ledger.try_once(custodian, image, subject)
-                assert (answer.status_code, time.monotonic() - began < 20) == (503, True), answer.text
+                answer = within(20, lambda: on.ledger.try_once(custodian, image, subject))
+                assert answer.status_code == 503, answer.text
         assert on.search(known[1]).status_code == 503, "a probe that cannot be kept is not searched"
         on.servers["minio"].start()
         recovery_s = enrols_again(on)
@@ -335,7 +325,7 @@ class TestPostgreSQL:
 
 
 class TestRestore:
-    def test_f25_databases_and_gallery_restored_from_a_backup(
+    def test_f25_databases_gallery_and_images_restored_from_a_backup(
         self, on: Stage, known: tuple[str, bytes], tmp_path: Path
     ) -> None:
         before = on.search(known[1]).json()
@@ -343,6 +333,7 @@ class TestRestore:
             on.platform.kill(service)
         on.back_up(tmp_path)
         on.lose_databases_and_gallery()
+        assert on.lose_images() >= 2
         began = time.monotonic()
         on.restore(tmp_path)
         on.platform.start()
@@ -357,8 +348,8 @@ class TestRestore:
         enrols_again(on)
         record(
             "F25",
-            "databases and gallery lost, restored from a backup",
-            "PostgreSQL, Milvus",
+            "databases, gallery and images lost, restored from a backup",
+            "PostgreSQL, Milvus, MinIO",
             recovery_s=recovery_s,
             tally=tally,
         )

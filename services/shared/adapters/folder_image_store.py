@@ -78,6 +78,12 @@ class FolderImageStore:
                 return
             _sync_folder(path.parent)
 
+    def names(self) -> Iterator[str]:
+        """The SHA-256 of everything that is stored, in order, as it stands when each folder is read."""
+        with _translated(self._path):
+            for folder in sorted(self._path.glob("[0-9a-f][0-9a-f]/[0-9a-f]")):
+                yield from sorted(file.name for file in folder.iterdir() if _NAME.fullmatch(file.name))
+
     def _file(self, sha256: str) -> Path:
         return self._path / sha256[:2] / sha256[2] / sha256
 

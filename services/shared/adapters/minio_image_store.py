@@ -111,6 +111,16 @@ class MinioImageStore:
             for version in list(self._versions(key)):
                 self._erase(key, version.version_id)
 
+    def names(self) -> Iterator[str]:
+        """The SHA-256 of everything that is stored, in order, also of what a delete marker covers."""
+        before = ""
+        with self._translated():
+            for each in self._client.list_objects(self._bucket, recursive=True, include_version=True):
+                name = str(each.object_name).rpartition("/")[2]
+                if not each.is_delete_marker and name != before and _NAME.fullmatch(name):
+                    before = name
+                    yield name
+
     def _prepare_bucket(self) -> None:
         client, bucket = self._client, self._bucket
         is_locked = self._protection.retention_days > 0

@@ -13,6 +13,7 @@ from services.shared.settings import DatabaseSettings, EventLogSettings, ImageSt
 
 if TYPE_CHECKING:
     from services.shared.adapters.image_keys import ImageKeys
+    from services.shared.adapters.minio_image_store import MinioImageStore
 
 
 def open_event_log(settings: EventLogSettings) -> EventLog:
@@ -59,13 +60,14 @@ def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None
     """With its keys, or those given. ConfigurationError when the adapter's extra is missing, DependencyUnavailable."""
     keys = keys or open_image_keys(settings)
     if keys is None:
-        return _open_bare_image_store(settings)
+        return open_bare_image_store(settings)
     from services.shared.adapters.sealed_image_store import SealedImageStore  # noqa: PLC0415
 
-    return SealedImageStore(_open_bare_image_store(settings), keys)
+    return SealedImageStore(open_bare_image_store(settings), keys)
 
 
-def _open_bare_image_store(settings: ImageStoreSettings) -> ImageStore:
+def open_bare_image_store(settings: ImageStoreSettings) -> FolderImageStore | MinioImageStore:
+    """As `open_image_store`, without keys: what is sealed stays sealed."""
     if settings.kind == "folder":
         return FolderImageStore(settings.path)
     from services.shared.adapters.bucket_lifecycle import Lifecycle  # noqa: PLC0415 - an extra

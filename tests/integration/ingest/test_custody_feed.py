@@ -79,6 +79,21 @@ def test_an_event_may_name_an_image_of_the_store(ingest: IngestProcess, peers: F
     wait_until(lambda: "KF-STORED" in enrolled_subjects(peers), WAIT_S, "the stored image to be enrolled")
 
 
+def test_f25_events_of_an_older_and_of_a_newer_producer_are_read(peers: FakePeers, log: SqliteEventLog) -> None:
+    """While versions are rolled out both write to the same topic: fields are added, and never needed or renumbered."""
+    first = ("event_id", "watchlist_id", "owner", "subject_id", "lawful_basis", "captured_on", "image")
+    today = message("V-OLD")
+    older = events_pb2.CustodyImageReceived(**{name: getattr(today, name) for name in first})
+    unheard_of = b"\xc2\x3e\x05later"  # field 1000, five bytes
+    log.publish(
+        [
+            Event(TOPIC, "northshire/V-OLD", older.SerializeToString(), {"schema-version": "1"}),
+            Event(TOPIC, "northshire/V-NEW", event("V-NEW").value + unheard_of),
+        ]
+    )
+    wait_until(lambda: {"V-OLD", "V-NEW"} <= set(enrolled_subjects(peers)), WAIT_S, "both to be enrolled")
+
+
 def test_poison_goes_aside_with_its_reason_and_the_others_move_on(peers: FakePeers, log: SqliteEventLog) -> None:
     wrong = {
         "malformed_message": Event(TOPIC, "northshire/P-1", b"\xff\xffno protobuf"),
