@@ -67,6 +67,9 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     first.open(request)
     first.press("Begin the first review")
     positions = comparison_size(first)
+    with first.leads_on():
+        first.page.click("text=Working copy 1")
+    first.page.wait_for_selector("[data-bench][data-ready=yes][data-aligned=yes]")  # by the copy's own eyes
     judge_all(first, ["possible_match"] + ["no_support"] * (positions - 1))
 
     second.open(request)
@@ -76,6 +79,7 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
 
     supervisor.open("/console/queue")
     supervisor.press("Decide")
+    supervisor.page.wait_for_selector("[data-bench][data-ready=yes]")
     for finding in supervisor.page.locator("input[value=possible_match]").all():
         finding.check()
     for reason in supervisor.page.locator("textarea").all():
@@ -96,6 +100,7 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     with officer.page.expect_download() as download:
         officer.page.click("text=Result as PDF")
     assert download.value.path().read_bytes().startswith(b"%PDF")
+    hand_the_pack_out(supervisor, first, request)
     officer.open(request)
     officer.page.select_option("#kind", "eliminated")
     with officer.leads_on():
@@ -106,6 +111,26 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     supervisor.look()
     assert "operator-2" in supervisor.page.inner_text("section:has(#operators)")
     assert not [problem for person in people.values() for problem in person.problems]
+
+
+def hand_the_pack_out(supervisor: Person, operator: Person, request: str) -> None:
+    """A supervisor names the recipient, an operator hands the pack out, once."""
+    supervisor.open(request)
+    supervisor.page.fill("#recipient", "Northshire Crown Court")
+    supervisor.page.fill("#disclosure_reason", "CPIA, case 12/26")
+    with supervisor.leads_on():
+        supervisor.page.locator("form[action$=disclosures] button").click()
+    supervisor.look()
+    approved = supervisor.page.inner_text("#disclosure")
+    assert "Approved by you for Northshire Crown Court" in approved
+    assert supervisor.page.locator("#disclosure a").count() == 0, "nobody hands out on their own approval"
+    operator.open(request)
+    operator.look()
+    with operator.page.expect_download(timeout=60_000) as download:
+        operator.page.click("text=Full pack for Northshire Crown Court")
+    assert download.value.path().read_bytes().startswith(b"%PDF")
+    operator.open(request)
+    assert "Nothing is approved" in operator.page.inner_text("#disclosure")
 
 
 def comparison_size(person: Person) -> int:
