@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from pymilvus.grpc_gen import milvus_pb2
 
 from services.search.adapters.milvus_gallery_store import MilvusGalleryStore
 from services.search.settings import GalleryIndexSettings, GallerySettings
+from services.shared.errors import ConfigurationError
 from services.shared.ids import new_id
 from tests.contract import test_gallery_store as contract
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
 from tests.integration.search.process import Operator, SearchThread
+from tests.stack.milvus_wire import Recorder
 from tests.support.waiting import wait_until
 
 # Below 1,024 rows Milvus builds no index over a segment but compares with every row.
@@ -111,6 +116,74 @@ def peers() -> Iterator[Peers]:
     peers.ledger.batches = [batch_of(held[start : start + 1000], contract.MODEL) for start in range(0, ROWS, 1000)]
     with peers.running():
         yield peers
+
+
+class PretendedGpuServer(Recorder):
+    """Says that it was built for GPUs and builds FLAT, so that it is seen what a GPU would be asked for."""
+
+    def _relay(self, path: str, body: bytes, context: grpc.ServicerContext) -> bytes:
+        method = path.rpartition("/")[2]
+        if method == "CreateIndex":
+            self._seen.append(("Wanted", body))
+            request = milvus_pb2.CreateIndexRequest.FromString(body)
+            del request.extra_params[:]
+            request.extra_params.add(key="index_type", value="FLAT")
+            request.extra_params.add(key="metric_type", value="IP")
+            body = request.SerializeToString()
+        answer = super()._relay(path, body, context)
+        if method != "GetVersion":
+            return answer
+        version = milvus_pb2.GetVersionResponse.FromString(answer)
+        version.version += "-gpu"
+        return bytes(version.SerializeToString())
+
+
+class TestGpu:
+    """What can be known of the GPU indexes without a GPU."""
+
+    @pytest.mark.parametrize("kind", ["GPU_BRUTE_FORCE", "GPU_IVF_FLAT", "GPU_CAGRA"])
+    def test_a_server_without_one_is_refused_and_keeps_the_index_it_has(
+        self, settings: GallerySettings, kind: str
+    ) -> None:
+        before = opened(settings)
+        chosen = settings.model_copy(update={"index": GalleryIndexSettings.model_validate({"kind": kind})})
+        store = MilvusGalleryStore(chosen)
+        with pytest.raises(ConfigurationError, match="built for GPUs"):
+            store.open(contract.MODEL, contract.DIMENSION)
+        store.close()
+        probe = contract.vectors_of(ROWS)[7]
+        assert before.search(probe, [contract.scope()], 1).hits[0].reference == contract.record_of(7)
+        before.close()
+
+    @pytest.mark.parametrize(
+        ("kind", "build", "search"),
+        [
+            ("GPU_BRUTE_FORCE", {}, {}),
+            ("GPU_IVF_FLAT", {"nlist": 128}, {"nprobe": 64}),
+            ("GPU_CAGRA", {"intermediate_graph_degree": 128, "graph_degree": 64}, {"itopk_size": 512}),
+        ],
+    )
+    def test_it_is_asked_for_with_its_parameters(
+        self, milvus_uri: str, kind: str, build: dict[str, int], search: dict[str, int]
+    ) -> None:
+        chosen = GallerySettings(kind="milvus", collection=f"t_{new_id().replace('-', '')}", timeout_s=20)
+        with PretendedGpuServer(milvus_uri) as wire:
+            store = opened(chosen.model_copy(update={"uri": wire.uri}), kind=kind)
+            store.put(contract.records_of(5), contract.vectors_of(5))
+            assert store.search(contract.vectors_of(5)[3], [contract.scope()], 5).compared == 5
+            assert store.index.is_exact == (kind == "GPU_BRUTE_FORCE")
+            store.close()
+            wanted = milvus_pb2.CreateIndexRequest.FromString(wire.bodies("Wanted")[0])
+            asked = milvus_pb2.SearchRequest.FromString(wire.bodies("Search")[0])
+        sent = {pair.key: pair.value for pair in wanted.extra_params}
+        assert (sent["index_type"], sent["metric_type"]) == (kind, "IP")
+        # By version of the client parameters stand beside the type or one level below.
+        assert {
+            **json.loads(sent.get("params", "{}")),
+            **{name: int(sent[name]) for name in build if name in sent},
+        } == build
+        given = {pair.key: pair.value for pair in asked.search_params}
+        assert search.items() <= json.loads(given["params"]).items()
 
 
 class TestInAnswers:

@@ -98,6 +98,7 @@ class MilvusGalleryStore(MilvusListing, MilvusIndex):
             )
         with self._writing:
             self._version = str(self._open("get_server_version")).removeprefix("v")
+            self._require_server_for(self._version)
             self._prepare_references(model_id, dimension)
             self._prepare_tombstones()
             self._partitions = frozenset(self._open("list_partitions", self._alias))

@@ -15,7 +15,7 @@ from services.search.adapters import milvus_schema as schema
 from services.search.adapters.milvus_calls import MilvusCalls, seeing
 from services.search.gallery_index import GalleryIndex, IndexRecall
 from services.search.settings import EXACT_INDEXES, GalleryIndexSettings
-from services.shared.errors import DependencyUnavailable
+from services.shared.errors import ConfigurationError, DependencyUnavailable
 
 _OPEN_TIMEOUT_S = 60.0
 _BUILD_TIMEOUT_S = 600.0  # an index of a million references is built anew
@@ -162,6 +162,14 @@ class MilvusIndex(ABC):
             timeout_s=_OPEN_TIMEOUT_S,
             **seeing(self._guarantee()),
         )
+
+    def _require_server_for(self, version: str) -> None:
+        """Before anything is touched: a server without GPUs takes some of these indexes and never builds them."""
+        if self._index.kind.startswith("GPU_") and "gpu" not in version.lower():
+            raise ConfigurationError(
+                f"The index {self._index.kind} needs a Milvus that was built for GPUs; this is {version}.",
+                advice="Run Milvus from an image whose tag ends in -gpu, or choose FLAT.",
+            )
 
     def _index_parameters(self) -> Any:
         """Over the inner product, which for unit vectors is the cosine."""
