@@ -38,7 +38,7 @@ OFFENCES = (
 # A month that is over, simulated: the log of this platform begins with it.
 MONTH = "2026-10"
 # Pages that fill the window; all others are shown whole.
-FILLING = ("candidates", "overlay", "split", "judged", "log")
+FILLING = ("candidates", "overlay", "split", "judged", "log", "flags")
 PEOPLE = {
     "officer-2217": "requester",
     "operator-1": "operator",

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.console.request_pages import LABELS, day, request_form, wrong_fields
+from services.review.model import Urgency
 from services.shared.errors import ImageRefused, InvalidRequest
 
 _Visit = Annotated[Visit, Depends(visit_of)]
@@ -39,7 +40,7 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/console/unit/plant")
     def plant_form(visit: _Visit) -> Response:
-        return request_form(console, visit, {}, {}, is_planted=True)
+        return request_form(console, visit, {"urgency": Urgency.ROUTINE.value}, {}, is_planted=True)
 
     @router.post("/console/unit/plant")
     def plant(visit: _Visit) -> Response:
