@@ -12,6 +12,7 @@ import httpx
 from services.shared.errors import IMAGE_REFUSALS
 from tests.support.casework import post_enrolment, post_search, wait_settled
 from tests.support.platform import Platform
+from tests.support.waiting import wait_until
 
 KINDS = (
     *("apng", "avif", "avif_corrupt", "bitflip", "bmp_bad", "bmp_questionable", "bomb", "empty_or_renamed"),
@@ -58,7 +59,7 @@ def test_every_bad_file_is_refused_with_a_reason_in_a_search(platform: Platform,
             assert problem["advice"], path
             answers[path.name] = problem["code"]
     assert set(answers.values()) <= IMAGE_REFUSALS | {"invalid_request"}, answers
-    assert _services_alive(platform)
+    wait_until(lambda: _services_alive(platform), 120, "the services to be ready")
     assert pids == {service: platform.process(service).pid for service in pids}
 
 
@@ -74,4 +75,4 @@ def test_no_bad_file_becomes_a_reference(platform: Platform, hostile: Path) -> N
                 assert answer.json()["advice"]
         outcomes = wait_settled(client, accepted, timeout_s=240.0)
     assert {accepted[key]: state for key, state in outcomes.items() if state == "enrolled"} == {}
-    assert _services_alive(platform)
+    wait_until(lambda: _services_alive(platform), 120, "the services to be ready")
