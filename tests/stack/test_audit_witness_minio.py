@@ -46,7 +46,7 @@ def test_checkpoints_are_locked_against_everybody(s3_address: S3Address, tmp_pat
         copying.start()
         opened.fill(13)
         newest = opened.log.checkpoint(fresh=True)
-        wait_until(lambda: witness.newest() == newest, 60, "the bucket to hold the newest checkpoint", 0.2)
+        wait_until(lambda: witness.newest() == newest, 120, "the bucket to hold the newest checkpoint", 0.2)
         copying.stop()
     client = Minio(s3_address.endpoint, s3_address.access_key, s3_address.secret_key, secure=False)
     found = list(client.list_objects(bucket, recursive=True, include_version=True))

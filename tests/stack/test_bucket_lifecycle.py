@@ -93,7 +93,7 @@ class TestApplied:
         for key, covered_days_ago, lock_days in (("old", 200, 0), ("young", 10, 0), ("locked", 200, 30)):
             _write(client, connection.bucket, key, 300, lock_days)
             _write(client, connection.bucket, key, covered_days_ago, 0)
-        wait_until(lambda: _count(client, connection.bucket, "old") == 1, 120, "the covered version to be dropped", 0.5)
+        wait_until(lambda: _count(client, connection.bucket, "old") == 1, 300, "the covered version to be dropped", 0.5)
         assert _count(client, connection.bucket, "young") == 2
         assert _count(client, connection.bucket, "locked") == 2
         assert store.get(current) == b"an original"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
+from functools import partial
 
 import pytest
 from minio import Minio
@@ -20,6 +20,8 @@ from tests.contract import test_image_store as contract
 from tests.contract.test_image_store import StoreUnderTest
 from tests.stack.servers.base import ServerProcess, free_ports
 from tests.stack.servers.minio import S3Address, s3_server
+from tests.support.promises import within
+from tests.support.waiting import once_available
 
 image_store = contract.image_store
 
@@ -44,7 +46,7 @@ def under_test(connection: S3Connection, client: Minio) -> StoreUnderTest:
     return StoreUnderTest(MinioImageStore(connection), damage)
 
 
-def connection_to(address: S3Address, timeout_s: float = 3.0) -> S3Connection:
+def connection_to(address: S3Address, timeout_s: float = 60.0) -> S3Connection:
     bucket = f"images-{new_id()}"
     return S3Connection(address.endpoint, bucket, address.access_key, address.secret_key, timeout_s=timeout_s)
 
@@ -163,20 +165,23 @@ class TestFailure:
         self, own: tuple[ServerProcess, S3Address], fault: str
     ) -> None:
         server, address = own
-        store: ImageStore = MinioImageStore(connection_to(address, timeout_s=2.0))
-        sha256 = store.put(b"before")
+        impatient = connection_to(address, timeout_s=2.0)
+        store: ImageStore = once_available(lambda: MinioImageStore(impatient))
+        sha256 = once_available(lambda: store.put(b"before"))
         getattr(server, fault)()
-        for act in (lambda: store.put(b"during"), lambda: store.get(sha256), lambda: store.has(sha256)):
-            started = monotonic()
+
+        def fails(act: Callable[[], object]) -> None:
             with pytest.raises(DependencyUnavailable):
                 act()
-            assert monotonic() - started < 5
+
+        for act in (lambda: store.put(b"during"), lambda: store.get(sha256), lambda: store.has(sha256)):
+            within(5, partial(fails, act))
         if fault == "kill":
             server.start()
         else:
             server.resume()
-        assert store.get(sha256) == b"before"
-        assert store.get(store.put(b"after")) == b"after"
+        assert once_available(lambda: store.get(sha256)) == b"before"
+        assert once_available(lambda: store.get(store.put(b"after"))) == b"after"
 
     def test_nobody_there_at_start(self) -> None:
         [port] = free_ports(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import subprocess
@@ -65,10 +66,11 @@ class TestMigrations:
             subprocess.Popen([sys.executable, "-c", _MIGRATE, database_url, str(MIGRATIONS[service])], stderr=PIPE)
             for _ in range(3)
         ]
-        errors = [started.communicate(timeout=60)[1] for started in starts]
+        errors = [started.communicate(timeout=240)[1] for started in starts]
         assert [(started.returncode, error) for started, error in zip(starts, errors, strict=True)] == [(0, b"")] * 3
 
     def test_searchs_tables_are_those_of_the_code(self, engine: sa.Engine) -> None:
+        importlib.import_module("services.search.bootstrap")  # its parts bring tables of their own
         migrate(engine, MIGRATIONS["search"])
         with engine.connect() as connection:
             configured = MigrationContext.configure(connection, opts={"version_table": "search_schema_version"})
@@ -109,7 +111,7 @@ class TestAppendOnlyRole:
             connection.execute(sa.text(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
         command = [sys.executable, "-m", "services.shared.migrating", "audit", "--grant-append-only-to", role]
         subprocess.run(
-            command, env={**os.environ, "LIKENESS_AUDIT__DATABASE__URL": database_url}, check=True, timeout=60
+            command, env={**os.environ, "LIKENESS_AUDIT__DATABASE__URL": database_url}, check=True, timeout=240
         )
         yield sa.make_url(database_url).set(username=role, password=password).render_as_string(hide_password=False)
         with engine.begin() as connection:
