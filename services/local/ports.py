@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections import deque
 
 _MOST_HELD = 400
@@ -16,8 +17,13 @@ _held: deque[socket.socket] = deque(maxlen=_MOST_HELD)
 def reserve_ports(host: str, count: int) -> list[int]:
     """Ports of `host` on which nobody listens, all different, and kept from chance while this process lives."""
     opened = [_bound(host) for _ in range(count)]
-    _held.extend(opened)
-    return [int(each.getsockname()[1]) for each in opened]
+    numbers = [int(each.getsockname()[1]) for each in opened]
+    if sys.platform == "linux":
+        _held.extend(opened)
+    else:  # elsewhere a port that is bound is refused to everybody
+        for each in opened:
+            each.close()
+    return numbers
 
 
 def _bound(host: str) -> socket.socket:
