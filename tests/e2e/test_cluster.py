@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.support.portraits import portraits
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def _cluster(folder: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,7 @@ def _cluster(folder: Path, out: Path, *options: str) -> subprocess.CompletedProc
         str(out),
     ]
     return subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=240, check=False, env=os.environ
+        [*command, *options], capture_output=True, text=True, timeout=500, check=False, env=os.environ
     )
 
 

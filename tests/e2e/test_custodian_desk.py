@@ -20,7 +20,7 @@ from tests.support.casework import post_enrolment, post_search, wait_settled
 from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 # To the stub model the same pixels are the same face, and others are not alike.
 POINTS = {
@@ -82,7 +82,7 @@ def flags_of(client: httpx.Client, *subject_ids: str, state: str = "open") -> li
 
 
 def wait_flag(client: httpx.Client, *subject_ids: str) -> dict[str, Any]:
-    wait_until(lambda: bool(flags_of(client, *subject_ids)), 60, f"a flag about {subject_ids}")
+    wait_until(lambda: bool(flags_of(client, *subject_ids)), 180, f"a flag about {subject_ids}")
     [flag] = flags_of(client, *subject_ids)
     return flag
 
@@ -116,7 +116,7 @@ class TestFlags:
         def found() -> list[dict[str, Any]]:
             return [flag for flag in flags_of(custodian, "F-3") if flag["kind"] == "wrong_subject_suspected"]
 
-        wait_until(lambda: bool(found()), 60, "a flag about the odd image")
+        wait_until(lambda: bool(found()), 180, "a flag about the odd image")
         assert [each["enrolment_id"] for each in found()[0]["references"]] == [odd]
 
     def test_other_owners_and_watchlists_are_never_compared(self, platform: Platform, custodian: httpx.Client) -> None:
@@ -139,7 +139,7 @@ class TestFlags:
         flag = wait_flag(custodian, "F-9", "F-10")
         order = {"subject_id": "F-9", "reason": "acquitted", "authority": "request 1"}
         erasure = custodian.post("/v1/erasures", json=order).json()["erasure_id"]
-        wait_until(lambda: custodian.get(f"/v1/erasures/{erasure}").json()["state"] == "erased", 60, "the erasure")
+        wait_until(lambda: custodian.get(f"/v1/erasures/{erasure}").json()["state"] == "erased", 180, "the erasure")
         assert custodian.get(f"/v1/flags/{flag['flag_id']}").status_code == 404
 
 

@@ -21,7 +21,7 @@ from tests.support.faces import development_faces
 from tests.support.platform import Platform
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 FIELDS: dict[str, Any] = {
     "case_reference": "NS/2026/00777",

@@ -19,7 +19,7 @@ from services.audit.statistics.suppression import SMALLEST
 from tests.support.platform import Platform
 from tests.support.real_month import SETTINGS, Told, Unit, export, open_unit
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 REQUESTS, REFUSED = 9, 6
 

@@ -19,7 +19,7 @@ from tests.support.platform import Platform
 from tests.support.portraits import portraits
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 SERVICES = ("search", "ingest", "audit", "embed")
 WAIT_S = 120.0

@@ -165,7 +165,7 @@ class Platform:
         *,
         force: str = DEVELOPMENT_FORCE,
         watchlists: Sequence[str] | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float = 60.0,
     ) -> httpx.Client:
         """An HTTP client of a service that sends a token of that role. Close it, or use it as a context manager."""
         token = self.token(role, force=force, watchlists=watchlists)
