@@ -361,6 +361,7 @@ def _life(parts: _Parts, migrating: Migrating) -> Life:
             log=parts.log,
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
+            watchlists=lambda: parts.watchlists.current().ids,
         )
     )
 

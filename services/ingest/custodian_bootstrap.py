@@ -97,6 +97,7 @@ def build_desk(parts: DeskParts) -> Desk:
         signer=parts.signer,
         verifier=verifier,
         clock=parts.clock,
+        watchlists=lambda: parts.watchlists.current().ids,
     )
     store = SqlExports(parts.engine, parts.committer)
     rules = ExportRules(parts.watchlists, AgreementClient(parts.search), parts.settings.exports.recipients, parts.clock)

@@ -11,6 +11,7 @@ from services.ingest.life.certificates import CertificateSigner
 from services.ingest.life.clock_guard import ClockGuard
 from services.ingest.life.erasing import MAX_QUARANTINE_DAYS, EraseCommand, EraseSubject
 from services.ingest.life.erasure import Erasure, ErasureLedger, ErasureState
+from services.ingest.whole_subject import Watchlists, require_every_watchlist
 from services.shared.errors import Conflict, Forbidden, NotFound
 from services.shared.http import bearer
 from services.shared.ids import is_id, new_id
@@ -99,6 +100,7 @@ class LifeApi:
         audit: EnrolmentAudit,
         verifier: TokenVerifier,
         quarantine_days: int,
+        watchlists: Watchlists,
     ) -> None:
         self._erasing = erasing
         self._erasures = erasures
@@ -107,6 +109,7 @@ class LifeApi:
         self._audit = audit
         self._verifier = verifier
         self._quarantine_days = quarantine_days
+        self._watchlists = watchlists
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", tags=["life of the gallery"])
@@ -121,7 +124,7 @@ class LifeApi:
         def erase(body: ErasureRequest, principal: caller) -> ErasureView:
             """Erase a subject of your force everywhere. Out of search when this answers; nothing brings it back once
             its quarantine is over."""
-            self._require(principal, CUSTODIAN)
+            self._require_whole(principal)
             days = self._quarantine_days if body.quarantine_days is None else body.quarantine_days
             command = EraseCommand(body.subject_id, body.reason, body.authority, days, body.enrolment_ids)
             return ErasureView.of(self._erasing.request(command, principal))
@@ -129,14 +132,14 @@ class LifeApi:
         @router.post("/erasures/{erasure_id}/lift")
         def lift(erasure_id: str, principal: caller) -> LiftAnswer:
             """Take an erasure back while its references are in quarantine."""
-            self._require(principal, CUSTODIAN)
+            self._require_whole(principal)
             return LiftAnswer(put_back=self._erasing.lift(self._own(erasure_id, principal)))
 
     def _add_reading(self, router: APIRouter, caller: Any) -> None:
         @router.get("/erasures")
         def list_erasures(principal: caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> ErasureList:
             """Your force's, newest first."""
-            self._require(principal, CUSTODIAN)
+            self._require_whole(principal)
             found = self._erasures.list(principal.force, limit)
             return ErasureList(erasures=[ErasureView.of(each) for each in found])
 
@@ -149,13 +152,13 @@ class LifeApi:
         @router.get("/erasures/{erasure_id}")
         def get_erasure(erasure_id: str, principal: caller) -> ErasureView:
             """One erasure."""
-            self._require(principal, CUSTODIAN)
+            self._require_whole(principal)
             return ErasureView.of(self._own(erasure_id, principal))
 
         @router.get("/erasures/{erasure_id}/certificate", response_class=Response)
         def certificate(erasure_id: str, principal: caller) -> Response:
             """The signed certificate, once all is erased. `likeness gallery verify-certificate` checks it offline."""
-            self._require(principal, CUSTODIAN)
+            self._require_whole(principal)
             erasure = self._own(erasure_id, principal)
             if not erasure.certificate:
                 raise Conflict(
@@ -185,6 +188,14 @@ class LifeApi:
             raise Forbidden(
                 f"This needs the role {' or '.join(roles)}.", advice="Ask an administrator for a token with that role."
             )
+
+    def _require_whole(self, principal: Principal) -> None:
+        self._require(principal, CUSTODIAN)
+        try:
+            require_every_watchlist(principal, self._watchlists)
+        except Forbidden as error:
+            self._audit.record_refusal(new_id(), principal, "route:life", error.code)
+            raise
 
     def _own(self, erasure_id: str, principal: Principal) -> Erasure:
         found = self._erasures.find(erasure_id) if is_id(erasure_id) else None

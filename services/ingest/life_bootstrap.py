@@ -35,6 +35,7 @@ from services.ingest.ports import EnrolmentLedger, GalleryWriter, ReferenceReade
 from services.ingest.retention_api import RetentionApi
 from services.ingest.settings import IngestSettings
 from services.ingest.upkeep_api import UpkeepApi
+from services.ingest.whole_subject import Watchlists
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient
 from services.shared.adapters.image_keys import ImageKeys
@@ -68,6 +69,7 @@ class LifeParts:
     log: EventLog
     audit: EnrolmentAudit
     audit_client: AuditClient
+    watchlists: Watchlists
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def build_life(parts: LifeParts) -> Life:
         audit=parts.audit,
         verifier=verifier,
         quarantine_days=settings.quarantine_days,
+        watchlists=parts.watchlists,
     )
     return Life(
         loops=[

@@ -96,9 +96,13 @@ class UpkeepApi:
             """Fill the gallery anew from the ledger while searches go on over the one in use."""
             self._require(principal)
             found = self._reconcile.rebuild()
-            return RebuildAnswer(
-                store=found.store, model=found.model_id, searchable=dict(found.searchable_by_watchlist)
-            )
+            # How many stand on a list is for those whose token names it, and for whoever runs the platform.
+            shown = {
+                name: count
+                for name, count in found.searchable_by_watchlist.items()
+                if name in principal.watchlists or ADMINISTRATOR in principal.roles
+            }
+            return RebuildAnswer(store=found.store, model=found.model_id, searchable=shown)
 
     def _require(self, principal: Principal) -> None:
         if principal.roles.isdisjoint({CUSTODIAN, ADMINISTRATOR}):

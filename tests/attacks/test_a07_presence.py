@@ -18,9 +18,12 @@ from scipy.stats import mannwhitneyu
 
 from services.rpc.v1 import audit_pb2
 from services.shared.ids import new_id
+from tests.attacks.scene import Scene, as_bearer, open_client, picture
 from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
 from tests.integration.search.process import Operator, SearchThread, problem
+from tests.support.casework import post_enrolment, wait_settled
+from tests.support.platform import Platform
 
 TURNS, QUESTIONS_A_TURN, ROUNDS = 24, 5, 3
 SECRET = Reference("s-zed-1", "ZED", vector_of("zed"), "sex_offenders")
@@ -113,6 +116,34 @@ def test_counts_in_an_answer_are_those_of_the_lists_asked_for(search: SearchThre
         answer = outsider(search).answer(b"face:zed")
         counted.add((answer["searchable"], len(answer["candidates"]), tuple(c["score"] for c in answer["candidates"])))
     assert len(counted) == 1
+
+
+def test_a07_a_custodian_learns_of_nobody_on_a_list_that_the_token_does_not_name(
+    platform: Platform, scene: Scene
+) -> None:
+    """What is about a person as a whole is refused before anybody is looked up: on the list, off it, or unheard of."""
+    with open_client(platform, "ingest", **as_bearer(scene.token("custodian"))) as full:
+        made = post_enrolment(full, picture(91), "A07-LISTED", watchlist="sex_offenders")
+        assert made.status_code in {200, 202}, made.text
+        enrolment_id = made.json()["enrolment_id"]
+        wait_settled(full, [enrolment_id])
+        assert full.get(f"/v1/enrolments/{enrolment_id}").status_code == 200  # it can be told by who may
+    narrow = as_bearer(scene.token("custodian", watchlists=["custody"]))
+    with open_client(platform, "ingest", **narrow) as client:
+        why = {"reason": "Because.", "authority": "A07"}
+        for path in ("/v1/erasures", "/v1/subjects/access"):
+            answers = [
+                client.post(path, json={"subject_id": subject, **why})
+                for subject in ("A07-LISTED", "ATTACKED-1", "A07-UNHEARD-OF")
+            ]
+            assert {answer.status_code for answer in answers} == {403}
+            assert len({str(lasting(answer.text)) for answer in answers}) == 1
+        assert client.get("/v1/erasures").status_code == 403
+        told = [client.get(f"/v1/enrolments/{each}") for each in (enrolment_id, new_id())]
+        assert {answer.status_code for answer in told} == {404}
+        listed = client.get("/v1/enrolments", params={"limit": 1000})
+        assert listed.status_code == 200, listed.text
+        assert "A07-LISTED" not in listed.text
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.ingest.access.give import NOT_FOUND, AccessCommand, GiveAccess
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.checks import CUSTODIAN
+from services.ingest.whole_subject import Watchlists, require_every_watchlist
 from services.shared.errors import Forbidden, NotFound
 from services.shared.http import bearer
 from services.shared.ids import new_id
@@ -33,7 +34,10 @@ class AccessRequest(BaseModel):
 class AccessApi:
     """The route and what it needs."""
 
-    def __init__(self, giving: GiveAccess, audit: EnrolmentAudit, verifier: TokenVerifier) -> None:
+    def __init__(
+        self, giving: GiveAccess, audit: EnrolmentAudit, verifier: TokenVerifier, watchlists: Watchlists
+    ) -> None:
+        self._watchlists = watchlists
         self._giving = giving
         self._audit = audit
         self._verifier = verifier
@@ -61,3 +65,8 @@ class AccessApi:
             raise Forbidden(
                 "This needs the role custodian.", advice="Ask an administrator for a token with the role custodian."
             )
+        try:
+            require_every_watchlist(principal, self._watchlists)
+        except Forbidden as error:
+            self._audit.record_refusal(new_id(), principal, "route:subject-access", error.code)
+            raise

@@ -11,6 +11,7 @@ from services.ingest.access.give import GiveAccess
 from services.ingest.adapters.sql_subject_facts import SqlSubjectFacts
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.life.certificates import CertificateSigner
+from services.ingest.whole_subject import Watchlists
 from services.rpc.clients import AuditClient
 from services.rpc.open_acts import OpenActs
 from services.rpc.upkeep import ReleasesClient, ReturnsClient
@@ -31,6 +32,7 @@ def access_router(
     signer: CertificateSigner,
     verifier: TokenVerifier,
     clock: Clock,
+    watchlists: Watchlists,
 ) -> APIRouter:
     giving = GiveAccess(
         ledger=SqlSubjectFacts(engine),
@@ -42,4 +44,4 @@ def access_router(
         signer=signer,
         clock=clock,
     )
-    return AccessApi(giving, audit, verifier).router()
+    return AccessApi(giving, audit, verifier, watchlists).router()
