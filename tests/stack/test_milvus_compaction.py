@@ -57,7 +57,7 @@ def test_what_was_withdrawn_is_in_no_segment(settings: GallerySettings) -> None:
         assert held() == ROWS, "withdrawn, and still there: what compaction is for"
         compaction.ask()
         compaction.step()
-        wait_until(lambda: held() == ROWS - WITHDRAWN, 120, lambda: f"the rows to go, {held()} are there")
+        wait_until(lambda: held() == ROWS - WITHDRAWN, 300, lambda: f"the rows to go, {held()} are there")
         assert sum(store.counts().values()) == ROWS - WITHDRAWN
     finally:
         client.close()
