@@ -53,7 +53,8 @@ def test_an_auditor_narrows_the_log_and_reads_a_proof(browser: Browser, platform
     shown = person.page.locator("tbody tr")
     assert shown.count() >= 1
     assert all("Enrolment" in text for text in shown.locator("td:nth-child(4)").all_inner_texts())
-    shown.first.locator("a").click()
+    with person.leads_on():
+        shown.first.locator("a").click()
     person.page.wait_for_selector("h2:has-text('Proof')")
     assert "Root hash" in person.page.inner_text("main")
     person.context.close()
@@ -84,7 +85,8 @@ def _enrol_twice(custodian: httpx.Client) -> list[str]:
 def _decided(person: Person, activity: str) -> dict[str, Any]:
     """What the newest entry of an activity says, read by an auditor on the page of the log."""
     person.open(f"/console/log?activity={activity}")
-    person.page.locator("tbody th a").first.click()
+    with person.leads_on():
+        person.page.locator("tbody th a").first.click()
     person.page.wait_for_selector("h1:has-text('Entry')")
     terms = person.page.locator("section:has-text('What it says') dt").all_inner_texts()
     return dict(zip(terms, person.page.locator("section:has-text('What it says') dd").all_inner_texts(), strict=True))

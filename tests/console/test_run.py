@@ -126,7 +126,7 @@ def hand_the_pack_out(supervisor: Person, operator: Person, request: str) -> Non
     assert supervisor.page.locator("#disclosure a").count() == 0, "nobody hands out on their own approval"
     operator.open(request)
     operator.look()
-    with operator.page.expect_download(timeout=60_000) as download:
+    with operator.page.expect_download() as download:
         operator.page.click("text=Full pack for Northshire Crown Court")
     assert download.value.path().read_bytes().startswith(b"%PDF")
     operator.open(request)
