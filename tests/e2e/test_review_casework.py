@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -16,6 +19,7 @@ from typer.testing import CliRunner
 
 from services.local.disclosure.cli import disclosure_app
 from services.local.disclosure.verify import CHECKS
+from tests.e2e.test_gallery_life import files_with
 from tests.support.casework import enrol
 from tests.support.faces import development_faces
 from tests.support.platform import Platform
@@ -340,6 +344,42 @@ def test_a_kept_probe_finds_who_is_enrolled_later_and_its_own_people_alone_are_t
     mine = [entry for entry in entries if entry["details"].get("request") == request_id]
     assert {entry["actor"]["person_id"] for entry in mine} == {"service:review/bert"}
     assert {entry["details"]["acting_for"] for entry in mine} == {"person:bert"}
+
+
+def test_when_the_authority_to_keep_a_probe_ends_no_store_has_its_picture(platform: Platform, person: Person) -> None:
+    _, picture = development_faces().mated_pairs()[ENROLLED * 17 + 9]
+    anna, bert = person("anna", "operator"), person("bert", "operator")
+    request_id = requested(person("pc-78", "requester"), picture.path)
+    first, second = searched(anna, request_id), Desk(bert, request_id)
+    first.judge_all(set())
+    assert second.judge_all(set())["state"] == "decided"
+    second.do("release", retain_until=_in_days(180))
+    second.do("unsolved", authority="DCI Holt", reason="One of a series.", expires_on=_in_days(90))
+    probes = platform.data.root / "probes"
+    copies = {each["image_sha256"] for each in second.see()["case"]["searches"]}
+    assert len(copies) == 2, "the original and the enhanced picture"
+    assert copies <= {path.name for path in probes.rglob("*")}
+    content = picture.path.read_bytes()
+    assert {Path(name).parts[0] for name in files_with(platform.data.root, content)} >= {"probes", "review"}
+
+    platform.kill("review", signal.SIGTERM)
+    _end_authority(platform, request_id)
+    platform.restart("review")
+
+    # The pictures go after the copies, so where none is left nothing is.
+    wait_until(lambda: not files_with(platform.data.root, content), 180.0, "the pictures to be erased", 1.0)
+    assert not copies & {path.name for path in probes.rglob("*")}
+    wait_until(lambda: second.see()["case"]["state"] == "closed", 60.0, "the case to be closed")
+
+
+def _end_authority(platform: Platform, request_id: str) -> None:
+    """As if the day had come. Review does not run."""
+    with closing(sqlite3.connect(platform.data.root / "review" / "review.sqlite", timeout=60)) as store, store:
+        query = "SELECT document FROM review_cases WHERE request_id = ?"
+        document = json.loads(store.execute(query, [request_id]).fetchone()[0])
+        document["unsolved"]["expires_on"] = "2026-01-01"
+        changed = [json.dumps(document).encode(), request_id]
+        store.execute("UPDATE review_cases SET document = ? WHERE request_id = ?", changed)
 
 
 def _queue(client: httpx.Client) -> Any:
