@@ -11,6 +11,7 @@ from services.ingest.checks import CUSTODIAN
 from services.ingest.life.custody import CustodyLedger, OwnersItem
 from services.ingest.life.dead_letters import DeadLetters
 from services.ingest.life.searchability import SearchabilitySource, searchability
+from services.ingest.whole_subject import Watchlists, require_every_watchlist
 from services.shared.errors import Forbidden
 from services.shared.http import bearer
 from services.shared.ids import new_id
@@ -121,7 +122,9 @@ class CustodyApi:
         searchability: SearchabilitySource,
         audit: EnrolmentAudit,
         verifier: TokenVerifier,
+        watchlists: Watchlists,
     ) -> None:
+        self._watchlists = watchlists
         self._custody = custody
         self._searchability = searchability
         self._letters = letters
@@ -153,7 +156,7 @@ class CustodyApi:
         @router.post("/custody/comparison")
         def compare(body: Comparison, principal: caller) -> ComparisonAnswer:
             """Where each image is that your force counts, and why it cannot be searched where it cannot."""
-            self._require(principal)
+            self._require_whole(principal)
             items = [OwnersItem(each.event_id, each.subject_id, each.image_sha256) for each in body.images]
             return ComparisonAnswer(
                 images=[
@@ -174,7 +177,7 @@ class CustodyApi:
         @router.get("/dead-letters")
         def list_letters(principal: caller) -> LetterList:
             """Your force's dead letters."""
-            self._require(principal)
+            self._require_whole(principal)
             return LetterList(
                 letters=[
                     Letter(
@@ -194,7 +197,7 @@ class CustodyApi:
         @router.post("/dead-letters/replay")
         def replay(body: ReplayRequest, principal: caller) -> ReplayAnswer:
             """Send dead letters through once more, after what was wrong has been mended."""
-            self._require(principal)
+            self._require_whole(principal)
             return ReplayAnswer(replayed=self._letters.replay(principal.force, body.places))
 
     def _require(self, principal: Principal) -> None:
@@ -203,3 +206,12 @@ class CustodyApi:
             raise Forbidden(
                 "This needs the role custodian.", advice="Ask an administrator for a token with the role custodian."
             )
+
+    def _require_whole(self, principal: Principal) -> None:
+        """For what is about images and subjects wherever they stand."""
+        self._require(principal)
+        try:
+            require_every_watchlist(principal, self._watchlists)
+        except Forbidden as error:
+            self._audit.record_refusal(new_id(), principal, "route:custody", error.code)
+            raise

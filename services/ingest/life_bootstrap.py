@@ -151,6 +151,7 @@ def build_life(parts: LifeParts) -> Life:
                 searchability=SqlSearchability(parts.engine),
                 audit=parts.audit,
                 verifier=verifier,
+                watchlists=parts.watchlists,
             ).router(),
             _retention_api(parts, erasing, guard, verifier).router(),
             UpkeepApi(reconcile, parts.audit, verifier).router(),

@@ -16,6 +16,6 @@ def require_every_watchlist(principal: Principal, watchlists: Watchlists) -> Non
     the token does not name would say that this person stands on it."""
     if not principal.watchlists.issuperset(watchlists()):
         raise Forbidden(
-            "This is about a person as a whole, and your token does not name every watchlist.",
+            "This is about people wherever they stand, and your token does not name every watchlist.",
             advice="Let a custodian of your force do it whose token names every watchlist.",
         )

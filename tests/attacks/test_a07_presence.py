@@ -5,6 +5,7 @@ The same questions are asked with the person on the list and without, in random 
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import time
@@ -138,7 +139,10 @@ def test_a07_a_custodian_learns_of_nobody_on_a_list_that_the_token_does_not_name
             ]
             assert {answer.status_code for answer in answers} == {403}
             assert len({str(lasting(answer.text)) for answer in answers}) == 1
-        assert client.get("/v1/erasures").status_code == 403
+        image = {"subject_id": "A07-LISTED", "image_sha256": hashlib.sha256(picture(91)).hexdigest()}
+        assert client.post("/v1/custody/comparison", json={"images": [image]}).status_code == 403
+        for path in ("/v1/erasures", "/v1/dead-letters"):
+            assert client.get(path).status_code == 403
         told = [client.get(f"/v1/enrolments/{each}") for each in (enrolment_id, new_id())]
         assert {answer.status_code for answer in told} == {404}
         listed = client.get("/v1/enrolments", params={"limit": 1000})
