@@ -21,7 +21,7 @@ def test_compose_takes_a_second_embed_beside_the_first(tmp_path: Path) -> None:
     folder = tmp_path / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("local", ".env"))
     run([sys.executable, ROOT / "scripts" / "stack_secrets.py", folder], "stack_secrets.py", cwd=ROOT, timeout_s=300)
-    files = ["-f", folder / "compose.yaml", "-f", folder / "compose.candidate.yaml"]
+    files: list[str | Path] = ["-f", folder / "compose.yaml", "-f", folder / "compose.candidate.yaml"]
     candidate = {
         "CANDIDATE_MODELS": str(tmp_path),
         "CANDIDATE_DETECTOR": "yunet",
