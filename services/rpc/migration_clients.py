@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from services.rpc.clients import GALLERY_DEADLINE_S, LEDGER_DEADLINE_S, translated
+from services.rpc.clients import LEDGER_DEADLINE_S, translated
 from services.rpc.v1 import (
     ingest_pb2,
     migration_pb2,
@@ -54,4 +54,4 @@ class ServedModelsClient:
         """Raises GalleryIncomplete (also where there is none of that model), DependencyUnavailable."""
         request = migration_pb2.ListModelGalleryRequest(model_id=model_id)
         with translated("search"):
-            yield from self._stub.ListModelGallery(request, timeout=GALLERY_DEADLINE_S)
+            yield from self._stub.ListModelGallery(request, timeout=LEDGER_DEADLINE_S)
