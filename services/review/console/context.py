@@ -102,6 +102,7 @@ class Console:
             "error": error,
             "reasons": reasons_of(error),
             "back": back,
+            "written": _written(request),
         }
         response = self.pages.page(request, "error.html", context, session=session, status_code=error.http_status)
         return with_headers(response)
@@ -113,6 +114,19 @@ def reasons_of(error: LikenessError) -> tuple[str, ...]:
     fields = error.context.get("fields", ())
     told = [str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else [str(reasons)]
     return (*told, *(f"{field['field']}: {field['problem']}" for field in fields))
+
+
+# What people write in sentences, by the name of its field or the beginning of it.
+_PROSE = ("reason", "remark", "why", "authority", "necessity")
+
+
+def _written(request: Request) -> tuple[tuple[str, str], ...]:
+    """What somebody wrote in a form that was refused, so that nobody has to write it twice."""
+    visit = getattr(request.state, "visit", None)
+    if visit is None or request.method != "POST":
+        return ()
+    names = [name for name in visit.form.texts if name.startswith(_PROSE)]
+    return tuple((name.partition(".")[0], visit.form.text(name)) for name in names if visit.form.text(name))
 
 
 def caller_of(visit: Visit) -> Caller:

@@ -69,6 +69,15 @@ def test_what_was_filled_in_is_kept_when_it_was_too_early(browser: Browser) -> N
     assert 'data-wait="4.0"' in answer.text
 
 
+def test_what_was_written_in_a_refused_form_is_shown(browser: Browser) -> None:
+    answer = browser.post(
+        f"{BASE}/outcome", {"version": "3", "kind": "nonsense", "remarks": "An alibi, <b>checked</b>"}
+    )
+    assert answer.status_code == 422
+    assert "What you wrote" in answer.text
+    assert "An alibi, &lt;b&gt;checked&lt;/b&gt;" in answer.text
+
+
 def test_every_candidate_has_to_be_judged_before_signing(browser: Browser) -> None:
     assert "8 candidates are not judged yet" in browser.get(f"{BASE}/sign").text
     for position in range(1, 9):
