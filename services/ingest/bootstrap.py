@@ -31,7 +31,6 @@ from services.ingest.custodian_bootstrap import Desk, DeskParts, build_desk
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
-from services.ingest.life.reconciliation import GalleryUpkeep
 from services.ingest.life_bootstrap import Life, LifeParts, build_life, custody_topics
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
@@ -339,12 +338,8 @@ def _migrating(parts: _Parts) -> Migrating:
     )
 
 
-def _own_gallery(parts: _Parts) -> GalleryUpkeep:
-    upkeep = parts.peers.upkeep
-    return OwnGallery(upkeep, parts.peers.served, parts.model) if parts.peers.embeds.has_second else upkeep
-
-
 def _life(parts: _Parts, migrating: Migrating) -> Life:
+    upkeep, has_second = parts.peers.upkeep, parts.peers.embeds.has_second
     return build_life(
         LifeParts(
             settings=parts.settings,
@@ -354,7 +349,7 @@ def _life(parts: _Parts, migrating: Migrating) -> Life:
             ledger=parts.stores.ledger,
             references=migrating.references,
             model=parts.model,
-            upkeep=_own_gallery(parts),
+            upkeep=OwnGallery(upkeep, parts.peers.served, parts.model) if has_second else upkeep,
             gallery=parts.peers.gallery,
             images=parts.images,
             keys=parts.keys,
