@@ -56,6 +56,8 @@ def test_an_operator_picks_people_not_files(tmp_path: Path) -> None:
     assert {"1.jpg", "2.jpg", "copy of 1.jpg", "both.jpg"} in files_of
     assert {"3.jpg", "both.jpg"} in files_of
     assert found["problems"] == {"image_format_not_allowed": 1}
+    assert found["unread"] == [{"file": "notes.txt", "reason": "image_format_not_allowed"}]
+    assert "notes.txt: image format not allowed" in (out / "people.html").read_text("utf-8")
     assert (out / "people.html").read_text("utf-8").count("<section") == len(files_of)
 
     again = _cluster(folder, out, "--forget")

@@ -31,7 +31,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything that came of a folder. `people` are in falling order of the files that show them."""
+    """Everything that came of a folder. `people` are in falling order of the files that show them.
+
+    `unread`: the files in which nobody could be looked for, and why: somebody may be on them.
+    """
 
     files: int
     contents: int
@@ -39,6 +42,7 @@ class Findings:
     poor: tuple[FoundFace, ...]
     problems: Mapping[str, int]
     paths_of: Mapping[str, Sequence[str]]
+    unread: tuple[tuple[str, str], ...]
 
     def as_json(self) -> dict[str, Any]:
         """No template and no chip: who is on which file, and how to search them."""
@@ -46,6 +50,7 @@ class Findings:
             "files": self.files,
             "contents": self.contents,
             "problems": dict(self.problems),
+            "unread": [{"file": path, "reason": reason} for path, reason in self.unread],
             "people": [
                 {
                     "person": person.number,
@@ -86,7 +91,8 @@ def find_people(work: ClusterWork, threshold: float) -> Findings:
     people = tuple(Person(number, person.faces, person.paths) for number, person in enumerate(found, start=1))
     poor = tuple(sorted((face for face in faces if face.grade == UNSUITABLE), key=_best_first))
     files = sum(len(paths) for paths in paths_of.values())
-    return Findings(files, len(paths_of), people, poor, work.problems(), paths_of)
+    unread = sorted((path, code) for sha256, code in work.unread().items() for path in paths_of.get(sha256, ()))
+    return Findings(files, len(paths_of), people, poor, work.problems(), paths_of, tuple(unread))
 
 
 def _person(number: int, members: list[FoundFace], paths_of: Mapping[str, Sequence[str]]) -> Person:

@@ -134,3 +134,8 @@ class ClusterWork:
             "WHERE faces = 0 AND sha256 IN (SELECT sha256 FROM files) GROUP BY 1 ORDER BY 2 DESC"
         )
         return dict(rows.fetchall())
+
+    def unread(self) -> dict[str, str]:
+        """The contents in which no face could be looked for, and why."""
+        rows = self._connection.execute("SELECT sha256, problem FROM pictures WHERE problem != ''")
+        return dict(rows.fetchall())
