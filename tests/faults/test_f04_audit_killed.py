@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -17,10 +18,12 @@ from services.rpc.auditing import AuditRecorder
 from services.shared.errors import AuditUnavailable
 from services.shared.ids import new_id
 from tests.integration.audit.service import AuditProcess, record_search, recorder_to
+from tests.support.waiting import wait_until
 
 # More by hand: LIKENESS_KILLS=100 python -m pytest tests/faults/test_f04_audit_killed.py
 KILLS = int(os.environ.get("LIKENESS_KILLS", "10"))
 CALLERS = 6
+BOUND_S = 60.0
 
 
 @dataclass
@@ -29,8 +32,8 @@ class _Ledger:
 
     acknowledged: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    refused_after_s: list[float] = field(default_factory=list)
     surprises: list[BaseException] = field(default_factory=list)
-    slowest_refusal_s: float = 0.0
 
 
 def _append_until(recorder: AuditRecorder, ledger: _Ledger, is_over: threading.Event) -> None:
@@ -42,8 +45,8 @@ def _append_until(recorder: AuditRecorder, ledger: _Ledger, is_over: threading.E
             ledger.acknowledged[entry_id] = (answer.sequence, answer.leaf_hash)
         except AuditUnavailable:
             ledger.refused.append(entry_id)
-            ledger.slowest_refusal_s = max(ledger.slowest_refusal_s, time.monotonic() - started)
-            return
+            ledger.refused_after_s.append(time.monotonic() - started)
+            is_over.wait(0.05)  # as somebody does who tries again
         except Exception as error:  # noqa: BLE001 - whatever else a caller is told is a failure of this test
             ledger.surprises.append(error)
             return
@@ -58,16 +61,17 @@ def _append_and_kill(audit: AuditProcess, ledger: _Ledger, delay_s: float) -> No
     ]
     for caller in callers:
         caller.start()
-    deadline = time.monotonic() + 10
-    while len(ledger.acknowledged) == known:
-        assert time.monotonic() < deadline, "nothing was appended"
-        time.sleep(0.001)
-    time.sleep(delay_s)
-    audit.kill()
+    try:
+        wait_until(lambda: len(ledger.acknowledged) > known, BOUND_S, "something to be appended", 0.001)
+        time.sleep(delay_s)
+        audit.kill()
+        refused = len(ledger.refused)
+        wait_until(lambda: len(ledger.refused) > refused, BOUND_S, "a caller to be refused")
+    finally:
+        is_over.set()
     for caller in callers:
-        caller.join(10)
+        caller.join(BOUND_S)
         assert not caller.is_alive(), "a caller hangs"
-    is_over.set()
 
 
 def _stored(path: Path) -> dict[str, tuple[int, bytes]]:
@@ -77,7 +81,20 @@ def _stored(path: Path) -> dict[str, tuple[int, bytes]]:
     return {entry_id: (sequence, leaf) for entry_id, sequence, leaf in rows}
 
 
-@pytest.mark.timeout(120 + 30 * KILLS)
+def _repeat(recorder: AuditRecorder, entry_id: str) -> None:
+    """As a service does: until it is in the log."""
+
+    def is_recorded() -> bool:
+        try:
+            record_search(recorder, 0, entry_id=entry_id)
+        except AuditUnavailable:
+            return False
+        return True
+
+    wait_until(is_recorded, BOUND_S, f"{entry_id} to be recorded")
+
+
+@pytest.mark.timeout(120 + 60 * KILLS)
 def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -> None:
     chooser = random.Random(4)
     audit = AuditProcess(tmp_path, LIKENESS_AUDIT__CHECKPOINTS__ENTRIES="50")
@@ -89,7 +106,9 @@ def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -
         stored = _stored(audit.store_path)
         assert stored.items() >= ledger.acknowledged.items()
         assert sorted(sequence for sequence, _ in stored.values()) == list(range(len(stored)))
-    assert ledger.slowest_refusal_s < 2.5
+    # The deadline is 2 s; a busy machine adds to some of them.
+    assert median(ledger.refused_after_s) < 2.5
+    assert max(ledger.refused_after_s) < 20
     assert len(ledger.acknowledged) >= KILLS
     audit.start()
     # What was refused may be repeated under its id: it is in the log once, whether or not it was written before.
@@ -98,7 +117,7 @@ def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -
     for entry_id in ledger.refused:
         existing = before.get(entry_id)
         if existing is None:
-            record_search(recorder, 0, entry_id=entry_id)
+            _repeat(recorder, entry_id)
     audit.stop()
     report = verify(audit.store_path, witness=audit.witness_path)
     assert report.entries == len(set(ledger.acknowledged) | set(ledger.refused))

@@ -52,7 +52,7 @@ def test_f15_a_full_disk_refuses_writes_and_recovers(disk: Path) -> None:
                 top_up(filler)
                 return ledger.try_once(custodian, picture("late"), f"L-{time.monotonic_ns()}").status_code == 503
 
-            wait_until(is_refused, 60.0, "an enrolment to be refused", 0.2)
+            wait_until(is_refused, 180.0, "an enrolment to be refused", 0.2)
             assert custodian.get(f"/v1/enrolments/{known}").json()["state"] == "enrolled", "reads go on"
             filler.close()
             (disk / "filler").unlink()
