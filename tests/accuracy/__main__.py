@@ -138,9 +138,12 @@ def detection(count: Annotated[int, typer.Option(help="How many stills.")] = 60)
 
 
 @app.command()
-def signals(count: Annotated[int, typer.Option(help="How many stills are made into something else.")] = 40) -> None:
-    """How often each signal against a probe is raised on real pictures, on screens, prints, drawings, retouching."""
-    print(signals_table(development_set(), count))
+def signals(
+    count: Annotated[int, typer.Option(help="How many stills are made into something else.")] = 40,
+    only: Annotated[str, typer.Option(help="Just the rows whose name holds this.")] = "",
+) -> None:
+    """How often each signal against a probe is raised on real pictures, on screens, prints, drawings, composites."""
+    print(signals_table(development_set(), count, only))
 
 
 @app.command()

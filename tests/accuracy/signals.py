@@ -13,6 +13,7 @@ from services.embed.faces.signals import MEASURES, THRESHOLDS
 from services.embed.ports import Pixels, Selection
 from services.local.evaluation.labelled_set import LabelledSet
 from services.local.evaluation.metrics import wilson
+from tests.accuracy.composites import Composer, charcoal, comic, from_further_away, from_the_side
 from tests.accuracy.naive import decode
 from tests.accuracy.quality_data import in_process_analyser
 
@@ -39,20 +40,30 @@ def _jpeg(pixels: Pixels, quality: int) -> Pixels:
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
 
+def _fitting(pixels: Pixels) -> Pixels:
+    """At most 640 pixels a side, as a screen or a print shows it; every one becomes many."""
+    factor = 640 / max(pixels.shape[:2])
+    return _resized(pixels, factor) if factor < 1 else pixels
+
+
 def screen(pixels: Pixels) -> Pixels:
-    """Shown on a screen with red, green and blue stripes and dark gaps, and photographed."""
+    """Shown on a screen with red, green and blue stripes and dark gaps, and photographed by a camera that exposes it as
+    light as the picture was."""
+    pixels = _fitting(pixels)
     shown = np.repeat(np.repeat(pixels, 6, axis=0), 6, axis=1).astype(np.float32)
     stripes = np.zeros((6, 6, 3), np.float32)
     for channel, column in ((2, 0), (1, 2), (0, 4)):
         stripes[:5, column : column + 2, channel] = 2.2
     rows, columns = -(-shown.shape[0] // 6), -(-shown.shape[1] // 6)
     lit = (shown * np.tile(stripes, (rows, columns, 1))[: shown.shape[0], : shown.shape[1]]).clip(0, 255)
-    return _camera(lit.astype(np.uint8), 2.5, 0.42)
+    seen = _camera(lit.astype(np.uint8), 2.5, 0.42)
+    exposure = float(pixels.mean()) / max(1.0, float(seen.mean()))
+    return np.asarray((seen * exposure).clip(0, 255), np.uint8)
 
 
 def printed(pixels: Pixels) -> Pixels:
     """Printed in dots of four inks at the usual angles, and photographed."""
-    large = _resized(pixels, 4, cv2.INTER_CUBIC).astype(np.float32) / 255
+    large = _resized(_fitting(pixels), 4, cv2.INTER_CUBIC).astype(np.float32) / 255
     black = 1 - large.max(axis=2)
     inks = [1 - large[..., channel] - black for channel in (2, 1, 0)] + [black]
     down, across = np.mgrid[: large.shape[0], : large.shape[1]].astype(np.float32)
@@ -108,7 +119,13 @@ def pasted(pixels: Pixels) -> Pixels:
 MADE: Mapping[str, Make] = {
     "photograph of a screen": screen,
     "photograph of a print": printed,
+    "photograph of a screen, from the side": from_the_side(screen),
+    "photograph of a print, from the side": from_the_side(printed),
+    "photograph of a screen, half as many pixels": from_further_away(screen),
+    "photograph of a print, half as many pixels": from_further_away(printed),
     "pencil drawing": pencil,
+    "charcoal drawing": charcoal,
+    "comic with outlines": comic,
     "painted or drawn in colour": cartoon,
     "twelve colours": posterised,
     "heavily retouched": retouched,
@@ -119,19 +136,27 @@ MADE: Mapping[str, Make] = {
 }
 
 
-def signals_table(labelled: LabelledSet, count: int) -> str:
-    """Markdown: how often each signal is raised on 15 x `count` stills as they are, and on `count` made into others."""
+def signals_table(labelled: LabelledSet, count: int, only: str = "") -> str:
+    """Markdown: how often each signal is raised on 15 x `count` stills as they are, and on `count` made into others.
+
+    With `only`, just the rows whose name holds it.
+    """
     analyser, _ = in_process_analyser()
+    sample = [still.path.read_bytes() for still in labelled.stills[1 :: len(labelled.stills) // count]]
+    donors = [still.path.read_bytes() for still in labelled.stills[7 :: len(labelled.stills) // 20]]
+    kinds = {**MADE, **Composer(analyser, donors).makers()}
+    rows = [
+        _row(f"{name} ({len(made)})", made)
+        for name, make in kinds.items()
+        if only in name and (made := list(_values(analyser, sample, make)))
+    ]
+    if only:
+        return "\n".join(rows)
     seen = labelled.stills[:: max(1, len(labelled.stills) // (15 * count))]
     real = list(_values(analyser, [still.path.read_bytes() for still in seen], lambda pixels: pixels))
     lines = ["Percentiles on real pictures: " + _percentiles(real), ""]
     lines += ["| pictures | " + " | ".join([*MEASURES, "any"]) + " |", "|---" * (2 + len(MEASURES)) + "|"]
-    lines.append(_row(f"real, as they are ({len(real)})", real))
-    sample = [still.path.read_bytes() for still in labelled.stills[1 :: len(labelled.stills) // count]]
-    for name, make in MADE.items():
-        made = list(_values(analyser, sample, make))
-        lines.append(_row(f"{name} ({len(made)})", made))
-    return "\n".join(lines)
+    return "\n".join([*lines, _row(f"real, as they are ({len(real)})", real), *rows])
 
 
 def _values(analyser: FaceAnalyser, files: list[bytes], make: Make) -> Iterator[dict[str, float]]:
@@ -156,4 +181,6 @@ def _row(title: str, values: list[dict[str, float]]) -> str:
     cells = [[value[name] >= THRESHOLDS[name] for value in values] for name in MEASURES]
     cells.append([any(cell[place] for cell in cells) for place in range(len(values))])
     rates = [wilson(sum(cell), len(cell)) for cell in cells]
-    return f"| {title} | " + " | ".join(f"{rate.estimate:.1%}" for rate in rates) + " |"
+    told = [f"{rate.estimate:.1%}" for rate in rates]
+    told[-1] += f" [{rates[-1].low:.1%}, {rates[-1].high:.1%}]"
+    return f"| {title} | " + " | ".join(told) + " |"

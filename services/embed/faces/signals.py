@@ -9,7 +9,7 @@ each is raised on real pictures, and how often on what it is meant for: docs/pro
 | periodic_pattern | the strongest peak of the spectrum over its surroundings | screens, prints (moiré, halftone) |
 | missing_noise | what a 3 x 3 median takes away in smooth parts | drawings, heavy retouching, generated faces |
 | flat_colours | share of 5 x 5 neighbourhoods without any change, in the face | drawings, posterised pictures |
-| line_art | share of the window that is nearly white, where dark thin lines are on it | pencil and ink drawings |
+| line_art | share that is nearly white, where dark lines are thin; or that is black or white | pencil, ink, charcoal |
 
 They are read from at most 256 x 256 stored pixels around the face, unscaled: resampling makes and hides such traces.
 """
@@ -29,6 +29,8 @@ from services.shared.biometric import ProbeSignal
 
 _SIDE = 256
 _MEAN = cv2.INTER_AREA
+_TWO_TONES = 0.8  # of a face in charcoal or ink; of a photograph's face at least a third is in between
+_BOTH = 0.05  # and not just a dark picture, or a light one
 _SMALLEST = 64  # pixels; a spectrum of less says nothing
 
 
@@ -108,14 +110,18 @@ def flat_colours(window: Window) -> float:
 
 
 def line_art(window: Window) -> float:
-    """Per cent of nearly white pixels in a picture without colour whose dark parts are thin; 0 in any other."""
+    """In a picture without colour, per cent of nearly white pixels where its dark parts are thin, or of nearly white
+    and nearly black ones together where there are both and hardly any between; 0 in any other picture."""
     chroma = float(cv2.subtract(window.brightest, window.darkest).mean())
     dark = (window.grey < 170).astype(np.uint8)
     count = int(np.count_nonzero(dark))
     if chroma > 12 or not count:
         return 0.0
     thick = np.count_nonzero(cv2.erode(dark, np.ones((7, 7), np.uint8))) / count
-    return 100 * float(np.count_nonzero(window.grey > 225) / window.grey.size) * float(thick < 0.2)
+    lines = float(np.count_nonzero(window.grey > 225) / window.grey.size) * float(thick < 0.2)
+    white, black = (float(np.count_nonzero(tone) / tone.size) for tone in (window.grey > 215, window.grey < 40))
+    is_two_tones = white + black >= _TWO_TONES and min(white, black) >= _BOTH
+    return 100 * max(lines, (white + black) * float(is_two_tones))
 
 
 MEASURES: Mapping[str, Callable[[Window], float]] = {

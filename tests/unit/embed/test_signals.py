@@ -13,6 +13,7 @@ from services.embed.faces.signals import MEASURES, THRESHOLDS, measure_signals
 from services.embed.file_signals import file_signals
 from services.embed.ports import Pixels
 from services.local.demo.drawing import REFERENCE_SETTING, draw_face
+from tests.accuracy.composites import charcoal
 from tests.accuracy.signals import posterised, printed, retouched, screen
 from tests.support.portraits import portraits
 
@@ -54,6 +55,12 @@ def test_drawn_and_retouched_faces_lack_what_a_camera_leaves(portrait: Pixels) -
     drawn = cv2.imdecode(np.frombuffer(draw_face(REFERENCE_SETTING, 700, 95), np.uint8), cv2.IMREAD_COLOR)
     assert drawn is not None
     assert _raised(drawn) & {"missing_noise", "flat_colours"}  # type: ignore[arg-type]
+
+
+def test_charcoal_is_told_and_a_dark_picture_is_none(portrait: Pixels) -> None:
+    assert "line_art" in _raised(charcoal(portrait))
+    for light in (0.0, 0.08):
+        assert "line_art" not in _raised((portrait * light).astype(np.uint8))
 
 
 def test_compression_is_an_excuse(portrait: Pixels) -> None:
