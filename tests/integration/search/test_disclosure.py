@@ -326,6 +326,20 @@ def test_who_may_not_see_a_search_does_not_get_its_disclosure(room: Room, answer
     assert page[0]["entry"]["phase"] == "REFUSED"
 
 
+def test_f14_a_probe_with_other_bytes_is_found_out_and_nothing_is_searched_with_it(room: Room) -> None:
+    image = b"face:ann|tampered with"
+    search_id = room.operator.answer(image)["search_id"]
+    [stored] = (room.search.root / "probes").rglob(hashlib.sha256(image).hexdigest())
+    stored.chmod(0o600)
+    stored.write_bytes(b"face:bob|tampered with")
+    for answer in (
+        room.operator.http.post(f"/v1/searches/{search_id}/replay", params=REASON),
+        room.disclose(search_id),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (502, "integrity"), answer.text
+        assert "BOB" not in answer.text
+
+
 def test_a_hundred_old_searches_after_a_rebuild_and_after_changes(
     room: Room, answers: list[dict[str, Any]], bundle: Path, tmp_path: Path
 ) -> None:
