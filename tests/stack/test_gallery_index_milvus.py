@@ -218,7 +218,10 @@ class TestInAnswers:
             operator = service.operator()
             used = operator.answer(b"face:probe 0")["gallery_index"]
             assert (used["kind"], used["is_exact"], used["search"]) == ("IVF_FLAT", False, {"nprobe": 8})
-            assert used["recall"]["recall"] == pytest.approx(said, abs=0.02)
+            # Segments that were not built yet have been since: it is never more than was measured before.
+            assert used["recall"]["recall"] <= said + 0.02
+            metric = service.metric('likeness_search_gallery_index_recall_ratio{kind="IVF_FLAT"}')
+            assert used["recall"]["recall"] == pytest.approx(metric, abs=1e-4)
             assert used["recall"]["references"] == ROWS
             shares = [self._share(operator, name) for name in self.NAMES]
             assert np.mean(shares) < 0.97, "what is said is what answers are"
