@@ -67,9 +67,6 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     first.open(request)
     first.press("Begin the first review")
     positions = comparison_size(first)
-    with first.leads_on():
-        first.page.click("text=Working copy 1")
-    first.page.wait_for_selector("[data-bench][data-ready=yes][data-aligned=yes]")  # by the copy's own eyes
     judge_all(first, ["possible_match"] + ["no_support"] * (positions - 1))
 
     second.open(request)

@@ -31,12 +31,11 @@ function start(root) {
   // The detector's landmarks come after the picture, so that nobody waits for them.
   async function learnLandmarks(picture, address) {
     try {
-      const answer = await fetch(address, { headers: { accept: "application/json" } });
-      if (!answer.ok) return;
-      const found = (await answer.json()).landmarks;
+      const found = await asked(address);
       LANDMARK_NAMES.forEach((name, index) => {
         if (found[index] && !picture.landmarks[name]) picture.landmarks[name] = { x: found[index][0], y: found[index][1], shown: false };
       });
+      if (!found.length) say("Eyes were not found in a picture; they can be placed by hand.");
       root.dataset.aligned = isAligned() ? "yes" : "no";
       repaint();
     } catch { say("Landmarks could not be read; they can be placed by hand."); }
@@ -122,6 +121,7 @@ function start(root) {
     find("landmark-choice").hidden = tool !== "landmark";
     const help = { pan: "Drag or arrow keys move the picture.", measure: "Place two points: click, or move the cross with the arrow keys and press Enter.", landmark: "Choose a landmark and place it on both pictures." };
     say(help[tool]);
+    readings();
     repaint();
   }
 
@@ -205,7 +205,8 @@ function start(root) {
       });
       return row;
     }));
-    find("readings").hidden = rows.length === 0;
+    // There from the choice of the tool on and of one height: the pictures stay where they are between two points.
+    find("readings").hidden = rows.length === 0 && state.tool === "pan";
   }
 
   // --- pointer ---
@@ -368,6 +369,17 @@ function start(root) {
   setMode(state.mode);
   root.dataset.ready = "yes";
   performance.mark("likeness-ready");
+}
+
+// Where eyes, nose and mouth are; once more after a while where the service had too much to do.
+async function asked(address) {
+  for (const waitMs of [0, 2000, 6000]) {
+    await new Promise((resolve) => { setTimeout(resolve, waitMs); });
+    const answer = await fetch(address, { headers: { accept: "application/json" } });
+    if (answer.ok) return (await answer.json()).landmarks;
+    if (answer.status !== 429 && answer.status < 500) break;
+  }
+  throw new Error("no landmarks");
 }
 
 function layer(picture, opacity, from = 0, to = 1) { return { picture, opacity, from, to }; }
