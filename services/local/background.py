@@ -17,7 +17,7 @@ from services.shared.errors import ConfigurationError, DependencyUnavailable
 
 _TICK_S = 0.05
 _START_TIMEOUT_S = 240.0
-_STOP_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 120.0
 
 
 def start(

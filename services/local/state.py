@@ -17,7 +17,7 @@ from services.shared.errors import ConfigurationError
 
 Phase = Literal["starting", "ready", "stopping"]
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-_ORPHAN_WAIT_S = 20.0  # services of a killed supervisor stop by themselves, within their own grace periods
+_ORPHAN_WAIT_S = 60.0  # services of a killed supervisor stop by themselves, within their own grace periods
 
 
 @dataclass(frozen=True)

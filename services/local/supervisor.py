@@ -29,7 +29,7 @@ from services.shared.watchlists import WatchlistFile
 _TICK_S = 0.1
 _START_TIMEOUT_S = 180.0  # a first start may still migrate; a gallery of a million is read in seconds
 _PORT_WAIT_S = 5.0
-_STOP_TIMEOUT_S = 15.0  # longer than the services' own grace periods
+_STOP_TIMEOUT_S = 30.0  # longer than the services' own grace periods
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_AFTER_S = 30.0  # a service that ran this long gets the shortest delay again
 
