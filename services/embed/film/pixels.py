@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import Colorspace, Interpolation
 
 from services.embed.film.limits import FilmLimits, Refused
@@ -33,9 +34,10 @@ def orientation_of(frame: av.VideoFrame) -> int:
     """EXIF orientation of the display matrix; of one that is no quarter turn that of the nearest, 1 where there is
     none."""
     found = frame.side_data.get("DISPLAYMATRIX")
-    if found is None or len(bytes(found)) < _MATRIX.size:
+    numbers = bytes(found) if isinstance(found, SideData) else b""
+    if len(numbers) < _MATRIX.size:
         return 1
-    across_x, across_y, _, down_x, down_y = _MATRIX.unpack_from(bytes(found))
+    across_x, across_y, _, down_x, down_y = _MATRIX.unpack_from(numbers)
     if abs(across_x) + abs(down_y) >= abs(across_y) + abs(down_x):
         return _ALONG.get((_sign(across_x), _sign(down_y)), 1)
     return _ACROSS.get((_sign(across_y), _sign(down_x)), 1)
