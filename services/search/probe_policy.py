@@ -24,7 +24,7 @@ _WORDS: Mapping[str, str] = {
 # What was measured of each (docs/probes.md): on 632 real pictures, and on pictures made to be found.
 _MEASURED: Mapping[str, str] = {
     "periodic_pattern": "Raised on 2 of 632 real pictures, on all of 183 simulated screens and prints.",
-    "missing_noise": "Raised on 4 of 632 real pictures, on 41 of 41 heavily retouched ones, on 39 of 41 comics; generated: not measured.",
+    "missing_noise": "Raised on 4 of 632 real pictures, 41 of 41 retouched, 39 of 41 comics; generated: not measured.",
     "flat_colours": "Raised on 3 of 632 real pictures, on 41 of 41 reduced to twelve colours, on 2 of 41 paintings.",
     "line_art": "Raised on none of 632 real pictures, on 38 of 40 simulated charcoal drawings, on 2 of 26 in pencil.",
     "file_says_generated": "How many generated pictures say so is not measured, and anybody can remove it.",
