@@ -71,7 +71,7 @@ class GallerySettings(BaseModel):
     """Which gallery: `exact` (embedded, in this process) or `milvus`. Everything below `kind` is for Milvus."""
 
     kind: Literal["exact", "milvus"] = "exact"
-    # A server (`http://127.0.0.1:19530`) or a file of Milvus Lite (its name ends in .db; needs the package milvus-lite).
+    # A server (`http://127.0.0.1:19530`) or a file of Milvus Lite (its name ends in .db; needs package milvus-lite).
     uri: str = "http://127.0.0.1:19530"
     token: str = ""
     database: str = "default"
