@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import sqlalchemy as sa
@@ -28,7 +29,6 @@ from services.search.acceptance import Acceptance
 from services.search.adapters.sql_approvals import SqlApprovals
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
-from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.closing import Closing
 from services.search.compacting import Compacting, compacting
 from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
@@ -40,7 +40,7 @@ from services.search.film.http_api import FILMS_PATH, MAX_FORM_BYTES
 from services.search.film.wiring import FilmParts, wire_films
 from services.search.gallery_keeper import GalleryKeeper
 from services.search.governing import Governance, govern
-from services.search.grpc_server import SERVICE_NAME, GalleryServicer
+from services.search.grpc_server import SERVICE_NAME
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
 from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
 from services.search.identification_server import IdentificationServicer
@@ -62,7 +62,6 @@ from services.search.probes.servicer import SERVICE_NAME as PROBES
 from services.search.probes.servicer import ProbesServicer
 from services.search.probes.sql_sealed import SqlSealedProbes
 from services.search.serving.grpc_server import SERVICE_NAME as MODELS
-from services.search.serving.grpc_server import ModelsServicer
 from services.search.serving.wiring import Serving, wire_serving
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.trail import SearchTrail
@@ -159,13 +158,14 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         app.include_router(router)
     names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, PROBES, UNSOLVED]
     tidy = compacting(settings.gallery, core.clock)
-    servicers = _servicers(
-        _neighbours(core, tidy),
-        IdentificationServicer(identify, core.verifier, core.slots),
-        governance.agreements,
-        serving.servicer,
-        _unsolved(core, identify_for),
-        _probes(core),
+    identification = IdentificationServicer(identify, core.verifier, core.slots)
+    servicers = _registering(
+        (search_pb2_grpc.add_GalleryServicer_to_server, _neighbours(core, tidy)),
+        (search_pb2_grpc.add_IdentificationServicer_to_server, identification),
+        (agreements_pb2_grpc.add_AgreementsServicer_to_server, governance.agreements),
+        (migration_pb2_grpc.add_ModelsServicer_to_server, serving.servicer),
+        (unsolved_pb2_grpc.add_UnsolvedServicer_to_server, _unsolved(core, identify_for)),
+        (probes_pb2_grpc.add_ProbesServicer_to_server, _probes(core)),
     )
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
@@ -337,21 +337,12 @@ def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, rep
     return app
 
 
-def _servicers(  # noqa: PLR0917 - what the composition root has made
-    gallery: GalleryServicer,
-    identification: IdentificationServicer,
-    agreements: AgreementsServicer,
-    models: ModelsServicer,
-    unsolved: UnsolvedServicer,
-    probes: ProbesServicer,
-) -> Callable[[grpc.Server], None]:
+def _registering(*servicers: tuple[Callable[[Any, grpc.Server], None], Any]) -> Callable[[grpc.Server], None]:
+    """Each servicer with the generated function that adds it to a server."""
+
     def register(server: grpc.Server) -> None:
-        agreements_pb2_grpc.add_AgreementsServicer_to_server(agreements, server)
-        migration_pb2_grpc.add_ModelsServicer_to_server(models, server)
-        search_pb2_grpc.add_GalleryServicer_to_server(gallery, server)
-        search_pb2_grpc.add_IdentificationServicer_to_server(identification, server)
-        unsolved_pb2_grpc.add_UnsolvedServicer_to_server(unsolved, server)
-        probes_pb2_grpc.add_ProbesServicer_to_server(probes, server)
+        for add, servicer in servicers:
+            add(servicer, server)
 
     return register
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,9 +38,7 @@ def test_nothing_but_the_entrance_is_open_without_a_session(browser: Browser) ->
     for method, path in _console_routes(browser):
         if path in OPEN:
             continue
-        ids = ("request_id", "probe_id", "candidate_id", "reference_id", "film_id", "flag_id", "enrolment_id")
-        place = path.format_map(dict.fromkeys(ids, REQUEST_ID)
-                                | {"position": "1", "name": "original.jpg", "sequence": "1"})  # fmt: skip
+        place = path.format_map(defaultdict(lambda: REQUEST_ID, position="1", name="original.jpg", sequence="1"))
         answer = browser.client.request(method, place, headers={"Origin": ORIGIN})
         assert answer.status_code == 401, (method, path)
         seen += 1
