@@ -7,10 +7,10 @@ header `content-type: application/json` or by its first character, which no mess
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 
@@ -94,7 +94,8 @@ def _message(kind: type[CustodyMessage], event: ReceivedEvent) -> CustodyMessage
     try:
         if not is_json:
             return kind.FromString(event.value)
-        fields = json.loads(event.value)
+        # Stricter than the standard library, whose text may hold halves of characters, which protobuf does not survive.
+        fields = orjson.loads(event.value)
         if not isinstance(fields, dict):
             raise InvalidMessage("malformed_message", f"not a JSON object of {name}")
         return ParseDict(fields, kind())

@@ -57,6 +57,10 @@ def test_the_topic_says_what_it_is_also_for_dead_letters() -> None:
         (b"\xff\xff no protobuf", {}, "malformed_message"),
         (b"{", {}, "malformed_message"),
         (b"[]", {"content-type": "application/json"}, "malformed_message"),
+        (b'{"i\xed\xa4\x98owner": "a"}', {}, "malformed_message"),  # half a character, as bytes
+        (b'{"\\ud918": "a"}', {}, "malformed_message"),  # and escaped
+        (b'{"owner": "\\ud918"}', {}, "malformed_message"),
+        (b'{"owner": ' + b"[" * 100_000, {}, "malformed_message"),
         (b'{"image": "not base64 !", "owner": "a"}', {}, "malformed_message"),
         (b'{"owner": "a", "nickname": "b", "image": ""}', {}, "malformed_message"),
         (b'{"owner": "a"}', {}, "malformed_message"),
