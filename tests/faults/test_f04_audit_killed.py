@@ -9,7 +9,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -106,9 +105,7 @@ def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -
         stored = _stored(audit.store_path)
         assert stored.items() >= ledger.acknowledged.items()
         assert sorted(sequence for sequence, _ in stored.values()) == list(range(len(stored)))
-    # The deadline is 2 s; a busy machine adds to some of them.
-    assert median(ledger.refused_after_s) < 2.5
-    assert max(ledger.refused_after_s) < 20
+    assert max(ledger.refused_after_s) < 2.5
     assert len(ledger.acknowledged) >= KILLS
     audit.start()
     # What was refused may be repeated under its id: it is in the log once, whether or not it was written before.

@@ -215,8 +215,7 @@ def test_more_calls_than_places_are_refused_at_once(embed: Running, portrait_fil
         with ThreadPoolExecutor(10) as threads:
             calls = [threads.submit(_seconds_to_overload, embed, portrait_files[1]) for _ in range(10)]
             wait_until(lambda: sum(call.done() for call in calls) >= 4, 30, "the calls over the limit to be refused")
-            # A busy machine may be late with one of them; who had to wait for a place would be late with every one.
-            assert min(call.result() or 0.0 for call in calls if call.done()) < 1
+            assert max(call.result() or 0.0 for call in calls if call.done()) < 1
             embed.client.describe_model()
             for worker in workers:
                 worker.resume()
