@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import IO
 
 from services.ingest.bulk.manifest import PATH, SUBJECT, BulkRow, read_manifest, row_of
-from services.ingest.bulk.type10 import faces_of, read_transaction
+from services.ingest.bulk.type10 import FaceRecord, faces_of, read_transaction
 from services.ingest.checks import MAX_TEXT
 from services.shared.errors import InvalidRequest
 from services.shared.settings import MAX_IMAGE_BYTES
 
+_LAST_OF_ALL = 2  # 2.001 and 2.002 are in every exchange: length and number
 TYPE10_SUFFIXES = frozenset({".an2", ".nist", ".eft", ".nst"})
 MANIFEST = "manifest.csv"
 _CHUNK = 1024 * 1024
@@ -83,17 +84,35 @@ def _type10_rows(source: Path, shared: Mapping[str, str], work: Path, mapping: T
     for number, face in enumerate(faces_of(read_transaction(source.read_bytes())), 1):
         if len(face.image) > MAX_IMAGE_BYTES:
             raise InvalidRequest(f"{source.name}: record {number} is over 32 MiB.", advice="Send smaller images.")
+        subject_id = _subject_id(source, face, mapping)
         path = folder / str(number)
         path.write_bytes(face.image)
         os.utime(path, (0, 0))  # the same image has the same key in the journal the next time
         line: dict[str, str | None] = {
             PATH: f"{source.name}#{number}",
-            SUBJECT: face.descriptive.get(mapping.subject_field, ""),
+            SUBJECT: subject_id,
             "captured_on": face.captured_on,
             "pose": face.pose,
             "custody_reference": _identifier(face.descriptive.get(mapping.custody_field, "")),
         }
         yield row_of(source, number, line, shared, path)
+
+
+def _subject_id(source: Path, face: FaceRecord, mapping: Type10Mapping) -> str:
+    """Raises InvalidRequest when the file does not say whose image it is: two people must never become one by that."""
+    text = face.descriptive.get(mapping.subject_field, "").strip()
+    if not text:
+        held = ", ".join(f"2.{number:03d}" for number in sorted(face.descriptive) if number > _LAST_OF_ALL) or "none"
+        raise InvalidRequest(
+            f"{source.name} has no subject in its Type-2 field 2.{mapping.subject_field:03d}.",
+            advice=f"Give the field that holds it with --subject-field; its own fields: {held}.",
+        )
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        raise InvalidRequest(
+            f"The subject in {source.name} is in a character set that the file does not name.",
+            advice="Ask the sender for UTF-8 (1.015 `003`), or for 1.015 `001` where it is Latin-1.",
+        )
+    return text
 
 
 def _identifier(text: str) -> str:

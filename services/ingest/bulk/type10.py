@@ -24,6 +24,8 @@ POSES = {"F": "frontal", "R": "right_profile", "L": "left_profile", "A": "angled
 _POSE_CODES = {"frontal": "F", "right_profile": "R", "left_profile": "L"}
 _UNKNOWN_PROFILE = "0"  # 10.013: which acquisition profile the image was taken to
 _VERSION = "0502"  # ANSI/NIST-ITL 1-2011, update 2015
+_UTF8 = b"003" + US + b"UTF-8"  # 1.015: texts are not in the standard's default, ASCII
+_EIGHT_BIT_ASCII = "001"  # 1.015: texts are in Latin-1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,26 @@ class FaceRecord:
 
 
 def read_transaction(content: bytes) -> list[Record]:
-    """Every tagged record, the Type-1 first; binary records are passed over. Raises InvalidRequest."""
+    """Every tagged record, the Type-1 first; binary records are passed over. Raises InvalidRequest.
+
+    What is in no character set that the file could be in has U+FFFD in its text.
+    """
     records: list[Record] = []
     at = 0
     expected: list[int] = [1]
+    charset = "utf-8"  # of which ASCII is a part
     while at < len(content) and len(records) < MAX_RECORDS and expected:
         kind = expected.pop(0)
         if kind in _BINARY_TYPES:
             at += _binary_length(content, at)
             continue
-        record, length = _tagged(content, at)
+        record, length = _tagged(content, at, charset)
         if record.type != kind:
             raise _malformed(f"a record of type {record.type} where the Type-1 record announces type {kind}")
         records.append(record)
         if kind == 1:
             expected = _announced(record)
+            charset = "latin-1" if record.fields.get(15, "").startswith(_EIGHT_BIT_ASCII) else charset
         at += length
     if expected or at != len(content):
         raise _malformed(f"{len(expected)} announced records are missing, {len(content) - at} bytes are left over")
@@ -120,6 +127,9 @@ def write_transaction(
         12: b"00.00",
     }
     texts = {number_: text.encode() for number_, text in descriptive.items()}
+    agencies = [face.source_agency.encode() for face in faces]
+    if not all(text.isascii() for text in [*texts.values(), *head.values(), *agencies]):
+        head[15] = _UTF8
     return b"".join([_encode(1, head), _encode(2, texts), *tens])
 
 
@@ -158,7 +168,7 @@ def _encode(kind: int, fields: Mapping[int, bytes], data: bytes = b"") -> bytes:
     return f"{kind}.001:{length}".encode() + GS + body
 
 
-def _tagged(content: bytes, at: int) -> tuple[Record, int]:
+def _tagged(content: bytes, at: int, charset: str) -> tuple[Record, int]:
     head = _HEAD.match(content, at)
     if head is None:
         raise _malformed(f"no record begins at byte {at}")
@@ -176,7 +186,7 @@ def _tagged(content: bytes, at: int) -> tuple[Record, int]:
             return Record(kind, fields, content[tag.end() : end]), length
         stop = content.find(GS, tag.end(), end)
         stop = end if stop < 0 else stop
-        fields[number] = content[tag.end() : stop].decode("utf-8", "replace")
+        fields[number] = content[tag.end() : stop].decode(charset, "replace")
         place = stop + 1
     return Record(kind, fields), length
 

@@ -6,6 +6,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nistitl  # type: ignore[import-untyped]
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.ingest.bulk.manifest import BulkRow
-from services.ingest.bulk.sources import UnpackLimits, read_source
+from services.ingest.bulk.sources import Type10Mapping, UnpackLimits, read_source
 from services.ingest.bulk.type10 import FaceRecord, faces_of, read_transaction, write_transaction
 from services.shared.errors import InvalidRequest
 
@@ -38,14 +39,16 @@ def ours() -> bytes:
     return write_transaction(FACES, agency="NORTHSHIRE", number="T-1", day="2026-03-01", sizes=[(48, 64)] * 2)
 
 
-def theirs() -> bytes:
+def theirs(subject_id: str = "EM-5", charset: str = "") -> bytes:
     """Made by another library."""
     message = nistitl.Message()
     one = message[0]
     one.TOT, one.DAI, one.ORI, one.TCN = "FACE", "EAST", "EAST", "T-2"
+    if charset:
+        one.DCS = charset
     two = nistitl.AsciiRecord(2)
     two.IDC = "00"
-    two._10 = "EM-5"
+    two._10 = subject_id
     message += two
     for place, (pose, image) in enumerate((("F", jpeg(1)), ("R", jpeg(2))), 1):
         ten = nistitl.AsciiRecord(10)
@@ -130,6 +133,30 @@ def test_transactions_become_rows_with_the_same_keys_each_time(tmp_path: Path) -
     assert [row.fields["pose"] for row in first] == ["frontal", "left_profile", "frontal", "right_profile"]
     assert [row.key for row in first] == [row.key for row in second]
     assert first[2].path.read_bytes() == jpeg(1)
+
+
+def test_a_subject_in_an_unnamed_character_set_is_refused_and_never_guessed(tmp_path: Path) -> None:
+    """Two people whose identifiers differ in such a letter alone would become one."""
+    source = tmp_path / "a.an2"
+    source.write_bytes(theirs("EM-\u00d8"))  # the library writes Latin-1 and does not say so
+    with pytest.raises(InvalidRequest, match="character set"):
+        rows_of(source, tmp_path / "1")
+    source.write_bytes(theirs("EM-\u00d8", charset="001"))
+    assert rows_of(source, tmp_path / "2")[0].fields["subject_id"] == "EM-\u00d8"
+    face = replace(FACES[1], descriptive={10: "EM-\u00d8"})
+    utf8 = write_transaction([face], agency="EAST", number="T-3", day="2026-03-01", sizes=[(48, 64)])
+    assert b"1.015:003\x1fUTF-8" in utf8
+    source.write_bytes(utf8)
+    assert rows_of(source, tmp_path / "3")[0].fields["subject_id"] == "EM-\u00d8"
+
+
+def test_a_transaction_that_names_nobody_says_which_fields_it_has(tmp_path: Path) -> None:
+    source = tmp_path / "a.an2"
+    source.write_bytes(theirs())
+    with pytest.raises(InvalidRequest) as refused:
+        read_source(source, None, SHARED, tmp_path, mapping=Type10Mapping(subject_field=31))
+    assert "2.031" in refused.value.detail
+    assert "2.010" in refused.value.advice
 
 
 MANIFEST = b"path,subject_id\nfaces/one.jpg,S-1\n../two.jpg,S-2\nnot there.jpg,S-3\n"

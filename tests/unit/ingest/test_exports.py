@@ -102,14 +102,19 @@ class Desk:
         return self.exporting.approve(export.export_id, APPROVES)
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    store, images, agreements, audit = Store(), FolderImageStore(tmp_path), Agreements(), FakeAudit()
+def open_desk(folder: Path) -> Desk:
+    """Exports out of memory, with images in a folder."""
+    store, images, agreements, audit = Store(), FolderImageStore(folder), Agreements(), FakeAudit()
     clock = SystemClock()
     rules = ExportRules(WatchlistFile(None), agreements, {"custody": ("national-database",)}, clock)
     recorder = AuditRecorder(audit, "ingest", clock)
     acts = OpenActs(MemoryActs(), recorder, clock, 30.0)
     return Desk(ExportReferences(store, images, rules, recorder, acts, clock), store, images, agreements, audit)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return open_desk(tmp_path)
 
 
 def test_another_library_reads_what_is_given_and_so_do_we(desk: Desk) -> None:
