@@ -23,7 +23,7 @@ from tests.bench.bare_rate import bare_rate
 from tests.bench.load import load_run
 from tests.bench.networks import prepared_models, prepared_paths
 from tests.bench.plots import draw
-from tests.bench.probe_picture import SIZES, distinct_portraits, probe_jpeg
+from tests.bench.probe_picture import SIZES, custody_images, probe_jpeg
 from tests.bench.recall import WANTED, recall
 from tests.bench.reference_paths import (
     FastPath,
@@ -83,7 +83,7 @@ def main() -> None:
 
 def enrolment(platform: Platform, folder: Path, faces: list[bytes], count: int) -> dict[str, Any]:
     """Bulk enrolment beside the bare rate, before and after it, so that neither has the quieter minutes."""
-    platform_measures.write_folder(folder, distinct_portraits(faces, count))
+    platform_measures.write_folder(folder, custody_images(faces, count))
     files = sorted(folder.glob("*.jpg"))
     before = bare_rate(files)
     figures: dict[str, Any] = platform_measures.bulk_enrolment(platform, folder, count)

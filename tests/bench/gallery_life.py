@@ -118,8 +118,8 @@ def _people(platform: Platform, count: int, *, is_stub: bool) -> Sequence[tuple[
     return probes
 
 
-def _noise(count: int) -> Iterator[bytes]:
-    return (picture(f"bulk-{number}") for number in range(count))
+def _noise(count: int) -> Iterator[tuple[str, bytes]]:
+    return ((f"BENCH-{number:06}", picture(f"bulk-{number}")) for number in range(count))
 
 
 def _custodian(platform: Platform) -> httpx.Client:

@@ -92,13 +92,13 @@ def several_callers(platform: Platform, jpeg: bytes, callers: int, each: int) ->
     }
 
 
-def write_folder(folder: Path, portraits: Iterable[bytes]) -> int:
-    """A folder of images with the manifest that `likeness enrol` reads; how many."""
+def write_folder(folder: Path, images: Iterable[tuple[str, bytes]]) -> int:
+    """A folder of images, each given with its subject, and the manifest that `likeness enrol` reads; how many."""
     folder.mkdir(parents=True)
     lines = ["path,subject_id"]
-    for number, content in enumerate(portraits):
+    for number, (subject_id, content) in enumerate(images):
         (folder / f"{number:06}.jpg").write_bytes(content)
-        lines.append(f"{number:06}.jpg,BENCH-{number:06}")
+        lines.append(f"{number:06}.jpg,{subject_id}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", "utf-8")
     return len(lines) - 1
 

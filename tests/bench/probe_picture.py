@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tests.support.faces import DevelopmentFaces, shared_data
+
 Pixels = npt.NDArray[np.uint8]
+_CUSTODY_HEIGHT, _CUSTODY_QUALITY = 1000, 88
 
 # name -> (width, height) of what cameras and screenshots give
 SIZES = {"640x480": (640, 480), "2 MP": (1632, 1225), "12 MP": (4000, 3000)}
@@ -26,8 +29,29 @@ def probe_jpeg(portrait: bytes, width: int, height: int, *, seed: int = 1) -> by
     return _encoded(canvas.astype(np.uint8), 90)
 
 
+def custody_images(portraits: list[bytes], count: int) -> Iterator[tuple[str, bytes]]:
+    """`count` times a subject and a JPEG of theirs, a thousand pixels high: many people, a few with several images.
+
+    Of the development faces where the machine has them; elsewhere every image is a variant of a few portraits, which is
+    slower, since each is then flagged as another subject's face.
+    """
+    faces = shared_data() / "faces"
+    if not (faces / "manifest.csv").is_file():
+        for number, jpeg in enumerate(distinct_portraits(portraits, count)):
+            yield f"BENCH-{number:06}", jpeg
+        return
+    stills = DevelopmentFaces.load(faces).stills
+    for number in range(count):
+        still = stills[number % len(stills)]
+        picture = _decoded(still.path.read_bytes())
+        scale = _CUSTODY_HEIGHT / picture.shape[0]
+        scaled = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+        cut = 1 + 10 * (number // len(stills))
+        yield still.identity, _encoded(np.ascontiguousarray(scaled[cut:-cut, cut:-cut]), _CUSTODY_QUALITY)
+
+
 def distinct_portraits(portraits: list[bytes], count: int) -> Iterator[bytes]:
-    """`count` different files, each a portrait slightly cropped and coded again, as a custody suite would send them."""
+    """`count` different files, each a portrait slightly cropped and coded again."""
     decoded = [_decoded(portrait) for portrait in portraits]
     for number in range(count):
         picture = decoded[number % len(decoded)]

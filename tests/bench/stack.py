@@ -31,7 +31,7 @@ from services.search.ports import SearchScope
 from services.search.settings import GallerySettings
 from tests.bench import platform_measures
 from tests.bench.platform_measures import OWNER, WATCHLIST, SearchCaller
-from tests.bench.probe_picture import SIZES, distinct_portraits, probe_jpeg
+from tests.bench.probe_picture import SIZES, custody_images, probe_jpeg
 from tests.bench.reference_paths import one_thread, synthetic_gallery
 from tests.bench.timing import Samples, side_by_side
 from tests.stack.real_platform import RealPlatform, Servers, real_platform
@@ -98,7 +98,7 @@ def enrolment(platforms: Mapping[str, Platform], folder: Path, count: int) -> di
     rates: dict[str, list[float]] = {name: [] for name in platforms}
     for turn, order in enumerate((list(platforms), list(platforms)[::-1])):
         images = folder / f"images-{turn}"
-        whole = list(distinct_portraits(portraits(), 2 * count))
+        whole = list(custody_images(portraits(), 2 * count))
         platform_measures.write_folder(images, whole[turn * count : (turn + 1) * count])
         for name in order:
             rates[name].append(platform_measures.bulk_enrolment(platforms[name], images, count)["images_per_s"])
