@@ -38,6 +38,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.References/ListReferences": frozenset({"review"}),
     "/likeness.v1.References/ReadImage": frozenset({"review"}),
     "/likeness.v1.Identification/Identify": frozenset({"review"}),
+    "/likeness.v1.Identification/ListPartners": frozenset({"review"}),
     # Without a person's token: probes of unsolved cases, while nobody is there.
     "/likeness.v1.Unsolved/SearchAgain": frozenset({"review"}),
     # The sealed copies of a case's probes, when its time is over.

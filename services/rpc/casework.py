@@ -20,6 +20,9 @@ from services.rpc.v1 import (
 IDENTIFY_DEADLINE_S = 20.0  # the worst probe that the gate allows, twice, and waiting
 RENDER_DEADLINE_S = 15.0
 REFERENCES_DEADLINE_S = 5.0
+# A search at home, then the slowest partner's time; within the age at which review takes an act for lost.
+PARTNERS_DEADLINE_S = 38.0
+OFFERS_DEADLINE_S = 5.0
 
 
 class IdentificationClient:
@@ -30,8 +33,16 @@ class IdentificationClient:
 
     def identify(self, bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
         """The answer's JSON. Raises what the REST API of search answers with."""
+        deadline_s = PARTNERS_DEADLINE_S if request.partners else IDENTIFY_DEADLINE_S
         with translated("search"):
-            return self._stub.Identify(request, timeout=IDENTIFY_DEADLINE_S, metadata=on_behalf_of(bearer)).answer_json
+            return self._stub.Identify(request, timeout=deadline_s, metadata=on_behalf_of(bearer)).answer_json
+
+    def partners(self, bearer: str, watchlists: Sequence[str]) -> Sequence[search_pb2.PartnerOffer]:
+        """Whom the person may have asked about these watchlists. Raises Forbidden, DependencyUnavailable."""
+        request = search_pb2.ListPartnersRequest(watchlists=watchlists)
+        with translated("search"):
+            answer = self._stub.ListPartners(request, timeout=OFFERS_DEADLINE_S, metadata=on_behalf_of(bearer))
+        return list(answer.partners)
 
 
 class PictureClient:

@@ -18,7 +18,7 @@ from services.search.agreements.book import AgreementBook
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.agreements.http_api import create_agreements_router
 from services.search.agreements.registry import REGISTRATION, WITHDRAWAL, AgreementRegistry, is_registered
-from services.search.policy import PolicyFolder, Rulebook
+from services.search.policy import PolicyFolder, Rulebook, WatchlistSource
 from services.search.policy.dry_run import RequestRecords
 from services.search.policy_api import create_policy_router
 from services.search.policy_review import PolicyReview
@@ -35,6 +35,7 @@ class Governance:
     rules: Rulebook
     records: RequestRecords
     agreements: AgreementsServicer
+    watchlists: WatchlistSource
     routers: tuple[APIRouter, ...]
     acts: OpenActs
     sweep: Callable[[], None]
@@ -59,6 +60,7 @@ def govern(
         rules=rules,
         records=records,
         agreements=AgreementsServicer(book),
+        watchlists=book,
         routers=(
             create_agreements_router(AgreementRegistry(store, book, recorder, acts, clock), verifier),
             create_policy_router(PolicyReview(rules, store, records, recorder, clock), verifier),

@@ -446,6 +446,85 @@ class GalleryDescription(_message.Message):
 Global___GalleryDescription: _TypeAlias = GalleryDescription  # noqa: Y015
 
 @_typing.final
+class ListPartnersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHLISTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        watchlists: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["watchlists", b"watchlists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPartnersRequest: _TypeAlias = ListPartnersRequest  # noqa: Y015
+
+@_typing.final
+class ListPartnersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTNERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def partners(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartnerOffer]:
+        """In the order of the partner file."""
+
+    def __init__(
+        self,
+        *,
+        partners: _abc.Iterable[Global___PartnerOffer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partners", b"partners"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPartnersResponse: _TypeAlias = ListPartnersResponse  # noqa: Y015
+
+@_typing.final
+class PartnerOffer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORCES_FIELD_NUMBER: _builtins.int
+    WATCHLISTS_FIELD_NUMBER: _builtins.int
+    AGREEMENTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def forces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For whom it speaks."""
+
+    @_builtins.property
+    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the watchlists asked for, those that it is asked for."""
+
+    @_builtins.property
+    def agreements(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """References of the agreements of its forces that are in force here today."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        forces: _abc.Iterable[_builtins.str] | None = ...,
+        watchlists: _abc.Iterable[_builtins.str] | None = ...,
+        agreements: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreements", b"agreements", "forces", b"forces", "name", b"name", "watchlists", b"watchlists"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartnerOffer: _TypeAlias = PartnerOffer  # noqa: Y015
+
+@_typing.final
 class IdentifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,6 +540,9 @@ class IdentifyRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     CASE_TYPE_FIELD_NUMBER: _builtins.int
     FACE_CHOSEN_BY_FIELD_NUMBER: _builtins.int
+    NATURE_FIELD_NUMBER: _builtins.int
+    PARTNERS_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The probe as received, at most 32 MiB."""
     case_reference: _builtins.str
@@ -478,8 +560,17 @@ class IdentifyRequest(_message.Message):
     """Who the person is to the case: "suspect", "victim", ...; empty when not stated."""
     face_chosen_by: _builtins.str
     """Who chose the face from the scene; empty for the person whose token it is."""
+    nature: _builtins.str
+    """What kind of picture it is: "photograph", "video_frame", ...; empty when not stated."""
+    authority: _builtins.str
     @_builtins.property
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def partners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Partners to ask too, by name; with them `authority`, by which the probe is disclosed to them. The errors are then
+        those of `POST /v1/consortium-searches`; a partner that gives no list is named in the answer.
+        """
+
     def __init__(
         self,
         *,
@@ -495,10 +586,13 @@ class IdentifyRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         case_type: _builtins.str = ...,
         face_chosen_by: _builtins.str = ...,
+        nature: _builtins.str = ...,
+        partners: _abc.Iterable[_builtins.str] | None = ...,
+        authority: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "face", b"face"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "case_reference", b"case_reference", "case_type", b"case_type", "face", b"face", "face_chosen_by", b"face_chosen_by", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "offence", b"offence", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_face", b"_face", "authority", b"authority", "case_reference", b"case_reference", "case_type", b"case_type", "face", b"face", "face_chosen_by", b"face_chosen_by", "idempotency_key", b"idempotency_key", "image", b"image", "max_candidates", b"max_candidates", "mode", b"mode", "nature", b"nature", "offence", b"offence", "partners", b"partners", "purpose", b"purpose", "source", b"source", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__face: _TypeAlias = _typing.Literal["face"]  # noqa: Y015
     _WhichOneofArgType__face: _TypeAlias = _typing.Literal["_face", b"_face"]  # noqa: Y015
@@ -512,7 +606,9 @@ class IdentifyResponse(_message.Message):
 
     ANSWER_JSON_FIELD_NUMBER: _builtins.int
     answer_json: _builtins.bytes
-    """The JSON document that `GET /v1/searches/{search_id}` gives."""
+    """The JSON document that `GET /v1/searches/{search_id}` gives; where partners were named, that of
+    `GET /v1/consortium-searches/{consortium_id}`.
+    """
     def __init__(
         self,
         *,

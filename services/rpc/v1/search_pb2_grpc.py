@@ -390,6 +390,11 @@ class IdentificationStub:
                 request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.SerializeToString,
                 response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.FromString,
                 _registered_method=True)
+        self.ListPartners = channel.unary_unary(
+                '/likeness.v1.Identification/ListPartners',
+                request_serializer=services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersRequest.SerializeToString,
+                response_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersResponse.FromString,
+                _registered_method=True)
 
 
 class IdentificationServicer:
@@ -405,6 +410,13 @@ class IdentificationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPartners(self, request, context):
+        """Which partners the person may have asked about some watchlists, today. Who has no partner file has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IdentificationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -412,6 +424,11 @@ def add_IdentificationServicer_to_server(servicer, server):
                     servicer.Identify,
                     request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.FromString,
                     response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.SerializeToString,
+            ),
+            'ListPartners': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPartners,
+                    request_deserializer=services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersRequest.FromString,
+                    response_serializer=services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +460,33 @@ class Identification:
             '/likeness.v1.Identification/Identify',
             services_dot_rpc_dot_v1_dot_search__pb2.IdentifyRequest.SerializeToString,
             services_dot_rpc_dot_v1_dot_search__pb2.IdentifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPartners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/likeness.v1.Identification/ListPartners',
+            services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersRequest.SerializeToString,
+            services_dot_rpc_dot_v1_dot_search__pb2.ListPartnersResponse.FromString,
             options,
             channel_credentials,
             insecure,

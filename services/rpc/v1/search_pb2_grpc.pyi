@@ -182,6 +182,8 @@ class IdentificationStub:
     """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
     Problem). Idempotent by `idempotency_key`, which is the person's.
     """
+    ListPartners: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListPartnersRequest, _search_pb2.ListPartnersResponse]
+    """Which partners the person may have asked about some watchlists, today. Who has no partner file has none."""
 
 @_typing.type_check_only
 class IdentificationAsyncStub(IdentificationStub):
@@ -194,6 +196,8 @@ class IdentificationAsyncStub(IdentificationStub):
     """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
     Problem). Idempotent by `idempotency_key`, which is the person's.
     """
+    ListPartners: _aio.UnaryUnaryMultiCallable[_search_pb2.ListPartnersRequest, _search_pb2.ListPartnersResponse]  # type: ignore[assignment]
+    """Which partners the person may have asked about some watchlists, today. Who has no partner file has none."""
 
 class IdentificationServicer(metaclass=_abc_1.ABCMeta):
     """Searches for other services on behalf of a person. The metadata `authorization: Bearer <token>` is that person's own
@@ -209,5 +213,13 @@ class IdentificationServicer(metaclass=_abc_1.ABCMeta):
         """The same use case as `POST /v1/searches`, with the same errors (UNAUTHENTICATED, PERMISSION_DENIED, ... with a
         Problem). Idempotent by `idempotency_key`, which is the person's.
         """
+
+    @_abc_1.abstractmethod
+    def ListPartners(
+        self,
+        request: _search_pb2.ListPartnersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.ListPartnersResponse, _abc.Awaitable[_search_pb2.ListPartnersResponse]]:
+        """Which partners the person may have asked about some watchlists, today. Who has no partner file has none."""
 
 def add_IdentificationServicer_to_server(servicer: IdentificationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -18,12 +18,15 @@ from services.search.partners.config import MAX_PARTNERS, PartnerFile
 from services.search.partners.gateway import PartnerGateway, create_gateway
 from services.search.partners.http_api import create_consortium_router
 from services.search.partners.http_link import MAX_AT_ONCE, HttpPartnerLink
+from services.search.partners.offering import OfferPartners
 from services.search.partners.picture import Renderer
 from services.search.partners.ports import Identification, IdentificationFor
 from services.search.partners.settings import PartnersSettings
 from services.search.partners.sql_store import SqlPartnerStore
 from services.search.partners.trail import PartnerTrail
 from services.search.partners.viewing import ViewConsortium
+from services.search.policy import WatchlistSource
+from services.search.standing import StandingPermission
 from services.shared.clock import Clock
 from services.shared.errors import CallerError
 from services.shared.multipart import Upload
@@ -55,10 +58,20 @@ class _InItsTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedPartners:
+    """How partners are asked, whatever the edge: the use cases, and the places of such searches."""
+
+    search: SearchConsortium
+    offers: OfferPartners
+    slots: Slots
+
+
+@dataclass(frozen=True, slots=True)
 class PartnerParts:
     """The router to include, the work to start, the gateway where partners call, and what ends with the service."""
 
     router: APIRouter
+    asked: AskedPartners
     periodics: tuple[Periodic, ...]
     gateway: PartnerGateway | None
     closers: tuple[Callable[[], None], ...]
@@ -73,9 +86,11 @@ def wire_partners(
     recorder: AuditRecorder,
     clock: Clock,
     verifier: TokenVerifier,
+    watchlists: WatchlistSource,
     slots: Slots,
     limits: RateLimitSettings,
     metrics: Metrics,
+    standing: StandingPermission,
 ) -> PartnerParts:
     """Raises ConfigurationError: a partner file that cannot be used ends the start."""
     file = None if settings.path is None else PartnerFile(settings.path)
@@ -94,9 +109,9 @@ def wire_partners(
         clock=clock,
         executor=executor,
     )
-    router = create_consortium_router(
-        search, ViewConsortium(store, trail), verifier, Slots(_MAX_SEARCHES, slots.limits)
-    )
+    places = Slots(_MAX_SEARCHES, slots.limits)
+    router = create_consortium_router(search, ViewConsortium(store, trail, standing), verifier, places)
+    asked = AskedPartners(search, OfferPartners(file, watchlists, clock), places)
     gateway, periodics = None, [Periodic("partner-sweep", trail.sweep, _SWEEP_EVERY_S)]
     if file is not None and settings.port is not None:
         answer = AnswerPartner(
@@ -111,4 +126,4 @@ def wire_partners(
         gateway = PartnerGateway(settings, file, create_gateway(answer, Slots(settings.max_concurrent)))
         periodics.append(Periodic("partner-certificates", gateway.renew, _RENEW_EVERY_S))
     closers = (link.close, lambda: executor.shutdown(wait=False, cancel_futures=True))
-    return PartnerParts(router, tuple(periodics), gateway, closers)
+    return PartnerParts(router, asked, tuple(periodics), gateway, closers)
