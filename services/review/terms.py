@@ -35,10 +35,14 @@ class ProbeSource(StrEnum):
 
 
 class ImageNature(StrEnum):
-    """What kind of image it is. Only the first two are searched; the others are refused as probes, by name."""
+    """What kind of image it is. The first two are searched like any, the next three are flagged and need a supervisor;
+    the others are refused as probes, by name."""
 
     PHOTOGRAPH = "photograph"
     VIDEO_FRAME = "video_frame"
+    RETOUCHED = "retouched"
+    REPHOTOGRAPHED = "rephotographed"
+    DRAWING = "drawing"
     COMPOSITE = "composite"
     LOOK_ALIKE = "look_alike"
     GENERATED = "generated"

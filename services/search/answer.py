@@ -69,7 +69,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
     """The answer without its stage times, which are known only once it has been stored."""
     analysis, request = outcome.analysis, outcome.request
     image, face = analysis.image, analysis.faces[outcome.face_index]
-    flags = flags_of(analysis, face)
+    flags = flags_of(analysis, face, request.nature)
     return {
         "search_id": outcome.search_id,
         "status": SearchStatus.DONE.value,
@@ -79,6 +79,7 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
             "purpose": request.purpose,
             "offence": request.offence,
             "source": request.source.value,
+            "nature": request.nature.value,
             "case_type": request.case_type.value,
             "watchlists": list(request.watchlists),
             "mode": request.mode.value,
@@ -244,7 +245,8 @@ def _statements(outcome: SearchOutcome) -> list[str]:
         unsearchable=outcome.unsearchable,
         probe_sha256=outcome.probe_sha256,
         face=face,
-        flags=[flag.code for flag in flags_of(outcome.analysis, face)],
+        flags=[flag.code for flag in flags_of(outcome.analysis, face, outcome.request.nature)],
+        nature=outcome.request.nature,
         searched=searched,
         unevidenced=[name for name, point in outcome.operating_points.items() if not point.is_evidenced],
     )

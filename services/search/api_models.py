@@ -13,6 +13,7 @@ from services.search.requests import (
     MAX_CANDIDATES,
     MAX_TEXT_CHARS,
     MIN_CANDIDATES,
+    ImageNature,
     ProbeSource,
     SearchMode,
 )
@@ -24,7 +25,7 @@ class _Strict(BaseModel):
 
 
 class ProbeFlag(_Strict):
-    """What speaks against the probe. `value` and `threshold` are null for what the file says of itself."""
+    """What speaks against the probe. `value` and `threshold` are null for what the file, or the request, says of it."""
 
     code: str
     detail: str
@@ -176,6 +177,7 @@ class RequestEcho(_Strict):
     purpose: str
     offence: str
     source: ProbeSource
+    nature: ImageNature = Field(default=ImageNature.UNSTATED, description="Absent from answers of earlier versions.")
     case_type: CaseType
     watchlists: list[str]
     mode: SearchMode
@@ -277,6 +279,7 @@ _FORM_EXAMPLE: dict[str, Any] = {
     "purpose": "prevention_and_detection",
     "offence": "burglary",
     "source": "cctv",
+    "nature": "video_frame",
     "case_type": "suspect",
     "watchlists": ["custody"],
     "mode": "identification",
@@ -300,6 +303,14 @@ SEARCH_FORM: dict[str, Any] = {
                     },
                     "offence": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS},
                     "source": {"type": "string", "enum": [source.value for source in ProbeSource]},
+                    "nature": {
+                        "type": "string",
+                        "enum": [nature.value for nature in ImageNature],
+                        "default": ImageNature.UNSTATED.value,
+                        "description": "What kind of picture it is. `composite`, `look_alike` and `generated` are not "
+                        "searched (403); `retouched`, `rephotographed` and `drawing` flag the probe: a supervisor "
+                        "decides whether its candidates may be used.",
+                    },
                     "case_type": {
                         "type": "string",
                         "enum": [case_type.value for case_type in CaseType],

@@ -25,6 +25,12 @@ UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_SEARCH_URL", help="Wher
 SourceOption = Annotated[
     str, typer.Option(help="cctv, body_worn_video, social_media, phone, document or other: where the image is from.")
 ]
+NatureOption = Annotated[
+    str,
+    typer.Option(
+        help="What kind of picture: photograph, video_frame, retouched, rephotographed or drawing; others are refused."
+    ),
+]
 ModeOption = Annotated[
     str, typer.Option(help="investigation: a list of fixed length. identification: only over the threshold.")
 ]
@@ -44,6 +50,7 @@ def identify(  # noqa: PLR0917 - the options of a command
     purpose: Annotated[str, typer.Option(help="The policing purpose, for example prevention_and_detection.")],
     offence: Annotated[str, typer.Option(help="What is investigated.")],
     source: SourceOption,
+    nature: NatureOption = "unstated",
     mode: ModeOption = "investigation",
     max_candidates: Annotated[int, typer.Option(min=2, max=50, help="Length of the list.")] = 20,
     face: Annotated[int | None, typer.Option(min=0, help="Which face to search, where there are several.")] = None,
@@ -62,6 +69,7 @@ def identify(  # noqa: PLR0917 - the options of a command
         "purpose": purpose,
         "offence": offence,
         "source": source,
+        "nature": nature,
         "watchlists": watchlist,
         "mode": mode,
         "max_candidates": str(max_candidates),
@@ -149,6 +157,8 @@ def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bo
         f"search {body['search_id']}  face {body['face']} of {len(body['faces'])}, "
         f"{face['inter_eye_px']:.0f} px between the eyes, quality {face['quality']['unified']:.0f} of 100"
     )
+    for flag in body["probe"]["flags"]:
+        console.print(Text(f"needs a supervisor: {flag['detail']}"))
     table = Table("rank", "score", "subject", "watchlist", "owner", "reference")
     for candidate in body["candidates"]:
         # What was enrolled is data: no markup in it counts.

@@ -20,8 +20,9 @@ from services.search.ledger_counts import LedgerCounts
 from services.search.matching import Found, Matching
 from services.search.near_duplicates import NearDuplicates
 from services.search.ports import NewSearch, SearchStatus, SearchStore
-from services.search.requests import SearchMode
+from services.search.requests import ImageNature, SearchMode
 from services.search.shadow.searching import Answered, ShadowSearches
+from services.search.standing import StandingPermission
 from services.search.trail import SEARCH, SearchTrail
 from services.shared import tracing
 from services.shared.biometric import ImageAnalysis
@@ -86,6 +87,7 @@ class Identify:
         clock: Clock,
         metrics: Metrics,
         executor: Executor,
+        standing: StandingPermission,
         shadow: ShadowSearches | None = None,
     ) -> None:
         self._accept = acceptance
@@ -100,6 +102,7 @@ class Identify:
         self._clock = clock
         self._metrics = metrics
         self._executor = executor
+        self._standing = standing
         self._shadow = shadow
 
     def __call__(
@@ -171,6 +174,7 @@ class Identify:
             return None
         if earlier.result is None:
             raise _problem_again(earlier.problem or {})
+        self._standing.require(search.principal, earlier.result)
         self._trail.viewed(search.principal, new_id(), earlier)
         return with_timings(earlier.result, earlier.timings_ms)
 
@@ -291,6 +295,10 @@ class Identify:
             for name in ("purpose", "case_reference")
             if (values := texts.get(name)) and values[0].isprintable() and len(values[0]) <= MAX_KEY_CHARS
         }
+        # Of the closed list alone: what else was sent there is nobody's word.
+        nature = next((value.strip() for value in texts.get("nature", ()) if value.strip() in set(ImageNature)), None)
+        if nature is not None:
+            about["nature"] = nature
         self._trail.refused(principal, SEARCH, new_id(), error, about)
 
     def _count(self, error: LikenessError) -> None:

@@ -52,6 +52,7 @@ class Differing(BaseModel):
     was_permitted: bool
     purpose: str
     case_type: str
+    nature: str = Field(description="What the request declared the picture to be.")
     watchlists: list[str]
     now: Verdict
     changed: Verdict
@@ -125,6 +126,7 @@ def _differing(difference: Difference) -> Differing:
         was_permitted=recorded.was_permitted,
         purpose=recorded.request.purpose,
         case_type=recorded.request.case_type.value,
+        nature=recorded.request.nature.value,
         watchlists=list(recorded.request.watchlists),
         now=_verdict(difference.now),
         changed=_verdict(difference.changed),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.search.requests import ImageNature
 from services.shared.biometric import DetectedFace, ImageAnalysis
 
 _WORDS: Mapping[str, str] = {
@@ -32,9 +33,21 @@ _MEASURED: Mapping[str, str] = {
 }
 
 
+# What was declared of the picture, where that is not a plain photograph or frame. The packaged policy permits no
+# composites, look-alikes and generated images; where a force's own policy permits them they are flagged all the same.
+_DECLARED: Mapping[ImageNature, str] = {
+    ImageNature.RETOUCHED: "The request says that the picture was retouched.",
+    ImageNature.REPHOTOGRAPHED: "The request says that it is a picture of a screen or of a print.",
+    ImageNature.DRAWING: "The request says that it is a drawing.",
+    ImageNature.COMPOSITE: "The request says that it is a composite of parts.",
+    ImageNature.LOOK_ALIKE: "The request says that it shows somebody who looks alike, not the person.",
+    ImageNature.GENERATED: "The request says that a trained model made or changed it.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeFlag:
-    """`value` and `threshold` are None for what the file says of itself."""
+    """`value` and `threshold` are None for what the file, or the request, says of the picture."""
 
     code: str
     detail: str
@@ -42,15 +55,19 @@ class ProbeFlag:
     threshold: float | None = None
 
 
-def flags_of(analysis: ImageAnalysis, face: DetectedFace) -> tuple[ProbeFlag, ...]:
-    """The flags of one face of a probe, in a fixed order. Any flag needs a supervisor."""
+def flags_of(
+    analysis: ImageAnalysis, face: DetectedFace, nature: ImageNature = ImageNature.UNSTATED
+) -> tuple[ProbeFlag, ...]:
+    """The flags of one face of a probe that was declared to be of this nature, in a fixed order. Any flag needs a
+    supervisor; what was declared clears nothing that was measured."""
+    declared = [ProbeFlag(f"declared_{nature.value}", _DECLARED[nature])] if nature in _DECLARED else []
     measured = [
         ProbeFlag(signal.name, _words(signal.name), signal.value, signal.threshold)
         for signal in face.signals
         if signal.is_raised
     ]
     said = [ProbeFlag(name, _words(name)) for name in analysis.image.file_signals if name in _WORDS]
-    return (*measured, *said)
+    return (*declared, *measured, *said)
 
 
 def _words(name: str) -> str:

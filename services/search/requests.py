@@ -20,6 +20,7 @@ SINGLE_FIELDS = (
     "purpose",
     "offence",
     "source",
+    "nature",
     "case_type",
     "mode",
     "max_candidates",
@@ -47,6 +48,25 @@ class ProbeSource(StrEnum):
     OTHER = "other"
 
 
+class ImageNature(StrEnum):
+    """What kind of picture it is, as whoever sends it declares. A plain PHOTOGRAPH or VIDEO_FRAME is searched like any;
+    what else is declared flags the probe (probe_policy.py), or the policy does not permit it at all.
+
+    REPHOTOGRAPHED: a picture of a screen or of a print. COMPOSITE: put together of parts, by hand or by computer.
+    LOOK_ALIKE: somebody else who is said to look like the person. GENERATED: made or changed by a trained model.
+    """
+
+    PHOTOGRAPH = "photograph"
+    VIDEO_FRAME = "video_frame"
+    RETOUCHED = "retouched"
+    REPHOTOGRAPHED = "rephotographed"
+    DRAWING = "drawing"
+    COMPOSITE = "composite"
+    LOOK_ALIKE = "look_alike"
+    GENERATED = "generated"
+    UNSTATED = "unstated"
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """A complete request. `face` is the index of the face to search where the caller has chosen one."""
@@ -62,6 +82,7 @@ class SearchRequest:
     # Who chose the face from the scene, where it was not the person whose token it is; empty for that person.
     face_chosen_by: str = ""
     case_type: CaseType = CaseType.UNSTATED
+    nature: ImageNature = ImageNature.UNSTATED
 
     def fingerprint(self, probe_sha256: str) -> str:
         """SHA-256 that tells this request with this probe from any other, for idempotency keys."""
@@ -77,6 +98,8 @@ class SearchRequest:
             self.case_type,
             self.face_chosen_by,
             probe_sha256,
+            # Keys of before it could be stated stay those of the same request.
+            *([] if self.nature is ImageNature.UNSTATED else [self.nature]),
         ]
         return hashlib.sha256(orjson.dumps(content)).hexdigest()
 
@@ -93,6 +116,7 @@ def parse_request(texts: Mapping[str, Sequence[str]], watchlists: Watchlists) ->
         purpose=form.choice("purpose", sorted(watchlists.purposes)),
         offence=form.text("offence"),
         source=ProbeSource(form.choice("source", list(ProbeSource)) or ProbeSource.OTHER),
+        nature=ImageNature(form.choice("nature", list(ImageNature), default=ImageNature.UNSTATED)),
         watchlists=form.watchlists(watchlists),
         mode=SearchMode(form.choice("mode", list(SearchMode), default=SearchMode.INVESTIGATION)),
         max_candidates=form.number("max_candidates", MIN_CANDIDATES, MAX_CANDIDATES) or DEFAULT_CANDIDATES,

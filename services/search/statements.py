@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.search.requests import ImageNature
 from services.shared.biometric import DetectedFace
 
 ALWAYS = (
@@ -26,6 +27,7 @@ def statements(
     probe_sha256: str,
     face: DetectedFace,
     flags: Sequence[str],
+    nature: ImageNature,
     searched: Sequence[str],
     unevidenced: Sequence[str],
 ) -> list[str]:
@@ -43,6 +45,11 @@ def statements(
         said.append(
             f"The probe is flagged ({', '.join(flags)}): a supervisor decides whether it may be used. A flag is not "
             "proof, and its absence clears nothing."
+        )
+    if nature is ImageNature.UNSTATED:
+        said.append(
+            "What kind of picture the probe is (photograph, drawing, composite, generated) was not stated, and pixels "
+            "alone do not tell."
         )
     if unevidenced:
         said.append(

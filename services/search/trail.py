@@ -35,6 +35,7 @@ class SearchTrail:
         details = {
             "offence": request.offence,
             "source": request.source.value,
+            "nature": request.nature.value,
             "mode": request.mode.value,
             "max_candidates": str(request.max_candidates),
             "case_type": request.case_type.value,
@@ -68,7 +69,7 @@ class SearchTrail:
         face = outcome.analysis.faces[outcome.face_index]
         if face.assessment is not None:
             details["grade"] = face.assessment.grade
-        if flags := flags_of(outcome.analysis, face):
+        if flags := flags_of(outcome.analysis, face, outcome.request.nature):
             details["flags"] = ",".join(flag.code for flag in flags)
         quality = outcome.analysis.faces[outcome.face_index].quality.unified
         details["quality"] = f"{quality:.1f}"
@@ -96,8 +97,11 @@ class SearchTrail:
     def refused(
         self, principal: Principal, activity: str, activity_id: str, error: LikenessError, about: Mapping[str, str]
     ) -> None:
-        """A request that was never begun: not permitted, or incomplete. `about` may hold purpose and case_reference."""
+        """A request that was never begun: not permitted, or incomplete. `about` may hold purpose, case_reference, and
+        what kind of picture it was said to be."""
         details = {"reason": error.code, **self._always}
+        if nature := about.get("nature"):
+            details["nature"] = nature
         if reasons := error.context.get("reasons"):
             details["reasons"] = ",".join(reasons)
         if policy := error.context.get("policy"):

@@ -181,6 +181,7 @@ def _form(case: Case) -> Mapping[str, str | list[str]]:
         "purpose": request.purpose,
         "offence": request.offence,
         "source": request.source.value,
+        "nature": request.nature.value,
         "case_type": request.case_type.value,
         "face_chosen_by": request.face_chosen_by,
         "watchlists": list(request.watchlists),

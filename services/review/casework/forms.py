@@ -26,7 +26,7 @@ SINGLE_FIELDS = (
     "face_chosen_by",
     "remarks",
 )
-_SEARCHABLE = (ImageNature.PHOTOGRAPH, ImageNature.VIDEO_FRAME)
+_NEVER_SEARCHED = (ImageNature.COMPOSITE, ImageNature.LOOK_ALIKE, ImageNature.GENERATED)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -82,7 +82,7 @@ def parse_form(
         watchlists=form.watchlists(watchlists),
         remarks=form.prose("remarks", is_required=False),
     )
-    if request.nature not in _SEARCHABLE:
+    if request.nature in _NEVER_SEARCHED:
         form.problems.setdefault("nature", "Composites, look-alikes and generated images are never searched.")
     if not (0 if has_film else 1) <= picture_count <= MAX_PICTURES:
         form.problems["images"] = f"Required: 1 to {MAX_PICTURES} pictures, or a film."

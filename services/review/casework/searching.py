@@ -13,6 +13,7 @@ import orjson
 from services.review.casework.caller import Caller
 from services.review.casework.flagged import undecided
 from services.review.casework.forms import prose
+from services.review.casework.partners import NOBODY, Disclosing, Question, disclosing
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import Act
 from services.review.model import (
@@ -25,6 +26,7 @@ from services.review.model import (
     SearchVariant,
     Suitability,
 )
+from services.review.partners import PartnerEnquiry
 from services.review.ports import FaceAnalyser, Searcher
 from services.review.workflow import Action
 from services.rpc.v1 import audit_pb2, embed_pb2, search_pb2
@@ -56,6 +58,20 @@ class _Asked:
     picture: _Probe
     reason: str
     max_candidates: int
+    # Who is asked with it.
+    to: Disclosing = NOBODY
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it leaves: a planted probe does not, whatever its operator chose."""
+        return bool(self.to.offers) and self.case.known_answer is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    record: SearchRecord
+    listed: Sequence[Mapping[str, Any]]
+    enquiries: tuple[PartnerEnquiry, ...]
 
 
 class RunSearch:
@@ -77,10 +93,13 @@ class RunSearch:
         enhancement_id: str | None,
         reason: str,
         max_candidates: int = DEFAULT_CANDIDATES,
+        partners: Sequence[str] = (),
+        authority: str = "",
     ) -> Case:
         """Search the original, and with it the enhanced copy where one is named. Both lists are kept.
 
         Possible until somebody begins to judge. Where search flags a picture the case waits for a supervisor: FLAGGED.
+        `partners` are asked with the original, by an `authority`; a partner that gives no list fails nothing.
         Raises Conflict, Forbidden (also what search's policy denies),
         NoFaceFound (the copy shows no face), everything else that search raises.
         """
@@ -90,18 +109,25 @@ class RunSearch:
         ) as step:
             told = prose("reason", reason)
             probe = _ready(step.case, probe_id)
-            records, candidates = step.case.searches, step.case.candidates
+            to = disclosing(self._searcher, caller, step.case, partners, authority)
+            records, candidates, enquiries = step.case.searches, step.case.candidates, step.case.enquiries
             for picture in self._pictures(probe, enhancement_id):
-                asked = _Asked(caller, step.case, probe, picture, told, max_candidates)
-                record, listed = self._searched(asked, step.act)
-                records = (*records, record)
-                candidates = merged(candidates, listed, record)
+                asked_too = to if picture.variant is SearchVariant.ORIGINAL else NOBODY
+                found = self._searched(
+                    _Asked(caller, step.case, probe, picture, told, max_candidates, asked_too), step.act
+                )
+                records, enquiries = (*records, found.record), (*enquiries, *found.enquiries)
+                candidates = merged(candidates, found.listed, found.record)
             step.act.details["searches"] = ",".join(record.search_id for record in records)
             step.act.details["candidates"] = str(len(candidates))
             open_flags = undecided(records, step.case.probe_decisions)
             step.act.details["flagged"] = str(len(open_flags))
             outcome = Action.SEARCH_FLAGGED if open_flags else Action.SEARCH
-            return step.move(action=outcome, searches=records, candidates=candidates)
+            return step.move(action=outcome, searches=records, candidates=candidates, enquiries=enquiries)
+
+    def partners(self, caller: Caller, case: Case) -> Sequence[search_pb2.PartnerOffer]:
+        """Whom this caller may have asked with a search of this case. Raises Forbidden, DependencyUnavailable."""
+        return self._searcher.partners(caller.bearer, case.request.watchlists)
 
     def once_more(
         self, caller: Caller, case: Case, reason: str, act: Act
@@ -112,19 +138,27 @@ class RunSearch:
         candidates: tuple[CandidateForJudgement, ...] = ()
         for probe in (one for one in case.probes if one.probe_id in searched):
             [picture] = self._pictures(probe, None)
-            asked = _Asked(caller, case, probe, picture, reason, DEFAULT_CANDIDATES)
-            record, listed = self._searched(asked, act)
-            records = (*records, record)
-            candidates = merged(candidates, listed, record)
+            found = self._searched(_Asked(caller, case, probe, picture, reason, DEFAULT_CANDIDATES), act)
+            records = (*records, found.record)
+            candidates = merged(candidates, found.listed, found.record)
         return records, candidates
 
-    def _searched(self, asked: _Asked, act: Act) -> tuple[SearchRecord, Sequence[Mapping[str, Any]]]:
+    def _searched(self, asked: _Asked, act: Act) -> _Found:
         answer = self._search(asked, act.activity_id)
         record = self._record(asked, answer)
+        enquiries = self._enquiries(asked, record, answer)
+        act.objects.extend(f"partner-search:{one.their_search_id}" for one in enquiries if one.their_search_id)
+        act.details.update({f"partner:{one.partner}": one.status for one in enquiries})
         # What a disclosure of that search finds this case and its judgements by.
         act.objects.extend([f"search:{record.search_id}", f"probe:{asked.picture.sha256}"])
         act.details |= _recipe(asked.probe, asked.picture)
-        return record, answer.document["candidates"]
+        return _Found(record, answer.document["candidates"], enquiries)
+
+    def _enquiries(self, asked: _Asked, record: SearchRecord, answer: _Answer) -> tuple[PartnerEnquiry, ...]:
+        if not asked.to.offers:
+            return ()
+        question = Question(asked.to, asked.probe, record.search_id, record.searched_by, record.searched_at)
+        return question.not_sent() if answer.partners is None else question.answered(answer.partners)
 
     def _pictures(self, probe: ProbeImage, enhancement_id: str | None) -> Sequence[_Probe]:
         face = probe.face or 0
@@ -158,6 +192,7 @@ class RunSearch:
                 purpose=request.purpose,
                 offence=request.offence,
                 source=request.source.value,
+                nature=request.nature.value,
                 case_type=request.case_type.value,
                 watchlists=request.watchlists,
                 mode=MODE,
@@ -165,6 +200,8 @@ class RunSearch:
                 face=picture.face,
                 face_chosen_by=request.face_chosen_by,
                 idempotency_key=f"{activity_id}:{asked.probe.probe_id}:{picture.variant.value}",
+                partners=asked.to.names if asked.is_sent else (),
+                authority=asked.to.authority if asked.is_sent else "",
             ),
         )
         return _Answer.read(answer)
@@ -202,13 +239,19 @@ def _recipe(probe: ProbeImage, picture: _Probe) -> dict[str, str]:
 class _Answer:
     document: Mapping[str, Any]
     sha256: str
+    # The whole document of a search at partners too.
+    partners: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, content: bytes) -> _Answer:
-        document = orjson.loads(content)
+        document, whole = orjson.loads(content), None
+        if "consortium_id" in document:
+            # The search at home stands in it as it would stand alone, but for whose it is: the same bytes.
+            whole, document = document, {name: told for name, told in document["home"].items() if name != "source"}
+            content = orjson.dumps(document)
         if document.get("status") != "done" or "candidates" not in document:
             raise DependencyUnavailable("search gave no list.", advice="Search again; tell the operators.")
-        return cls(document, hashlib.sha256(content).hexdigest())
+        return cls(document, hashlib.sha256(content).hexdigest(), whole)
 
 
 def merged(

@@ -230,6 +230,7 @@ def _request(
             purpose=request.purpose,
             offence=request.offence,
             source=request.source.value,
+            nature=request.nature.value,
             case_type=request.case_type.value,
             watchlists=request.watchlists,
             mode=_MODE,

@@ -43,6 +43,8 @@ searches = sa.Table(
     sa.Column("trained_until", sa.Date),
     # Digest of the policies by which it was permitted.
     sa.Column("policy", sa.String(64)),
+    # What the picture was declared to be; null before 0009.
+    sa.Column("nature", sa.String(16)),
     # At start and every few seconds those without a known outcome are looked for; there are few of them.
     sa.Index(
         "searches_unclosed",
@@ -115,6 +117,7 @@ denied_requests = sa.Table(
     sa.Column("watchlists", sa.JSON, nullable=False),
     sa.Column("policy", sa.String(64), nullable=False),
     sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Column("nature", sa.String(16)),
     sa.Index("denied_requests_opened", "opened_at"),
 )
 

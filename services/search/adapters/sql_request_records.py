@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from services.search.adapters.schema import denied_requests, searches
 from services.search.policy import Decision
 from services.search.policy.dry_run import RecordedRequest
-from services.search.requests import ProbeSource, SearchMode, SearchRequest
+from services.search.requests import ImageNature, ProbeSource, SearchMode, SearchRequest
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable
 from services.shared.tokens import Principal
@@ -29,6 +29,7 @@ _SHARED = (
     "trained_until",
     "purpose",
     "case_type",
+    "nature",
     "mode",
     "watchlists",
 )
@@ -52,6 +53,7 @@ class SqlRequestRecords:
             "trained_until": principal.trained_until,
             "purpose": request.purpose,
             "case_type": request.case_type.value,
+            "nature": request.nature.value,
             "mode": request.mode.value,
             "watchlists": list(request.watchlists),
             "policy": decision.policy,
@@ -103,6 +105,7 @@ def _recorded(row: sa.Row[Any], was_permitted: bool) -> RecordedRequest:
         watchlists=tuple(row.watchlists),
         mode=SearchMode(row.mode),
         case_type=CaseType(row.case_type or CaseType.UNSTATED),
+        nature=ImageNature(row.nature or ImageNature.UNSTATED),
     )
     return RecordedRequest(row.request_id, opened_at, principal, request, was_permitted)
 

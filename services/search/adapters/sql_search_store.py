@@ -196,6 +196,7 @@ def _row_of(search: NewSearch) -> dict[str, Any]:
         "opened_at": search.opened_at.astimezone(UTC),
         "is_closed": False,
         "case_type": request.case_type.value,
+        "nature": request.nature.value,
         "permitted_watchlists": sorted(search.principal.watchlists),
         "trained_until": search.principal.trained_until,
         "policy": search.policy,

@@ -12,6 +12,7 @@ import typer
 from services.search.cli import (
     CaseOption,
     ModeOption,
+    NatureOption,
     SourceOption,
     TokenOption,
     UrlOption,
@@ -44,6 +45,7 @@ def film(  # noqa: PLR0917 - the options of a command
     purpose: Annotated[str, typer.Option(help="The policing purpose, for example prevention_and_detection.")],
     offence: Annotated[str, typer.Option(help="What is investigated.")],
     source: SourceOption,
+    nature: NatureOption = "video_frame",
     mode: ModeOption = "investigation",
     max_candidates: Annotated[int, typer.Option(min=2, max=50, help="Length of each list.")] = 20,
     track: Annotated[
@@ -65,6 +67,7 @@ def film(  # noqa: PLR0917 - the options of a command
         "purpose": purpose,
         "offence": offence,
         "source": source,
+        "nature": nature,
         "watchlists": watchlist,
         "mode": mode,
         "max_candidates": str(max_candidates),

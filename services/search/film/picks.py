@@ -12,6 +12,7 @@ from services.search.film.ports import FilmStatus, FilmStore, FilmTrack, Pick, S
 from services.search.film.trail import FILM_VIEW
 from services.search.film.view import FilmAccess
 from services.search.identify import Identify
+from services.search.requests import ImageNature
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, InvalidRequest, NotFound
 from services.shared.multipart import Upload
@@ -58,7 +59,10 @@ class SearchTracks:
         evidence = self._evidence(film, track)
         best = evidence.stills[0]
         texts = {name: tuple(values) for name, values in film.texts.items()}
-        upload = Upload({**texts, "face": (str(best.face),)}, {"image": (best.content,)})
+        # A still of a film is a frame of it, unless whoever handed the film in knows that it shows something else.
+        upload = Upload(
+            {"nature": (ImageNature.VIDEO_FRAME.value,), **texts, "face": (str(best.face),)}, {"image": (best.content,)}
+        )
         try:
             answer = self._identify(principal, upload, None if key is None else f"{key}:{track.track}", evidence)
         except CallerError as error:

@@ -161,6 +161,7 @@ def _form(question: Question, picture: bytes) -> Upload:
         "offence": question.offence,
         "source": question.source,
         "case_type": question.case_type.value,
+        "nature": question.nature.value,
         "mode": question.mode,
         "max_candidates": str(question.max_candidates),
     }

@@ -21,7 +21,7 @@ from services.search.partners.ports import Consortium, Direction, Identification
 from services.search.partners.tokens import Question
 from services.search.partners.trail import PartnerTrail, consortium_object, partner_search_object
 from services.search.policy import SEARCHING_ROLE
-from services.search.requests import MAX_TEXT_CHARS
+from services.search.requests import MAX_TEXT_CHARS, ImageNature
 from services.search.trail import search_object
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, LikenessError
@@ -31,6 +31,14 @@ from services.shared.tokens import Principal
 
 PARTNERS_FIELD, AUTHORITY_FIELD = "partners", "authority"
 _NO_FILE = "No partner is configured on this platform."
+
+# What may be no photograph of anybody does not go to another force before somebody has looked at it.
+_FLAGGED = Reply(
+    PartnerStatus.NOT_SENT,
+    code="probe_flagged",
+    detail="The probe is flagged: it was not disclosed to a partner.",
+    advice="A supervisor decides first; a flagged picture is searched here alone.",
+)
 
 # What the log has as the outcome of each; all others were answered by the partner's platform.
 _PHASES: Mapping[PartnerStatus, audit_pb2.Phase.ValueType] = {
@@ -68,6 +76,7 @@ class _Search:
             authority=self.authority,
             source=asked["source"],
             case_type=asked["case_type"],
+            nature=asked.get("nature", ImageNature.UNSTATED),
             watchlists=tuple(watchlists),
             mode=asked["mode"],
             max_candidates=asked["max_candidates"],
@@ -191,6 +200,8 @@ class SearchConsortium:
         watchlists = [name for name in search.home["request"]["watchlists"] if name in partner.ask_watchlists]
         if not watchlists or partner.address is None:
             return _Told(partner.name, _not_asked(partner))
+        if search.home["probe"].get("needs_supervisor"):
+            return _Told(partner.name, _FLAGGED, watchlists)
         started_s = self._clock.monotonic_s()
         try:
             told = self._disclose(search, partner, watchlists)

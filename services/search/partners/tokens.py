@@ -15,7 +15,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from services.search.partners.config import Partner, Partners
-from services.search.requests import MAX_CANDIDATES, MAX_TEXT_CHARS, MIN_CANDIDATES
+from services.search.requests import MAX_CANDIDATES, MAX_TEXT_CHARS, MIN_CANDIDATES, ImageNature
 from services.shared.clock import Clock
 from services.shared.errors import Unauthenticated
 from services.shared.ids import is_id, new_id
@@ -51,6 +51,7 @@ class Question(BaseModel):
     authority: Text
     source: Text
     case_type: CaseType
+    nature: ImageNature = ImageNature.UNSTATED
     watchlists: tuple[Identifier, ...] = Field(min_length=1, max_length=32)
     mode: Literal["investigation", "identification"]
     max_candidates: int = Field(ge=MIN_CANDIDATES, le=MAX_CANDIDATES)
@@ -76,7 +77,10 @@ def sign(partners: Partners, partner: Partner, question: Question, clock: Clock)
         "nbf": now,
         "exp": now + LIFETIME,
         "jti": new_id(),
-        "ask": question.model_dump(mode="json"),
+        # A partner of an earlier version knows no nature, and is asked as before where none was stated.
+        "ask": question.model_dump(
+            mode="json", exclude={"nature"} if question.nature is ImageNature.UNSTATED else None
+        ),
     }
     return jwt.encode(claims, partners.signing_key, algorithm="EdDSA", headers={"typ": TOKEN_TYPE})
 

@@ -39,6 +39,7 @@ class _Question:
     principal: Principal
     purpose: str
     case_type: str
+    nature: str
     mode: str
     watchlist_ids: tuple[str, ...]
     today: date
@@ -125,6 +126,7 @@ class PolicyEngine:
                 "context": {
                     "purpose": question.purpose,
                     "case_type": question.case_type,
+                    "nature": question.nature,
                     "mode": question.mode,
                     "today": _datetime(question.today),
                 },
@@ -153,6 +155,7 @@ class PolicyEngine:
             "watchlist": watchlist_id,
             "purpose": question.purpose,
             "case_type": question.case_type,
+            "nature": question.nature,
             "force": question.principal.force,
         }
         return [Denial(name, self.text.detail(name, words)) for name in told]
@@ -174,7 +177,15 @@ class _Known:
 
 
 def _question(principal: Principal, request: SearchRequest, watchlist_ids: tuple[str, ...], today: date) -> _Question:
-    return _Question(principal, request.purpose, request.case_type.value, request.mode.value, watchlist_ids, today)
+    return _Question(
+        principal=principal,
+        purpose=request.purpose,
+        case_type=request.case_type.value,
+        nature=request.nature.value,
+        mode=request.mode.value,
+        watchlist_ids=watchlist_ids,
+        today=today,
+    )
 
 
 def _owners(force: str, agreements: Iterable[Agreement]) -> list[str]:

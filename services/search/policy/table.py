@@ -1,6 +1,7 @@
 """A table of cases that a policy must decide as it says: a CSV that a lawyer can read in a spreadsheet.
 
-Columns: name, roles, force, token_watchlists, trained_until, watchlists, purpose, case_type, on, agreements, expect.
+Columns: name, roles, force, token_watchlists, trained_until, watchlists, purpose, case_type, on, agreements, expect;
+and, where a table wants to speak of it, nature.
 Lists are parted by spaces. `agreements` is the empty cell for those of the watchlist file or, in its place,
 `watchlist/owner` words; `expect` is `permit custody=northshire op_liberal=northshire+eastmoor` (`*` for every owner) or
 `deny purpose_not_permitted`, with every reason in the order told.
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from services.search.policy.decision import Decision
 from services.search.policy.engine import EVERY_OWNER, PolicyEngine
-from services.search.requests import ProbeSource, SearchRequest
+from services.search.requests import ImageNature, ProbeSource, SearchRequest
 from services.shared.errors import ConfigurationError
 from services.shared.tokens import Principal
 from services.shared.watchlists import Agreement, CaseType, Watchlists
@@ -34,6 +35,7 @@ COLUMNS = (
     "agreements",
     "expect",
 )
+OPTIONAL_COLUMNS = ("nature",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def read_table(path: Path) -> tuple[TableCase, ...]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != COLUMNS:
+            if tuple(name for name in rows.fieldnames or () if name not in OPTIONAL_COLUMNS) != COLUMNS:
                 raise _wrong(path, 1, f"the columns must be {', '.join(COLUMNS)}")
             return tuple(_read_rows(path, rows))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -115,6 +117,7 @@ def _case(line: int, row: dict[str, str]) -> TableCase:
         source=ProbeSource.OTHER,
         watchlists=tuple(row["watchlists"].split()),
         case_type=CaseType(row["case_type"] or CaseType.UNSTATED),
+        nature=ImageNature(row.get("nature") or ImageNature.UNSTATED),
     )
     agreements = tuple(_agreement(word, on) for word in row["agreements"].split()) if row["agreements"] else None
     return TableCase(line, row["name"], principal, request, on, agreements, _expected(row["expect"]))

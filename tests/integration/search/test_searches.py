@@ -129,6 +129,28 @@ def test_what_is_not_there_and_what_is_not_yours_take_the_same_time(shared_searc
     raise AssertionError(f"they differ by {difference_ms():.1f} ms")
 
 
+def test_what_is_declared_to_be_no_plain_photograph_needs_a_supervisor_or_is_not_searched(
+    shared_search: SearchProcess, shared_peers: Peers
+) -> None:
+    operator = shared_search.operator()
+    plain = operator.answer(b"face:ann", nature="photograph")
+    assert (plain["request"]["nature"], plain["probe"]["needs_supervisor"]) == ("photograph", False)
+    drawn = operator.answer(b"face:ann", nature="drawing")
+    assert [flag["code"] for flag in drawn["probe"]["flags"]] == ["declared_drawing"]
+    assert drawn["probe"]["needs_supervisor"]
+    assert any("declared_drawing" in said for said in drawn["statements"])
+    intent, done = shared_peers.audit.of(drawn["search_id"])
+    assert (intent.details["nature"], done.details["flags"]) == ("drawing", "declared_drawing")
+    unstated = operator.answer(b"face:ann")
+    assert unstated["request"]["nature"] == "unstated"
+    assert any("was not stated" in said for said in unstated["statements"])
+
+    refused = problem(operator.search(b"face:ann", nature="composite"), 403, "forbidden")
+    assert refused["reasons"] == ["nature_not_searchable"]
+    last = [entry for entry in shared_peers.audit.entries if entry.phase == audit_pb2.REFUSED][-1]
+    assert (last.details["reasons"], last.details["nature"]) == ("nature_not_searchable", "composite")
+
+
 def test_only_signatories_in_force_are_searched(shared_search: SearchProcess) -> None:
     answer = shared_search.operator().answer(b"face:ann", watchlists=["op_liberal"])
     assert [c["subject_id"] for c in answer["candidates"]] == ["TRAVELLER"]  # westhaven has signed nothing

@@ -84,6 +84,12 @@ def test_what_is_no_picture_of_a_person_is_refused_as_a_probe(unit: Unit, nature
         unit.requested(nature=[nature])
 
 
+@pytest.mark.parametrize("nature", ["retouched", "rephotographed", "drawing"])
+def test_what_is_no_plain_photograph_is_searched_by_that_name(unit: Unit, nature: str) -> None:
+    unit.searched(nature=[nature])
+    assert {request.nature for _, request in unit.search.asked} == {nature}
+
+
 def test_triage_refuses_what_a_watchlist_is_not_for(unit: Unit) -> None:
     case = unit.requested(case_type=["witness"], watchlists=["sex_offenders"])
     with pytest.raises(Forbidden) as refused:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.search.requests import ProbeSource, SearchMode, SearchRequest, parse_request
+from services.review.terms import ImageNature as CaseworkNature
+from services.search.requests import ImageNature, ProbeSource, SearchMode, SearchRequest, parse_request
 from services.shared.errors import InvalidRequest
 from services.shared.watchlists import WatchlistFile
 
@@ -73,3 +74,23 @@ def test_the_fingerprint_tells_requests_apart() -> None:
         parse(face=["0"]).fingerprint("a" * 64),
     ]
     assert len({base, *others}) == 1 + len(others)
+
+
+def test_what_the_picture_is_may_be_stated_once_and_in_the_words_of_a_closed_list() -> None:
+    assert parse().nature is ImageNature.UNSTATED
+    assert parse(nature=[" drawing "]).nature is ImageNature.DRAWING
+    for wrong in (["photo"], ["Composite"], ["photograph", "composite"], ["composite,photograph"]):
+        with pytest.raises(InvalidRequest, match="nature"):
+            parse(nature=wrong)
+
+
+def test_a_stated_nature_makes_another_request_and_an_unstated_one_the_request_of_before() -> None:
+    unstated, stated = parse(), parse(nature=["drawing"])
+    assert unstated.fingerprint("a") == parse(nature=["unstated"]).fingerprint("a") != stated.fingerprint("a")
+    # As keys of before it could be stated were stored.
+    assert unstated.fingerprint("a") == "9563f7d6d6802de37446e79fc1f9fdc6216b0d3c66032caa8981008dc9eff908"
+
+
+def test_casework_and_search_have_the_same_words_for_pictures() -> None:
+    casework = {nature.value for nature in CaseworkNature}
+    assert casework | {ImageNature.UNSTATED.value} == {nature.value for nature in ImageNature}
