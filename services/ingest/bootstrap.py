@@ -27,6 +27,7 @@ from services.ingest.admission import Admission
 from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.checks import LawfulnessChecks
+from services.ingest.consent import SharingConsent
 from services.ingest.custodian_bootstrap import Desk, DeskParts, build_desk
 from services.ingest.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
@@ -428,7 +429,9 @@ def _grpc_server(parts: _Parts, migrating: Migrating) -> GrpcServer:
         now_ms=parts.now_ms,
         is_allowed=settings.allow_synthetic,
     )
-    references = ReferencesServicer(SqlSubjectReferences(stores.engine), parts.images, TokenVerifier(settings.tokens))
+    consent = SharingConsent(parts.watchlists, peers.agreements, parts.clock)
+    subjects, verifier = SqlSubjectReferences(stores.engine), TokenVerifier(settings.tokens)
+    references = ReferencesServicer(subjects, parts.images, verifier, consent)
     servicer = LedgerServicer(stores.ledger, migrating.references, synthetic)
     return GrpcServer(
         settings.grpc_host,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import grpc
 
+from services.ingest.consent import SharingConsent
 from services.rpc.callers import principal_of
 from services.rpc.v1 import reference_pb2, reference_pb2_grpc
 from services.shared.errors import NotFound
@@ -29,10 +30,13 @@ class SubjectReferences(Protocol):
 class ReferencesServicer(reference_pb2_grpc.ReferencesServicer):
     """The person's own token decides, never the calling service."""
 
-    def __init__(self, subjects: SubjectReferences, images: ImageStore, verifier: TokenVerifier) -> None:
+    def __init__(
+        self, subjects: SubjectReferences, images: ImageStore, verifier: TokenVerifier, consent: SharingConsent
+    ) -> None:
         self._subjects = subjects
         self._images = images
         self._verifier = verifier
+        self._consent = consent
 
     def ListReferences(  # noqa: N802 - the stub's name
         self, request: reference_pb2.ListReferencesRequest, context: grpc.ServicerContext
@@ -56,6 +60,7 @@ class ReferencesServicer(reference_pb2_grpc.ReferencesServicer):
         found = self._subjects.references_of(watchlist_id, owner, subject_id)
         if not found or watchlist_id not in principal.watchlists:
             raise _not_found()
+        self._consent.require(principal.force, watchlist_id, owner)
         return found
 
 

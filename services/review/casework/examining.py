@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from services.review.model import (
 )
 from services.review.ports import ReferenceDirectory
 from services.review.workflow import Action, agree, settled
-from services.rpc.v1 import audit_pb2
-from services.shared.errors import Conflict, Forbidden, InvalidRequest
+from services.rpc.v1 import audit_pb2, reference_pb2
+from services.shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import new_id
 
 JUDGE, UNDO, OPEN_CANDIDATE, SEE_COMPARISON = "judge_candidate", "undo_judgement", "open_candidate", "see_comparison"
@@ -94,13 +94,20 @@ class Examining:
         if candidate_id not in examination.opened_at and examination.signature is None:
             opened_at = {**examination.opened_at, candidate_id: book.clock.now()}
             examination = book.store.save_examination(replace(examination, opened_at=opened_at))
-        known = self._references.references_of(
-            caller.bearer, candidate.watchlist, candidate.owner, candidate.subject_id
-        )
+        known = self._known(caller, candidate)
         others = [one.reference_id for one in known if one.reference_id != candidate.reference_id]
         view = self._view(mine.case, examination)
         shown = next(one for one in view.candidates if one.candidate_id == candidate_id)
         return OpenedCandidate(shown, (candidate.reference_id, *others))
+
+    def _known(self, caller: Caller, candidate: CandidateForJudgement) -> Sequence[reference_pb2.EnrolledReference]:
+        """Nothing where they are gone since, or their owner's agreement is: without its pictures the candidate is
+        still to be judged, for a case with one that cannot be would never end."""
+        with suppress(NotFound, Forbidden):
+            return self._references.references_of(
+                caller.bearer, candidate.watchlist, candidate.owner, candidate.subject_id
+            )
+        return ()
 
     def judge(
         self,
