@@ -64,6 +64,7 @@ from services.search.probes.sql_sealed import SqlSealedProbes
 from services.search.serving.grpc_server import SERVICE_NAME as MODELS
 from services.search.serving.wiring import Serving, wire_serving
 from services.search.settings import GallerySettings, SearchSettings
+from services.search.standing import StandingPermission
 from services.search.trail import SearchTrail
 from services.search.unsolved.servicer import SERVICE_NAME as UNSOLVED
 from services.search.unsolved.servicer import UnsolvedServicer
@@ -141,6 +142,10 @@ class _Core:
     trail: SearchTrail
 
     @property
+    def standing(self) -> StandingPermission:
+        return StandingPermission(self.governance.rules, self.clock)
+
+    @property
     def gallery(self) -> GalleryKeeper:
         return self.serving.gallery
 
@@ -153,12 +158,13 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     identify = identify_for({})
     films, partners = _films(core, identify), _partners(core, identify_for)
     app = _app(settings, metrics, gallery, core.report)
-    searches = create_router(identify, ViewSearch(core.store, core.trail, core.closing), core.verifier, core.slots)
+    view = ViewSearch(core.store, core.trail, core.closing, core.standing)
+    searches = create_router(identify, view, core.verifier, core.slots)
     for router in (searches, _disclosure(core), *governance.routers, films.router, partners.router):
         app.include_router(router)
     names = [SERVICE_NAME, IDENTIFICATION, AGREEMENTS, MODELS, PROBES, UNSOLVED]
     tidy = compacting(settings.gallery, core.clock)
-    identification = IdentificationServicer(identify, core.verifier, core.slots)
+    identification = IdentificationServicer(identify, core.verifier, core.slots, partners.asked)
     servicers = _registering(
         (search_pb2_grpc.add_GalleryServicer_to_server, _neighbours(core, tidy)),
         (search_pb2_grpc.add_IdentificationServicer_to_server, identification),
@@ -245,6 +251,7 @@ def _identify_for(core: _Core) -> IdentifyFor:
         clock=core.clock,
         metrics=core.metrics,
         executor=core.executor,
+        standing=core.standing,
         shadow=core.serving.shadow,
     )
     return IdentifyFor(make_identify, core.recorder, Matching(core.gallery, core.acceptance, core.clock))
@@ -293,9 +300,11 @@ def _partners(core: _Core, identify_for: IdentifyFor) -> PartnerParts:
         recorder=core.recorder,
         clock=core.clock,
         verifier=core.verifier,
+        watchlists=core.governance.watchlists,
         slots=core.slots,
         limits=core.settings.search_rate_limits,
         metrics=core.metrics,
+        standing=core.standing,
     )
 
 

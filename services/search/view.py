@@ -8,6 +8,7 @@ from services.search.answer import with_timings
 from services.search.closing import Closing
 from services.search.policy import SEARCHING_ROLE
 from services.search.ports import SearchStatus, SearchStore, StoredSearch
+from services.search.standing import StandingPermission
 from services.search.trail import SEARCH_VIEW, SearchTrail, search_object
 from services.shared.errors import CallerError, Forbidden, NotFound
 from services.shared.ids import is_id, new_id
@@ -17,22 +18,26 @@ from services.shared.tokens import Principal
 class ViewSearch:
     """Gives a stored search to operators of its force who may see all of its watchlists; recorded before it is given.
 
-    What is not there, not yours and not permitted is one and the same answer.
+    What is not there, not yours and not permitted is one and the same answer. A list with candidates of an owner who
+    has withdrawn its consent since, or whose agreement has ended, is not shown again.
     """
 
-    def __init__(self, store: SearchStore, trail: SearchTrail, closing: Closing) -> None:
+    def __init__(self, store: SearchStore, trail: SearchTrail, closing: Closing, standing: StandingPermission) -> None:
         self._store = store
         self._trail = trail
         self._closing = closing
+        self._standing = standing
 
     def __call__(self, principal: Principal, search_id: str) -> bytes:
         """The JSON of the answer, or of the status and why there is none.
 
-        Raises NotFound, Forbidden, AuditUnavailable.
+        Raises NotFound, Forbidden (also where a permission has ended since), AuditUnavailable.
         """
         view_id = new_id()
         try:
             search = self._permitted(principal, search_id)
+            if search.result is not None:
+                self._standing.require(principal, search.result)
         except CallerError as error:
             self._trail.refused(principal, SEARCH_VIEW, view_id, error, {"object": search_object(search_id)})
             raise

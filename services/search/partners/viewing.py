@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
+
 from services.search.partners.ports import Consortium, PartnerStore
 from services.search.partners.trail import PartnerTrail
 from services.search.policy import SEARCHING_ROLE
+from services.search.standing import StandingPermission
 from services.shared.errors import CallerError, Forbidden, NotFound
 from services.shared.ids import is_id
 from services.shared.tokens import Principal
@@ -16,9 +19,10 @@ class ViewConsortium:
     What is not there, not yours, not permitted and not finished is one and the same answer.
     """
 
-    def __init__(self, store: PartnerStore, trail: PartnerTrail) -> None:
+    def __init__(self, store: PartnerStore, trail: PartnerTrail, standing: StandingPermission) -> None:
         self._store = store
         self._trail = trail
+        self._standing = standing
 
     def __call__(self, principal: Principal, consortium_id: str) -> bytes:
         """Raises NotFound, Forbidden, AuditUnavailable."""
@@ -41,4 +45,6 @@ class ViewConsortium:
             or not principal.watchlists.issuperset(found.watchlists)
         ):
             raise NotFound("There is no such search.", advice="Check the consortium_id.")
+        # Of a partner's own owners nothing is known here; of those at home it is as with any search.
+        self._standing.require_of(principal, orjson.loads(found.document)["home"])
         return found, found.document

@@ -24,6 +24,7 @@ from services.search.near_duplicates import NearDuplicates, NearDuplicateSetting
 from services.search.operating_points import OperatingPoints
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import Candidate, GalleryAnswer, NewSearch, SearchScope, SearchStatus, StoredSearch
+from services.search.standing import StandingPermission
 from services.shared.biometric import DetectedFace, ImageAnalysis, ImageInfo, Vector
 from services.shared.clock import SystemClock
 from services.shared.errors import (
@@ -154,7 +155,8 @@ class Setup:
         gallery.tend()
         trail = trail_to(self.audit, clock)
         self.closing = Closing(self.store, trail, clock, 20.0)
-        acceptance = Acceptance(Rulebook(PolicyFolder(), WatchlistFile()), OperatingPoints(), gallery, clock)
+        rules = Rulebook(PolicyFolder(), WatchlistFile())
+        acceptance = Acceptance(rules, OperatingPoints(), gallery, clock)
         self.executor = ThreadPoolExecutor(4)
         self.identify = Identify(
             acceptance=acceptance,
@@ -169,6 +171,7 @@ class Setup:
             clock=clock,
             metrics=metrics,
             executor=self.executor,
+            standing=StandingPermission(rules, clock),
         )
 
     def outcome(self) -> tuple[SearchStatus, list[str], bool]:

@@ -25,10 +25,13 @@ from services.search.partners.sql_store import SqlPartnerStore
 from services.search.partners.tokens import Question
 from services.search.partners.trail import PartnerTrail
 from services.search.partners.viewing import ViewConsortium
+from services.search.policy import PolicyFolder, Rulebook
+from services.search.standing import StandingPermission
 from services.shared.errors import CallerError, Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import new_id
 from services.shared.multipart import Upload
 from services.shared.tokens import Principal
+from services.shared.watchlists import WatchlistFile
 from tests.support.partners import Side, introduce
 from tests.unit.search.fakes import OPERATOR, ManualClock, MemoryAudit, open_store
 from tests.unit.search.partners.conftest import PICTURE, home_document
@@ -129,7 +132,8 @@ def consortium(north: Side, east: Side, tmp_path: Path) -> Iterator[Consortium]:
         clock=clock,
         executor=executor,
     )
-    yield Consortium(search, ViewConsortium(store, trail), home, link, audit)
+    standing = StandingPermission(Rulebook(PolicyFolder(), WatchlistFile()), clock)
+    yield Consortium(search, ViewConsortium(store, trail, standing), home, link, audit)
     executor.shutdown()
     engine.dispose()
 
