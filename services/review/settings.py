@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 from services.review.console.app import ConsoleSettings
 from services.review.unsolved.settings import UnsolvedSettings
 from services.review.uploads import FilmSettings
-from services.shared.settings import DatabaseSettings, ImageStoreSettings, ServiceSettings
+from services.shared.settings import DatabaseSettings, ImageStoreSettings, ScannerSettings, ServiceSettings
 
 
 class ReviewSettings(ServiceSettings):
@@ -19,6 +19,8 @@ class ReviewSettings(ServiceSettings):
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///review.sqlite")
     # Originals of requests, their working and enhanced copies: apart from enrolled images and from search's probes.
     images: ImageStoreSettings = ImageStoreSettings(path=Path("requests"), bucket="likeness-requests")
+    # What looks at originals before they are stored; nothing by default.
+    scanner: ScannerSettings = ScannerSettings()
     # How long a candidate has to be looked at before it can be judged.
     min_view_s: float = Field(default=5.0, ge=0, le=600)
     # The operator's console: sessions, and where custodians' and auditors' pages read.

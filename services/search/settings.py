@@ -13,7 +13,13 @@ from services.search.film.settings import FilmsSettings
 from services.search.near_duplicates import NearDuplicateSettings
 from services.search.partners.settings import PartnersSettings
 from services.search.shadow.settings import ShadowSettings
-from services.shared.settings import DatabaseSettings, ImageStoreSettings, RateLimitSettings, ServiceSettings
+from services.shared.settings import (
+    DatabaseSettings,
+    ImageStoreSettings,
+    RateLimitSettings,
+    ScannerSettings,
+    ServiceSettings,
+)
 
 # The parameters that Milvus knows of each kind of index: when it is built, when it is searched.
 _INDEXES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -93,6 +99,8 @@ class SearchSettings(ServiceSettings):
     gallery: GallerySettings = GallerySettings()
     # Probes are kept apart from the enrolled images.
     probes: ImageStoreSettings = ImageStoreSettings(path=Path("probes"), bucket="likeness-probes")
+    # What looks at originals before they are stored; nothing by default.
+    scanner: ScannerSettings = ScannerSettings()
     # Thresholds with their evidence, as `likeness evaluate` writes them; they go before the packaged default.
     operating_points_path: Path | None = None
     # At which scores pairs of references are flagged for custodians; they go before the packaged ones.

@@ -83,6 +83,7 @@ IMAGE_REFUSALS = frozenset(
         "image_decode_too_slow",  # over 5 s of CPU
         "image_decode_too_much_memory",  # over 1 GB
         "image_decoder_crashed",
+        "image_malware",  # known to the virus scanner, where there is one
     }
 )
 
@@ -107,6 +108,7 @@ FILM_REFUSALS = frozenset(
         "film_decode_too_slow",
         "film_decode_too_much_memory",
         "film_decoder_crashed",
+        "film_malware",  # known to the virus scanner, where there is one
     }
 )
 

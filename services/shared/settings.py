@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, IPvAnyNetwork, model_validator
+from pydantic import BaseModel, Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024  # the largest still that a request may carry
@@ -68,6 +68,27 @@ class ImageStoreSettings(BaseModel):
     keys_url: str = ""
     # The file with the key that wraps those keys. Never back it up beside them.
     master_key_path: Path = Path("image-keys/master.key")
+
+
+class ScannerSettings(BaseModel):
+    """The virus scanner that originals pass before they are stored (docs/security/malware.md). Off while `address` is
+    empty."""
+
+    # Where clamd listens: `host:port`, or the absolute path of its socket.
+    address: str = ""
+    # For a verdict on up to 4 MiB, connecting and sending included; a third of a second more for each further MiB. Then
+    # the upload is answered with 503.
+    timeout_s: float = Field(default=2.5, gt=0, le=60)
+    # The most that one scan takes; not more than clamd's StreamMaxLength. Longer films are scanned in several.
+    stream_bytes: int = Field(default=MAX_IMAGE_BYTES, ge=MAX_IMAGE_BYTES, le=1024**3)
+
+    @field_validator("address")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not value or value.startswith("/") or (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+            return value
+        raise ValueError("the scanner's address is host:port or the absolute path of a socket")
 
 
 class TokenSettings(BaseModel):

@@ -65,6 +65,12 @@ class Metrics:
             ["scope"],
             registry=registry,
         )
+        self.malware_scans_total = Counter(
+            "likeness_malware_scans_total",
+            "Originals shown to the virus scanner, by what it said (clean, found, failed: no verdict)",
+            ["outcome"],
+            registry=registry,
+        )
         self.search_near_duplicates_total = Counter(
             "likeness_search_near_duplicates_total",
             "Searches refused because too many probes like this one were searched before, by what they shared",
@@ -134,6 +140,15 @@ class Metrics:
             "References that were compared with their owner's others",
             ["watchlist"],
             registry=registry,
+        )
+        self.ingest_orphan_images = Gauge(
+            "likeness_ingest_orphan_images",
+            "Images that nothing names and that the last sweep left, by why (young, locked, held_back)",
+            ["state"],
+            registry=registry,
+        )
+        self.ingest_swept_images_total = Counter(
+            "likeness_ingest_swept_images_total", "Images removed because nothing names them", registry=registry
         )
         self.ingest_migration_references = Gauge(
             "likeness_ingest_migration_references",

@@ -30,6 +30,7 @@ from services.rpc.v1 import audit_pb2, embed_pb2
 from services.shared.biometric import DetectedFace
 from services.shared.errors import CallerError, Forbidden, ImageRefused, InvalidRequest
 from services.shared.ids import new_id
+from services.shared.originals import put_pieces, unscanned
 from services.shared.ports.image_store import ImageStore
 from services.shared.watchlists import WatchlistFile
 
@@ -55,14 +56,15 @@ class Pictures:
             return tuple(threads.map(self._take_one, range(1, len(pictures) + 1), pictures))
 
     def seal(self, film: FilmUpload) -> FilmFile:
-        """Keep a film as received, in pieces that any image store takes. Raises DependencyUnavailable."""
-        pieces = tuple(self._store.put(piece) for piece in film.pieces(FILM_PIECE_BYTES))
-        return FilmFile(new_id(), film.sha256, film.size_bytes, pieces)
+        """Keep a film as received, in pieces that any image store takes. Raises FilmRefused, DependencyUnavailable."""
+        pieces = put_pieces(self._store, lambda: film.pieces(FILM_PIECE_BYTES))
+        return FilmFile(new_id(), film.sha256, film.size_bytes, tuple(pieces))
 
     def _take_one(self, number: int, content: bytes) -> ProbeImage:
         try:
             analysis = self._analyser.analyse(content, embed_pb2.AnalyseRequest.NONE)
             working = self._renderer.render(content, max_side=WORKING_SIDE)
+            sha256 = self._store.put(content)
         except ImageRefused as error:
             raise ImageRefused(
                 f"Picture {number}: {error.detail}",
@@ -71,11 +73,10 @@ class Pictures:
                 context={"fields": [{"field": "images", "problem": f"Picture {number}: {error.detail}"}]},
             ) from error
         image = analysis.image
-        sha256 = self._store.put(content)
         return ProbeImage(
             probe_id=new_id(),
             original=ProbeFile(sha256, len(content), image.format, image.width, image.height, image.frame_count),
-            working_sha256=self._store.put(working.content),
+            working_sha256=unscanned(self._store).put(working.content),
             working_scale=working.scale,
             working_width=working.width,
             working_height=working.height,

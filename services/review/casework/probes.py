@@ -25,6 +25,7 @@ from services.review.suitability import in_words, measured
 from services.review.workflow import Action
 from services.shared.errors import Conflict, Forbidden, InvalidRequest
 from services.shared.ids import new_id
+from services.shared.originals import unscanned
 from services.shared.ports.image_store import ImageStore
 from services.shared.watchlists import WatchlistFile, Watchlists
 
@@ -151,7 +152,7 @@ class Probes:
                 enhancement_id=new_id(),
                 steps=tuple(steps),
                 reason=prose("reason", reason),
-                sha256=self._images.put(content),
+                sha256=unscanned(self._images).put(content),
                 width=width,
                 height=height,
                 made_by=caller.person_id,

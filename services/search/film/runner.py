@@ -26,6 +26,7 @@ from services.search.film.trail import FilmTrail
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, FilmRefused, LikenessError
 from services.shared.ids import new_id
+from services.shared.originals import unscanned
 from services.shared.ports.image_store import ImageStore
 from services.shared.telemetry import Metrics
 
@@ -221,7 +222,7 @@ class FilmRunner:
         for event in self._events(work, order, _STILLS_S):
             if event.HasField("still") and event.still.png:
                 # Sealed at once and let go: a whole frame is megabytes, and there may be hundreds.
-                sha256 = self._probes.put(event.still.png)
+                sha256 = unscanned(self._probes).put(event.still.png)
                 event.still.ClearField("png")
                 stills.append(CutStill(event.still, sha256))
         return stills

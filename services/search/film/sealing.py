@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from services.shared.originals import put_pieces
 from services.shared.ports.image_store import ImageStore
 
 PIECE_BYTES = 16 * 1024 * 1024
@@ -24,12 +25,14 @@ def sha256_of(file: IO[bytes]) -> str:
 
 
 def seal(store: ImageStore, path: Path) -> list[str]:
-    """Store a film; the names of its pieces, in order. Raises DependencyUnavailable."""
-    pieces = []
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            pieces.append(store.put(piece))
-    return pieces
+    """Store a film; the names of its pieces, in order. Raises FilmRefused (`film_malware`), DependencyUnavailable."""
+
+    def pieces() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    return put_pieces(store, pieces)
 
 
 def unseal(store: ImageStore, pieces: Sequence[str]) -> Iterator[bytes]:
