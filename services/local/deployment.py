@@ -221,6 +221,9 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "search": {
             "DATABASE__URL": data.database_url("search"),
             "PROBES__PATH": str(data.root / "probes"),
+            # Keys of its own: an erasure among the enrolled images does not concern those of probes, nor the other way.
+            "PROBES__KEYS_URL": f"sqlite:///{data.root / 'probe-keys' / 'keys.sqlite'}",
+            "PROBES__MASTER_KEY_PATH": str(data.root / "probe-keys" / "master.key"),
             "FILMS__SPOOL_PATH": str(data.root / "spool"),
             # One person tries out what a unit does in a month; a machine of two cores searches about as fast.
             "RATE_LIMITS__PERSON_PER_MINUTE": "1800",
@@ -231,6 +234,8 @@ def _adapters(service: str, data: DataFolder) -> dict[str, str]:
         "review": {
             "DATABASE__URL": data.database_url("review"),
             "IMAGES__PATH": str(data.root / "review" / "pictures"),
+            "IMAGES__KEYS_URL": f"sqlite:///{data.root / 'request-keys' / 'keys.sqlite'}",
+            "IMAGES__MASTER_KEY_PATH": str(data.root / "request-keys" / "master.key"),
             # For trying it out; a force signs in at its identity provider.
             "CONSOLE__TOKEN_SIGN_IN": "true",
             "FILMS__SPOOL_PATH": str(data.root / "spool"),

@@ -8,10 +8,11 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from services.ingest.life.certificates import verify_certificate
 from services.rpc.clients import EmbedClient
 from services.rpc.probes import ProbeClient
 from services.rpc.v1 import common_pb2, embed_pb2, events_pb2, probes_pb2
+from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.errors import IntegrityError
 from services.shared.ids import new_id
@@ -195,26 +197,51 @@ def test_an_erased_person_is_in_no_store_and_does_not_come_back(platform: Platfo
     enrol(custodian, picture(4), "ERASE-1")
 
 
+def keyed(root: Path, store: str) -> set[str]:
+    """The SHA-256 of every image that a key of that store still opens."""
+    with closing(sqlite3.connect(root / store / "keys.sqlite", timeout=60)) as table:
+        return {row[0] for row in table.execute("SELECT sha256 FROM image_keys WHERE wrapped != x''")}
+
+
 def test_the_sealed_copies_of_a_probe_are_erased_when_review_says_that_its_case_is_over(platform: Platform) -> None:
     root, probe = platform.data.root, picture(71)
+    sha256 = hashlib.sha256(probe).hexdigest()
     with platform.client("search", "operator") as operator:
         answer = post_search(operator, probe)
         assert answer.status_code == 200, answer.text
-        search_id = answer.json()["search_id"]
-        assert files_with(root, probe), "the test can fail"
+        replay = f"/v1/searches/{answer.json()['search_id']}/replay"
+        assert files_with(root, probe) == set()
+        assert sha256 in keyed(root, "probe-keys"), "the test can fail"
+        assert operator.post(replay, params={"reason": "appeal"}).status_code == 200, "sealed, and opened again"
+        master = (root / "probe-keys" / "master.key").read_bytes()
+        backup = root.parent / "probes-before"
+        shutil.copytree(root / "probes", backup / "probes")
         order = probes_pb2.EraseProbesRequest(
             request_id=new_id(),
             case_reference=answer.json()["request"]["case_reference"],
             actor=common_pb2.Actor(person_id="anna", force="northshire"),
             reason="its time is over",
-            sha256s=[hashlib.sha256(probe).hexdigest()],
+            sha256s=[sha256],
         )
         with platform.channel("search", "review") as channel:
             assert list(ProbeClient(channel).erase(order)) == list(order.sha256s)
             assert list(ProbeClient(channel).erase(order)) == []
-        assert files_with(root, probe) == set()
-        replay = operator.post(f"/v1/searches/{search_id}/replay", params={"reason": "appeal"})
-        assert (replay.status_code, replay.json()["code"]) == (409, "probe_erased")
+        assert sha256 not in keyed(root, "probe-keys")
+        assert files_with(backup, probe) == set()
+        refused = operator.post(replay, params={"reason": "appeal"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "probe_erased")
+    key = root / "probe-keys" / "master.key"
+    wait_until(lambda: key.read_bytes() != master, 120, "a new master key, so that older key tables open nothing")
+
+
+def test_probes_from_before_there_were_keys_are_sealed_at_the_next_start(platform: Platform) -> None:
+    root, probe = platform.data.root, picture(72)
+    platform.kill("search")
+    FolderImageStore(root / "probes").put(probe)
+    assert files_with(root, probe), "the test can fail"
+    platform.restart("search")
+    wait_until(lambda: files_with(root, probe) == set(), 120, "the open probe to be sealed", 0.5)
+    assert hashlib.sha256(probe).hexdigest() in keyed(root, "probe-keys")
 
 
 def test_the_certificate_verifies_offline_and_no_change_to_it_does(platform: Platform, custodian: httpx.Client) -> None:

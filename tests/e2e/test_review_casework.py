@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from services.local.disclosure.cli import disclosure_app
 from services.local.disclosure.verify import CHECKS
-from tests.e2e.test_gallery_life import files_with
+from tests.e2e.test_gallery_life import files_with, keyed
 from tests.support.casework import enrol
 from tests.support.faces import development_faces
 from tests.support.platform import Platform
@@ -355,20 +356,21 @@ def test_when_the_authority_to_keep_a_probe_ends_no_store_has_its_picture(platfo
     assert second.judge_all(set())["state"] == "decided"
     second.do("release", retain_until=_in_days(180))
     second.do("unsolved", authority="DCI Holt", reason="One of a series.", expires_on=_in_days(90))
-    probes = platform.data.root / "probes"
+    root, content = platform.data.root, picture.path.read_bytes()
     copies = {each["image_sha256"] for each in second.see()["case"]["searches"]}
+    own = hashlib.sha256(content).hexdigest()
     assert len(copies) == 2, "the original and the enhanced picture"
-    assert copies <= {path.name for path in probes.rglob("*")}
-    content = picture.path.read_bytes()
-    assert {Path(name).parts[0] for name in files_with(platform.data.root, content)} >= {"probes", "review"}
+    assert copies <= keyed(root, "probe-keys")
+    assert own in keyed(root, "request-keys")
+    assert not files_with(root, content), "sealed in both stores"
 
     platform.kill("review", signal.SIGTERM)
     _end_authority(platform, request_id)
     platform.restart("review")
 
     # The pictures go after the copies, so where none is left nothing is.
-    wait_until(lambda: not files_with(platform.data.root, content), 180.0, "the pictures to be erased", 1.0)
-    assert not copies & {path.name for path in probes.rglob("*")}
+    wait_until(lambda: own not in keyed(root, "request-keys"), 180.0, "the pictures to be erased", 1.0)
+    assert not copies & keyed(root, "probe-keys")
     wait_until(lambda: second.see()["case"]["state"] == "closed", 60.0, "the case to be closed")
 
 

@@ -28,9 +28,12 @@ DATABASES = (
 FOLDERS = ("images", "probes", "review/pictures", "audit-witness")
 FILES = ("watchlists.toml",)
 # Whoever has these and the record can read every image. Older copies bring erased people back, so none is kept.
-KEY_DATABASES = ("image-keys/keys.sqlite",)
+# Of enrolled images, of the probes that searches sealed, of the pictures of requests.
+KEY_FOLDERS = ("image-keys", "probe-keys", "request-keys")
+KEY_DATABASES = tuple(f"{folder}/keys.sqlite" for folder in KEY_FOLDERS)
+MASTER_KEYS = tuple(f"{folder}/master.key" for folder in KEY_FOLDERS)
 KEY_FILES = (
-    "image-keys/master.key",
+    *MASTER_KEYS,
     "ingest/certificate-key.pem",
     "audit/signing-key.pem",
     "audit/signing-key.pem.endorsement.json",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from services.local.backup.contents import KEY_DATABASES, KEY_FILES
+from services.local.backup.contents import KEY_DATABASES, MASTER_KEYS
 from services.local.deployment import SERVICES, CertificateFolder, DataFolder
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError
@@ -32,20 +32,21 @@ def rotate_images(
         Path | None, typer.Option(help="Data folder of a platform, running or stopped; else ingest's own settings.")
     ] = None,
 ) -> None:
-    """Wrap the key of every image under a new master key and destroy the old one. The platform may run."""
+    """Wrap the key of every image, probe and request under a new master key and destroy the old one. The platform may
+    run."""
     from services.shared.adapters.opening import open_image_keys  # noqa: PLC0415 - `likeness --help` stays quick
 
-    keys = open_image_keys(_settings(data))
-    if keys is None:
-        raise ConfigurationError("Images are not sealed here.", advice="Set LIKENESS_INGEST__IMAGES__KEYS_URL.")
-    try:
-        count, new = keys.count(), keys.change_master()
-    finally:
-        keys.close()
-    Console(highlight=False, soft_wrap=True).print(
-        f"{count} keys are wrapped under the new master key {new}; the old one is destroyed.\n"
-        "Back up the keys now: copies from before open nothing any more."
-    )
+    console = Console(highlight=False, soft_wrap=True)
+    for settings in _settings(data):
+        keys = open_image_keys(settings)
+        if keys is None:
+            raise ConfigurationError("Images are not sealed here.", advice="Set LIKENESS_INGEST__IMAGES__KEYS_URL.")
+        try:
+            count, new = keys.count(), keys.change_master()
+        finally:
+            keys.close()
+        console.print(f"{count} keys are wrapped under the new master key {new}; the old one is destroyed.")
+    console.print("Back up the keys now: copies from before open nothing any more.")
 
 
 @keys_app.command("follow-authority")
@@ -86,12 +87,18 @@ def _open_authority(folder: CertificateFolder) -> LocalAuthority:
     return LocalAuthority.open(folder, SystemClock())
 
 
-def _settings(data: Path | None) -> ImageStoreSettings:
+def _settings(data: Path | None) -> list[ImageStoreSettings]:
+    """Of every key table that is there: of a data folder all, else that of ingest by its own settings."""
     from services.ingest.settings import IngestSettings  # noqa: PLC0415 - `likeness --help` stays quick
 
     if data is None:
-        return IngestSettings().images
-    table = data / KEY_DATABASES[0]
-    if not table.exists():
+        return [IngestSettings().images]
+    pairs = zip(KEY_DATABASES, MASTER_KEYS, strict=True)
+    found = [
+        ImageStoreSettings(keys_url=f"sqlite:///{data / table}", master_key_path=data / master)
+        for table, master in pairs
+        if (data / table).exists()
+    ]
+    if not found:
         raise ConfigurationError(f"{data} holds no image keys.", advice="Give the folder of `likeness up`.")
-    return ImageStoreSettings(keys_url=f"sqlite:///{table}", master_key_path=data / KEY_FILES[0])
+    return found

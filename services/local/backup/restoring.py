@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from services.local.backup.contents import DATABASES, KEY_DATABASES, KEY_FILES, WITNESS, Manifest
+from services.local.backup.contents import DATABASES, KEY_DATABASES, KEY_FILES, MASTER_KEYS, WITNESS, Manifest
 from services.local.deployment import DataFolder
 from services.local.state import PlatformLock
 from services.shared.adapters.opening import open_image_keys
@@ -19,7 +19,7 @@ def restore_backup(data: DataFolder, record: Path, keys: Path, note: Callable[[s
 
     1. no platform runs there and none has a record there; a witness that is there stays as it is;
     2. every file of both parts is what was taken;
-    3. once they are in place, the key table opens with its master key.
+    3. once they are in place, each key table opens with its master key.
 
     Raises ConfigurationError, IntegrityError. The keys may be of a later backup than the record: what was erased in
     between stays erased.
@@ -61,10 +61,11 @@ def _put(source: Path, target: Path) -> None:
 
 
 def _check_keys(data: DataFolder) -> None:
-    settings = ImageStoreSettings(
-        keys_url=f"sqlite:///{data.root / KEY_DATABASES[0]}", master_key_path=data.root / KEY_FILES[0]
-    )
-    opened = open_image_keys(settings)
-    if opened is not None:
-        opened.count()
-        opened.close()
+    for table, master in zip(KEY_DATABASES, MASTER_KEYS, strict=True):
+        if not (data.root / table).exists():
+            continue  # a platform of before that table was
+        settings = ImageStoreSettings(keys_url=f"sqlite:///{data.root / table}", master_key_path=data.root / master)
+        opened = open_image_keys(settings)
+        if opened is not None:
+            opened.count()
+            opened.close()

@@ -15,6 +15,7 @@ from services.local.backup.contents import (
     FOLDERS,
     KEY_DATABASES,
     KEY_FILES,
+    MASTER_KEYS,
     Manifest,
     digest_of,
     files_of,
@@ -77,7 +78,9 @@ def _take_keys(data: DataFolder, keys: Path, backup_id: str, taken_at: str) -> N
             _copy_database(data.root / name, draft / name)
         for name in KEY_FILES:
             _copy_file(data.root / name, draft / name)
-        if _is_pair(draft):
+        if all(
+            _is_pair(draft / table, draft / master) for table, master in zip(KEY_DATABASES, MASTER_KEYS, strict=True)
+        ):
             break
     else:
         raise ConfigurationError(
@@ -93,12 +96,16 @@ def _take_keys(data: DataFolder, keys: Path, backup_id: str, taken_at: str) -> N
     _overwrite(old)
 
 
-def _is_pair(folder: Path) -> bool:
-    """Whether table and master key are of one moment: an erasure that ends in between changes both."""
-    with closing(sqlite3.connect(folder / KEY_DATABASES[0])) as connection:
+def _is_pair(table: Path, master: Path) -> bool:
+    """Whether they are of one moment: an erasure that ends in between changes both. Neither there is one, too."""
+    if not table.exists():
+        return not master.exists()
+    with closing(sqlite3.connect(table)) as connection:
         [(in_use,)] = connection.execute("SELECT master_id FROM image_key_master").fetchall()
-        wrapping = {name for (name,) in connection.execute("SELECT DISTINCT master_id FROM image_keys")}
-    held = set(MasterKeyFile(folder / KEY_FILES[0]).read())
+        wrapping = {
+            name for (name,) in connection.execute("SELECT DISTINCT master_id FROM image_keys WHERE wrapped != x''")
+        }
+    held = set(MasterKeyFile(master).read())
     return {in_use, *wrapping} <= held
 
 

@@ -57,13 +57,23 @@ def open_image_keys(settings: ImageStoreSettings) -> ImageKeys | None:
 
 
 def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None) -> ImageStore:
-    """With its keys, or those given. ConfigurationError when the adapter's extra is missing, DependencyUnavailable."""
-    keys = keys or open_image_keys(settings)
-    if keys is None:
-        return open_bare_image_store(settings)
-    from services.shared.adapters.sealed_image_store import SealedImageStore  # noqa: PLC0415
+    """With the keys that are given, which the caller looks after; or with its own, which it looks after by itself.
 
-    return SealedImageStore(open_bare_image_store(settings), keys)
+    ConfigurationError when the adapter's extra is missing, DependencyUnavailable.
+    """
+    own_keys = open_image_keys(settings) if keys is None else None
+    bare = open_bare_image_store(settings)
+    if keys is not None:
+        from services.shared.adapters.sealed_image_store import SealedImageStore  # noqa: PLC0415
+
+        return SealedImageStore(bare, keys)
+    if own_keys is None:
+        return bare
+    from services.shared.adapters.self_sealing_image_store import SelfSealingImageStore  # noqa: PLC0415
+
+    store = SelfSealingImageStore(bare, own_keys)
+    store.start()
+    return store
 
 
 def open_bare_image_store(settings: ImageStoreSettings) -> FolderImageStore | MinioImageStore:
