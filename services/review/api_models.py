@@ -73,6 +73,9 @@ class SearchBody(Reasoned):
     probe_id: str
     enhancement_id: str | None = None
     max_candidates: int = Field(default=20, ge=2, le=50)
+    # Other forces' platforms to ask with the original, and by whose authority it is disclosed to them.
+    partners: list[str] = Field(default=[], max_length=16)
+    authority: str = ""
 
 
 class PicksBody(Versioned):

@@ -106,8 +106,11 @@ def _add_work(router: APIRouter, desk: Desk, who_type: Any) -> None:
             enhancement_id=body.enhancement_id,
             reason=body.reason,
             max_candidates=body.max_candidates,
+            partners=body.partners,
+            authority=body.authority,
         )
-        return {**_moved(case), "candidates": len(case.candidates)}
+        asked = [{"partner": one.partner, "status": one.status} for one in case.enquiries]
+        return {**_moved(case), "candidates": len(case.candidates), "partners": asked}
 
     _add_flagged(router, desk, who_type)
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from services.review.disclosures import DisclosureApproval
+from services.review.partners import PartnerEnquiry
 from services.review.terms import (
     CaseState,
     CaseType,
@@ -430,6 +431,8 @@ class Case:
     films: tuple[FilmFile, ...] = ()
     triage: Triage | None = None
     searches: tuple[SearchRecord, ...] = ()
+    # What other forces' platforms were asked; their lists are judged there, none of it stands in `candidates`.
+    enquiries: tuple[PartnerEnquiry, ...] = ()
     candidates: tuple[CandidateForJudgement, ...] = ()
     # What supervisors decided about pictures that a search had flagged, oldest first.
     probe_decisions: tuple[ProbeDecision, ...] = ()

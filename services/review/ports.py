@@ -133,6 +133,10 @@ class Searcher(Protocol):
         """
         ...
 
+    def partners(self, bearer: str, watchlists: Sequence[str]) -> Sequence[search_pb2.PartnerOffer]:
+        """Whom the person may have asked about these watchlists. Raises Forbidden, DependencyUnavailable."""
+        ...
+
 
 class ProbeCopies(Protocol):
     """What search sealed of the probes that it searched: `services.rpc.probes.ProbeClient`."""

@@ -14,6 +14,7 @@ from services.review.model import (
     SearchVariant,
     Signature,
 )
+from services.review.partners import PartnerEnquiry, standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Comparison:
     remaining: int
     min_view_s: float
     signature: Signature | None
+    # Other forces that were asked; their lists are judged there.
+    enquiries: tuple[PartnerEnquiry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def compared(case: Case, examination: Examination, now: datetime, min_view_s: fl
         remaining=len(examination.unjudged()),
         min_view_s=min_view_s,
         signature=examination.signature,
+        enquiries=tuple(one.without_list() for one in standing(case.enquiries)),
     )
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from services.review.casework.caller import Caller
 from services.review.casework.handing_over import given_to_person, given_to_recipient, usable_approval, use, words
+from services.review.casework.partners import partner_facts
 from services.review.casework.signing import arbitration_document, judgement_document
 from services.review.casework.steps import Casebook, not_found, require_role
 from services.review.casework.trail import About
 from services.review.disclosures import DisclosureApproval
 from services.review.enhancement import described
 from services.review.model import CandidateForJudgement, Case, Examination, Finding, ProbeImage, SearchVariant
+from services.review.partners import standing
 from services.review.ports import DocumentSetter, PictureRenderer, ReferenceDirectory
 from services.review.suitability import quality_band
 from services.review.workflow import OPERATOR, REQUESTER, SUPERVISOR
@@ -189,6 +191,7 @@ def result_facts(case: Case, examinations: Sequence[Examination]) -> dict[str, A
         "statements": list(release.statements),
         "probes": [_probe(case, probe) for probe in case.probes if _was_searched(case, probe)],
         "searches": [_search(case, record.search_id) for record in case.searches],
+        "partners": [partner_facts(one) for one in standing(case.enquiries)],
         "reviews": [_review(one) for one in examinations],
         "arbitration": _arbitration(case),
         "audit": {

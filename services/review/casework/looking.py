@@ -186,7 +186,10 @@ def redacted(case: Case, examinations: Sequence[Examination]) -> Case:
     hidden = tuple(
         replace(record, search_id="", answer_sha256="", answer=_without_ids(record.answer)) for record in case.searches
     )
-    return replace(case, searches=hidden, candidates=(), decided={}, arbitration=None, known_answer=known)
+    asked = tuple(one.without_list() for one in case.enquiries)
+    return replace(
+        case, searches=hidden, enquiries=asked, candidates=(), decided={}, arbitration=None, known_answer=known
+    )
 
 
 def for_requester(case: Case) -> Case:
@@ -195,6 +198,8 @@ def for_requester(case: Case) -> Case:
     return replace(
         case,
         searches=(),
+        # Whom else the probe was disclosed to goes with the result; whom they listed does not.
+        enquiries=() if case.release is None else tuple(replace(one, candidates=()) for one in case.enquiries),
         candidates=tuple(one for one in case.candidates if one.candidate_id in named),
         decided=dict.fromkeys(sorted(named), Finding.POSSIBLE_MATCH),
         arbitration=None,

@@ -8,6 +8,7 @@ from services.review.casework.flagged import flagged
 from services.review.enhancement import described
 from services.review.error_rates import ErrorRates
 from services.review.model import Case, Examination, SearchVariant, Signature
+from services.review.partners import PartnerEnquiry, standing
 from services.review.suitability import quality_band
 from services.shared.clock import rfc3339
 
@@ -40,6 +41,7 @@ def statements(
         *_flags(case),
         *_enhancement(case),
         *_watchlists(case, agreements),
+        *_partners(case),
         DISCLOSURE,
         *_versions(case),
         _position(case),
@@ -159,6 +161,26 @@ def _watchlists(case: Case, agreements: Mapping[str, Sequence[str]]) -> list[str
             by = f", agreements {', '.join(relied)}" if relied else ""
             said[f"{scope['watchlist']} of {', '.join(scope['owners']) or 'nobody'}{by}"] = None
     return [f"Searched: {'; '.join(said)}."]
+
+
+def _partners(case: Case) -> list[str]:
+    """Of each partner that was asked: its list is no part of this result, and no list is no answer."""
+    return [_partner(one) for one in standing(case.enquiries)]
+
+
+def _partner(asked: PartnerEnquiry) -> str:
+    by = f" under {', '.join(asked.agreements)}" if asked.agreements else ""
+    if not asked.is_answered:
+        return (
+            f"Partner {asked.partner}: not searched, {asked.why_not}. That nobody of its galleries is named means "
+            "nothing."
+        )
+    return (
+        f"Partner {asked.partner} was searched too{by}, by the authority of {asked.authority}: its search "
+        f"{asked.their_search_id}, {asked.searchable} references searchable, {asked.candidate_count} listed, model "
+        f"{asked.model_id}. Its candidates are judged by that force's own operators; none was judged here and none of "
+        "them is a name of this result."
+    )
 
 
 def _versions(case: Case) -> list[str]:

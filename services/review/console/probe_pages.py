@@ -13,8 +13,10 @@ from services.review.console.guard import Form, Visit, visit_of
 from services.review.console.request_pages import case_context, chosen
 from services.review.enhancement import LIMITS, Amount
 from services.review.model import CaseState, Enhancement, EnhancementStep, ProbeFace, ProbeImage, StepKind, Suitability
+from services.review.partners import standing
 from services.review.suitability import in_words, measured
-from services.shared.errors import InvalidRequest, NotFound
+from services.review.workflow import Action
+from services.shared.errors import DependencyUnavailable, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from services.review.casework.looking import CaseView
@@ -64,7 +66,8 @@ def routes(console: Console) -> APIRouter:
     @router.get(_BASE)
     def show(visit: _Visit, request_id: str, probe_id: str) -> Response:
         view = desk.looking.case(caller_of(visit), request_id)
-        return console.page(visit, "probe.html", _context(view, probe_id, visit.request.query_params.get("copy", "")))
+        context = _context(view, probe_id, visit.request.query_params.get("copy", ""))
+        return console.page(visit, "probe.html", {**context, **_partners(console, visit, view)})
 
     @router.post(_BASE + "/assess")
     def assess(visit: _Visit, request_id: str, probe_id: str) -> Response:
@@ -106,6 +109,8 @@ def routes(console: Console) -> APIRouter:
             enhancement_id=form.text("enhancement_id") or None,
             reason=form.text("reason"),
             max_candidates=form.whole("max_candidates", DEFAULT_CANDIDATES),
+            partners=form.all("partners"),
+            authority=form.text("authority"),
         )
         told = "flagged" if case.state is CaseState.FLAGGED else "searched"
         return see_other(f"/console/requests/{request_id}/probes/{probe_id}", told)
@@ -134,9 +139,20 @@ def _context(view: CaseView, probe_id: str, copy: str) -> dict[str, Any]:
         "suggested": measured(face) if face else Suitability.UNSUITABLE,
         "eyes": {found.index: in_words(found)[0].capitalize() for found in probe.faces},
         "searches": [search for search in case.searches if search.probe_id == probe_id],
+        "enquiries": [one for one in standing(case.enquiries) if one.probe_id == probe_id],
         "amounts": list(_amounts()),
         "default_candidates": DEFAULT_CANDIDATES,
     }
+
+
+def _partners(console: Console, visit: Visit, view: CaseView) -> dict[str, Any]:
+    """Whom a search may be sent to, where there is one to be made; without the service that knows it, nobody."""
+    if Action.SEARCH not in view.possible:
+        return {"partners": (), "partners_away": False}
+    try:
+        return {"partners": console.desk.searching.partners(caller_of(visit), view.case), "partners_away": False}
+    except DependencyUnavailable:
+        return {"partners": (), "partners_away": True}
 
 
 def _amounts() -> Iterator[tuple[str, str, str, Amount, str]]:

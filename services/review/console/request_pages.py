@@ -14,6 +14,7 @@ from services.review.casework.forms import choices
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.model import Case, CaseState, Finding, OutcomeKind, Urgency
+from services.review.partners import standing
 from services.review.workflow import OPERATOR, SUPERVISOR, TURNAROUND, Action
 from services.shared.errors import CallerError, ImageRefused, InvalidRequest
 
@@ -222,6 +223,7 @@ def case_context(view: CaseView) -> dict[str, Any]:
         "case": case,
         "possible": view.possible,
         "flagged": [_in_words(case, picture) for picture in flagged(case.searches)],
+        "enquiries": standing(case.enquiries),
         "next": next_step(case.request_id, case.state, view.possible),
         "now": view.seen_at,
     }

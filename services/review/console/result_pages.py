@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
+from services.review.partners import standing
 from services.review.workflow import OPERATOR, SUPERVISOR
 
 _Visit = Annotated[Visit, Depends(visit_of)]
@@ -25,7 +26,13 @@ def routes(console: Console) -> APIRouter:
         return console.page(
             visit,
             "result.html",
-            {"result": found, "case": found.case, "release": found.release, "is_worker": is_worker},
+            {
+                "result": found,
+                "case": found.case,
+                "release": found.release,
+                "is_worker": is_worker,
+                "enquiries": standing(found.case.enquiries),
+            },
         )
 
     @router.get(_BASE + "/result.pdf")

@@ -174,6 +174,12 @@ class Search:
         # What it says against the next probes: codes.
         self.flags: tuple[str, ...] = ()
         self.asked: list[tuple[str, search_pb2.IdentifyRequest]] = []
+        # Whom it offers; what each says, by name: a status for one that gives no list.
+        self.offers: tuple[search_pb2.PartnerOffer, ...] = ()
+        self.partner_status: dict[str, str] = {}
+
+    def partners(self, bearer: str, watchlists: Sequence[str]) -> Sequence[search_pb2.PartnerOffer]:
+        return self.offers
 
     def identify(self, bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
         self.asked.append((bearer, request))
@@ -215,7 +221,28 @@ class Search:
             },
             "threshold": {"value": None, "version": None, "why": "", "by_watchlist": []},
         }
+        if request.partners:
+            document = {
+                "consortium_id": "00000000-0000-7000-b000-000000000001",
+                "home": {"source": "northshire", **document},
+                "partners": [self._told(name) for name in request.partners],
+            }
         return orjson.dumps(document)
+
+    def _told(self, name: str) -> dict[str, Any]:
+        status = self.partner_status.get(name, "answered")
+        if status != "answered":
+            problem = {"code": "x", "detail": f"{name} said nothing.", "advice": ""}
+            return {"partner": name, "status": status, "watchlists": ["op_liberal"], "problem": problem, "answer": None}
+        candidate = {"subject_id": f"{name}-1", "reference_id": "r-1", "watchlist": "op_liberal", "owner": name}
+        answer = {
+            "search_id": "00000000-0000-7000-c000-000000000001",
+            "model": {"model_id": "theirs"},
+            "searchable": 321,
+            "searched": [{"watchlist": "op_liberal", "owners": [name], "agreements": [f"AGR-{name}"]}],
+            "candidates": [{**candidate, "rank": 1, "score": 0.61}],
+        }
+        return {"partner": name, "status": status, "watchlists": ["op_liberal"], "problem": None, "answer": answer}
 
 
 class Ingest:
@@ -373,7 +400,9 @@ class Unit:
 
     def assessed(self, **changes: Sequence[str]) -> Case:
         case = self.requested(**changes)
-        case = self.desk.triage.accept(ANNA, case.request_id, case.version, "Lawful and needed.")
+        return self.assess(self.desk.triage.accept(ANNA, case.request_id, case.version, "Lawful and needed."))
+
+    def assess(self, case: Case) -> Case:
         probe = case.probes[0].probe_id
         return self.desk.probes.assess(
             ANNA, case.request_id, case.version, probe_id=probe, face=0, grade=Suitability.SUITABLE, remarks="Clear."

@@ -34,7 +34,8 @@ from services.review.model import (
     Urgency,
 )
 from services.review.workflow import Action
-from services.shared.errors import Conflict, NotFound
+from services.rpc.v1 import search_pb2
+from services.shared.errors import Conflict, DependencyUnavailable, NotFound
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 REQUEST_ID = "019c1d2e-7a44-7f21-8c55-2f0c0fd0a1b7"
@@ -101,6 +102,8 @@ class FakeDesk:
     possible: tuple[Action, ...] = ()
     calls: list[tuple[str, Any]] = field(default_factory=list)
     wait_s: float = 0.0
+    # Whom a search may be sent to; None while search does not answer.
+    partners: tuple[search_pb2.PartnerOffer, ...] | None = ()
     judged: dict[str, Adjudication] = field(default_factory=dict)
     signature: Signature | None = None
 
@@ -131,9 +134,9 @@ class FakeDesk:
             raise AttributeError(name)
         return SimpleNamespace(**{step: self._note(step) for step in _STEPS})
 
-    def searching(self, caller: Caller, *arguments: Any, **named: Any) -> Case:
-        self.calls.append(("search", (*arguments, *named.values())))
-        return self.case
+    @property
+    def searching(self) -> Any:
+        return _Searching(self)
 
     def _note(self, name: str) -> Any:
         def call(caller: Caller, *arguments: Any, **named: Any) -> Case:
@@ -228,6 +231,22 @@ class FakeDesk:
     def _reference_picture(self, caller: Caller, request_id: str, candidate_id: str, reference_id: str) -> Any:
         self.calls.append(("picture", (candidate_id, reference_id)))
         return _shown(int(reference_id.split("-")[1]))
+
+
+@dataclass(frozen=True)
+class _Searching:
+    """`RunSearch` as the page of a probe uses it."""
+
+    desk: FakeDesk
+
+    def __call__(self, caller: Caller, *arguments: Any, **named: Any) -> Case:
+        self.desk.calls.append(("search", (*arguments, *named.values())))
+        return self.desk.case
+
+    def partners(self, caller: Caller, case: Case) -> Sequence[search_pb2.PartnerOffer]:
+        if self.desk.partners is None:
+            raise DependencyUnavailable("search is away")
+        return self.desk.partners
 
 
 _STEPS = (

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from services.review.model import CaseState, FeatureRemark, Finding
+from services.review.partners import PartnerEnquiry
 from services.review.workflow import Action
+from services.rpc.v1 import search_pb2
 from tests.unit.review.console.browser import Browser
-from tests.unit.review.console.fake_desk import PROBE_ID, REQUEST_ID, FakeDesk, picture, sample_case
+from tests.unit.review.console.fake_desk import NOW, PROBE_ID, REQUEST_ID, FakeDesk, picture, sample_case
 
 BASE = f"/console/requests/{REQUEST_ID}"
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{7*7}}javascript:alert(3)"
@@ -192,3 +194,32 @@ def test_static_files_are_ours_and_kept_by_the_browser(browser: Browser, accepts
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_search_can_be_sent_to_the_partners_that_are_offered(browser: Browser) -> None:
+    page = f"{BASE}/probes/{PROBE_ID}"
+    assert "Ask other forces too" not in browser.get(page).text
+    browser.desk.partners = (
+        search_pb2.PartnerOffer(name="eastmoor", watchlists=["op_liberal"], agreements=["OPL-2026-EASTMOOR"]),
+    )
+    offered = browser.get(page).text
+    assert 'name="partners" value="eastmoor"' in offered
+    assert "agreement OPL-2026-EASTMOOR" in offered
+    form = {"version": "3", "reason": "The van.", "partners": "eastmoor", "authority": "OPL s.4"}
+    assert browser.post(f"{page}/search", form).status_code == 303
+    [(_, told)] = [call for call in browser.desk.calls if call[0] == "search"]
+    assert ["eastmoor"] in [list(value) for value in told if isinstance(value, list | tuple)]
+    assert "OPL s.4" in told
+    browser.desk.partners = None
+    assert "search does not answer" in browser.get(page).text
+
+
+def test_a_partner_that_was_not_searched_is_named_and_never_a_negative(browser: Browser) -> None:
+    asked = PartnerEnquiry("eastmoor", "answered", PROBE_ID, "", "", EVIL, "op-1", NOW, ("op_liberal",), ("OPL-1",))
+    missing = replace(asked, partner="westhaven", status="refused", detail=EVIL)
+    browser.desk.case = sample_case(enquiries=(asked, missing))
+    shown = browser.get(BASE).text
+    assert "Searched there" in shown
+    assert "Not searched" in shown
+    assert "Its own policy or limits refused the question." in shown
+    assert "<script>alert(1)" not in shown

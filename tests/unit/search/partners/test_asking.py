@@ -159,6 +159,17 @@ def test_an_answer_attributed_and_found_again(consortium: Consortium) -> None:
             consortium.view(who, wanted)
 
 
+def test_a_flagged_probe_leaves_for_nobody(consortium: Consortium) -> None:
+    probe = consortium.home.document["probe"]
+    consortium.home.document["probe"] = {**probe, "needs_supervisor": True}
+    answer = consortium.ask()
+    assert consortium.link.asked == []
+    assert consortium.outcomes() == []
+    [told] = answer["partners"]
+    assert (told["status"], told["problem"]["code"]) == ("not_sent", "probe_flagged")
+    assert answer["missing"] == ["eastmoor"]
+
+
 @pytest.mark.parametrize(
     ("status", "phase"),
     [
