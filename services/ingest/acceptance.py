@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 
 import structlog
 
@@ -21,19 +22,22 @@ from services.ingest.enrolment import (
 )
 from services.ingest.life.erasure import ErasureRegister
 from services.ingest.models import CurrentModel
-from services.ingest.ports import EnrolmentLedger, OpenIntent
+from services.ingest.ports import EnrolmentLedger, ImageHolds, OpenIntent
 from services.rpc.v1 import audit_pb2
 from services.shared.canonical import canonical_bytes
 from services.shared.clock import Clock
 from services.shared.errors import (
     AuditUnavailable,
     Conflict,
+    DependencyUnavailable,
+    ImageRefused,
     InvalidRequest,
     LikenessError,
     Overloaded,
     PlatformError,
 )
 from services.shared.ids import new_id
+from services.shared.originals import check_stored
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
 from services.shared.tracing import traceparent
@@ -41,6 +45,9 @@ from services.shared.tracing import traceparent
 MAX_IDEMPOTENCY_KEY = 200
 # After the audit log failed, callers are refused at once for this long instead of each finding out for itself.
 _AUDIT_PAUSE_S = 0.5
+# An image that is just being removed is gone in much less.
+_HELD_WAIT_S = 5.0
+_HELD_REST_S = 0.05
 
 Answer = Acceptance | LikenessError
 
@@ -77,7 +84,7 @@ class AcceptEnrolments:
 
     1. check the command; find what already stands under its key: that is the answer then;
     2. remember the audit intent locally, then write it to the audit log, durably;
-    3. store the image, durably;
+    3. wait while the same image is being removed; store it, durably, once the virus scanner has passed it;
     4. insert into the ledger and forget the local intent, in one transaction.
 
     What stops between 2 and 4 leaves a remembered intent, which `CloseAbandonedIntents` closes.
@@ -96,6 +103,7 @@ class AcceptEnrolments:
         pool: ThreadPoolExecutor,
         wake_worker: Callable[[], None],
         register: ErasureRegister | None = None,
+        holds: ImageHolds | None = None,
     ) -> None:
         self._ledger = ledger
         self._images = images
@@ -107,6 +115,7 @@ class AcceptEnrolments:
         self._pool = pool
         self._wake_worker = wake_worker
         self._register = register
+        self._holds = holds
         self._audit_failed_at_s: float | None = None
         self._under_way: set[str] = set()
 
@@ -157,12 +166,8 @@ class AcceptEnrolments:
         self, place: int, command: EnrolReference, principal: Principal, source: Source, idempotency_key: str
     ) -> _Candidate:
         agreement = self._checks.check(command)
-        if command.image is None and not self._images.has(command.image_sha256):
-            raise InvalidRequest(
-                f"No image {command.image_sha256[:64]} is in the image store.",
-                advice="Store the image first, or send it inline.",
-                code="image_not_stored",
-            )
+        if command.image is None:
+            self._require_stored(command.image_sha256)
         key = EnrolmentKey(
             command.watchlist_id, command.owner, command.subject_id, command.digest, self._model.model_id()
         )
@@ -181,6 +186,14 @@ class AcceptEnrolments:
             traceparent=traceparent(),
         )
         return _Candidate(place, command, new, intent_of(new, principal))
+
+    def _require_stored(self, sha256: str) -> None:
+        if not self._images.has(sha256):
+            raise InvalidRequest(
+                f"No image {sha256[:64]} is in the image store.",
+                advice="Store the image first, or send it inline.",
+                code="image_not_stored",
+            )
 
     def _without_erased(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
         """Refuse what was erased: whoever sends it again, a replay or a restored system, does not bring it back."""
@@ -246,6 +259,7 @@ class AcceptEnrolments:
         self._ledger.remember_intents([candidate.intent for candidate in new], now_ms)
         # Where this fails there is nobody to tell now; the remembered intents are closed later.
         self._record_intents([candidate.intent for candidate in new])
+        self._await_removals(new)
         stored = self._store_images(new, answers)
         if not stored:
             return
@@ -263,26 +277,48 @@ class AcceptEnrolments:
             self._audit_failed_at_s = self._clock.monotonic_s()
             raise
 
+    def _await_removals(self, candidates: Sequence[_Candidate]) -> None:
+        """Now that the intents say which images are needed, nobody begins to remove them; who has begun is waited for.
+        Raises DependencyUnavailable."""
+        if self._holds is None:
+            return
+        digests = sorted({candidate.new.key.image_sha256 for candidate in candidates})
+        ends_s = self._clock.monotonic_s() + _HELD_WAIT_S
+        while self._holds.held(digests):
+            if self._clock.monotonic_s() >= ends_s:
+                self._close([candidate.intent for candidate in candidates], audit_pb2.FAILED, "not_stored")
+                raise DependencyUnavailable(
+                    "An image that you send is just being removed from the store.", advice="Try again in a minute."
+                )
+            sleep(_HELD_REST_S)
+
     def _store_images(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
         """Store all at once; those that could not be stored get their error as answer and their intent closed."""
         errors = [self._try_to_store(candidates[0])]
         if len(candidates) > 1:
             errors += self._pool.map(self._try_to_store, candidates[1:])
-        stored, failed = [], []
+        stored: list[_Candidate] = []
+        failed: list[OpenIntent] = []
+        refused: list[OpenIntent] = []
         for candidate, error in zip(candidates, errors, strict=True):
             if error is None:
                 stored.append(candidate)
-            else:
-                answers[candidate.place] = error
-                failed.append(candidate.intent)
+                continue
+            answers[candidate.place] = error
+            (refused if isinstance(error, ImageRefused) else failed).append(candidate.intent)
         self._close(failed, audit_pb2.FAILED, "not_stored")
+        self._close(refused, audit_pb2.REFUSED, "image_malware")
         return stored
 
-    def _try_to_store(self, candidate: _Candidate) -> PlatformError | None:
+    def _try_to_store(self, candidate: _Candidate) -> LikenessError | None:
+        """The image as it came goes into the store, or is there already; known malware does neither."""
         try:
             if candidate.command.image is not None:
                 self._images.put(candidate.command.image)
-        except PlatformError as error:
+            else:
+                self._require_stored(candidate.command.image_sha256)  # it may have been removed since it was checked
+                check_stored(self._images, candidate.command.image_sha256)
+        except LikenessError as error:
             return error
         return None
 

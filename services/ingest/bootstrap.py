@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from pathlib import Path
 
 import grpc
 import sqlalchemy as sa
-from fastapi import FastAPI
 
 from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.acts import open_ingest_acts
 from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.image_holds import SqlImageHolds
 from services.ingest.adapters.owner_turns import owner_turns
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.sql_migrations import SqlMigrations
@@ -43,6 +42,7 @@ from services.ingest.migrating.wiring import Migrating, MigratingParts, build_mi
 from services.ingest.models import CurrentModel
 from services.ingest.reference_server import SERVICE_NAME as REFERENCES
 from services.ingest.reference_server import ReferencesServicer
+from services.ingest.service import IngestService
 from services.ingest.settings import IngestSettings
 from services.ingest.settlement import SettleEnrolments
 from services.ingest.synthetic import FillSynthetic
@@ -63,7 +63,13 @@ from services.rpc.open_acts import OpenActs
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import ingest_pb2_grpc, migration_pb2_grpc, reference_pb2_grpc
 from services.shared.adapters.image_keys import ImageKeys
-from services.shared.adapters.opening import open_event_log, open_image_keys, open_image_store
+from services.shared.adapters.opening import (
+    open_event_log,
+    open_image_keys,
+    open_originals,
+    open_sweepable,
+    scanner_in_words,
+)
 from services.shared.clock import Clock, SystemClock
 from services.shared.consume import ConsumeLoop
 from services.shared.database import create_engine, migrate
@@ -75,54 +81,10 @@ from services.shared.tokens import TokenVerifier
 from services.shared.watchlists import WatchlistFile
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_HEALTH_PERIOD_S = 0.25
 # The disk shares one flush among the images that are stored together.
 _STORE_THREADS = 8
 _WITHDRAWAL_REST_S = 1.0
 _FORM_BYTES = 1024 * 1024  # of a batch beside its images
-
-
-@dataclass
-class IngestService:
-    """Everything that runs in the process."""
-
-    app: FastAPI
-    grpc: GrpcServer
-    loops: Sequence[Loop]
-    worker: EnrolmentWorker
-    consumer: ConsumeLoop | None
-    problems: Callable[[], Mapping[str, str]]
-    close: Callable[[], None]
-    _stopping: threading.Event
-    _health: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Serve the ledger, take up what was left, start working. Raises DependencyUnavailable."""
-        self.worker.release_claims()
-        for loop in self.loops:
-            loop.start()
-        self._health = threading.Thread(target=self._watch, name="ingest-health", daemon=True)
-        self._health.start()
-        self.grpc.start()
-
-    def stop(self) -> None:
-        """End what is under way, in order; what does not end in time is taken up after the next start."""
-        self._stopping.set()
-        self.grpc.stop()
-        if self.consumer is not None:
-            self.consumer.stop()
-        for loop in self.loops:
-            loop.ask_to_stop()
-        for loop in self.loops:
-            loop.join()
-        if self.consumer is not None:
-            self.consumer.close()
-        self.close()
-
-    def _watch(self) -> None:
-        """Keep gRPC health as true as readiness is."""
-        while not self._stopping.wait(_HEALTH_PERIOD_S):
-            self.grpc.set_serving(not self.problems())
 
 
 @dataclass(frozen=True)
@@ -132,6 +94,7 @@ class _Stores:
     engine: sa.Engine
     committer: GroupCommitter
     ledger: SqlLedger
+    holds: SqlImageHolds
     outbox: SqlOutbox
     references: SqlReferenceReader
     synthetic: SqlSyntheticLedger
@@ -147,6 +110,7 @@ class _Stores:
             engine=engine,
             committer=committer,
             ledger=SqlLedger(engine, committer, instance, vault),
+            holds=SqlImageHolds(engine, committer, instance),
             outbox=SqlOutbox(engine, committer),
             references=SqlReferenceReader(engine, vault),
             synthetic=SqlSyntheticLedger(engine, committer, instance),
@@ -216,7 +180,7 @@ class _Parts:
             clock=clock,
             stores=stores,
             peers=peers,
-            images=open_image_store(settings.images, keys),
+            images=open_originals(settings.images, settings.scanner, metrics, clock, keys),
             keys=keys,
             log=open_event_log(settings.events),
             watchlists=watchlists,
@@ -272,7 +236,13 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         verifier=TokenVerifier(settings.tokens),
         batch_images=limits.batch_images,
     )
-    app = create_app("Likeness ingest", parts.metrics, problems, max_body_bytes=limits.batch_bytes + _FORM_BYTES)
+    app = create_app(
+        "Likeness ingest",
+        parts.metrics,
+        problems,
+        max_body_bytes=limits.batch_bytes + _FORM_BYTES,
+        about=scanner_in_words(settings.scanner),
+    )
     reporter = rate_reporter(AuditRecorder(parts.peers.audit_client, "ingest", parts.clock))
     limit_rates(app, parts.settings.rate_limits, parts.metrics, reporter)
     show_watchlists(app, settings.metrics_token_path)
@@ -292,7 +262,6 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
         consumer=consumer,
         problems=problems,
         close=close,
-        _stopping=threading.Event(),
     )
 
 
@@ -353,6 +322,10 @@ def _life(parts: _Parts, migrating: Migrating) -> Life:
             upkeep=OwnGallery(upkeep, parts.peers.served, parts.model) if has_second else upkeep,
             gallery=parts.peers.gallery,
             images=parts.images,
+            sweepable=open_sweepable(parts.settings.images, parts.keys),
+            holds=parts.stores.holds,
+            acts=parts.acts,
+            metrics=parts.metrics,
             keys=parts.keys,
             log=parts.log,
             audit=parts.peers.audit,
@@ -398,6 +371,7 @@ def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker
         pool=parts.pool,
         wake_worker=worker.wake,
         register=life.register,
+        holds=parts.stores.holds,
     )
 
 

@@ -146,7 +146,8 @@ def reconcile(
     """Compare ledger, gallery and images; put the gallery right. Exit status 1 when anything differed."""
     found = IngestApi(url, token).json("POST", "/v1/gallery/reconciliation", json={"is_deep": deep})
     console = Console()
-    console.print(f"{found['compared']} references, {found['images']} images compared.")
+    whose = "" if found["scope"] == "platform" else "of your force in your watchlists "
+    console.print(f"{found['compared']} references, {found['images']} images {whose}compared.")
     for name, value in found.items():
         if isinstance(value, dict) and value["count"]:
             console.print(f"  {name}: {value['count']}  {', '.join(value['ids'][:5])}", soft_wrap=True)
@@ -154,6 +155,24 @@ def reconcile(
         console.print(f"  erased again: {found['erased_again']}")
     console.print("Nothing differed." if found["is_clean"] else "The gallery has been put right; see above for images.")
     raise typer.Exit(0 if found["is_clean"] else 1)
+
+
+@gallery_app.command("sweep")
+def sweep(
+    confirm: Annotated[bool, typer.Option(help="However many there are; needs an administrator's token.")] = False,
+    token: TokenOption = TOKEN,
+    url: UrlOption = URL,
+) -> None:
+    """Remove images that nothing names. Exit status 1 when some were held back."""
+    found = IngestApi(url, token).json("POST", "/v1/gallery/image-sweep", json={"is_confirmed": confirm})
+    console = Console()
+    console.print(f"{found['images']} images looked at, {found['orphans']['count']} that nothing names.")
+    for name in ("removed", "locked", "spared", "held_back", "young"):
+        if found[name]:
+            console.print(f"  {name}: {found[name]}")
+    if found["held_back"]:
+        console.print("Held back: is this the right ledger for these images? See docs/gallery-life.md.", soft_wrap=True)
+    raise typer.Exit(1 if found["held_back"] else 0)
 
 
 @gallery_app.command("rebuild")

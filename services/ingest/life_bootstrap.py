@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from threading import Event
 
@@ -28,27 +29,32 @@ from services.ingest.life.erasing import EraseSubject, ErasureStores
 from services.ingest.life.proof import AuditedErasure
 from services.ingest.life.reconciliation import GalleryUpkeep, Reconcile
 from services.ingest.life.retention import Retention, RetentionFile
+from services.ingest.life.sweeping import SweepImages, SweepRules
 from services.ingest.life_api import LifeApi
 from services.ingest.loops import Loop
 from services.ingest.models import CurrentModel
-from services.ingest.ports import EnrolmentLedger, GalleryWriter, ReferenceReader
+from services.ingest.ports import EnrolmentLedger, GalleryWriter, ImageHolds, ReferenceReader
 from services.ingest.retention_api import RetentionApi
 from services.ingest.settings import IngestSettings
 from services.ingest.upkeep_api import UpkeepApi
 from services.ingest.whole_subject import Watchlists
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import AuditClient
+from services.rpc.open_acts import OpenActs
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.consume import dead_letter_topic
 from services.shared.ports.event_log import EventLog
-from services.shared.ports.image_store import ImageStore
+from services.shared.ports.image_store import ImageStore, SweepableImageStore
+from services.shared.telemetry import Metrics
 from services.shared.tokens import TokenVerifier
 
 _ERASURE_REST_S = 1.0
 _CLOCK_REST_S = 10.0
 _RECONCILE_REST_S = 30.0
 _CLEARING_REST_S = 5.0
+# What nothing names is older than what an event may name that is still in its topic.
+_EVENTS_MARGIN_H = 24.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class LifeParts:
     upkeep: GalleryUpkeep
     gallery: GalleryWriter
     images: ImageStore
+    # The same images, as they can be gone through.
+    sweepable: SweepableImageStore
+    holds: ImageHolds
+    acts: OpenActs
+    metrics: Metrics
     keys: ImageKeys | None
     log: EventLog
     audit: EnrolmentAudit
@@ -99,6 +110,7 @@ def build_life(parts: LifeParts) -> Life:
         register=register,
         gallery=parts.gallery,
         images=parts.images,
+        holds=parts.holds,
         keys=parts.keys,
         events=parts.log,
         topics=[*topics, *(dead_letter_topic(topic) for topic in topics)],
@@ -120,6 +132,8 @@ def build_life(parts: LifeParts) -> Life:
         clock=parts.clock,
         images_per_s=settings.reconcile_images_per_s,
     )
+    letters = DeadLetters(parts.log, topics, custody)
+    sweep = _sweep(parts, register, letters, guard)
     verifier = TokenVerifier(parts.settings.tokens)
     api = LifeApi(
         erasing=erasing,
@@ -137,6 +151,7 @@ def build_life(parts: LifeParts) -> Life:
             Loop("erasures", _ErasureStep(erasing).step),
             Loop("clear-topics", clearing.step),
             *_reconciling(reconcile, settings.reconcile_every_h, parts.clock),
+            *_sweeping(sweep, parts),
         ],
         erasing=erasing,
         signer=signer,
@@ -147,14 +162,14 @@ def build_life(parts: LifeParts) -> Life:
             api.router(),
             CustodyApi(
                 custody=custody,
-                letters=DeadLetters(parts.log, topics, custody),
+                letters=letters,
                 searchability=SqlSearchability(parts.engine),
                 audit=parts.audit,
                 verifier=verifier,
                 watchlists=parts.watchlists,
             ).router(),
             _retention_api(parts, erasing, guard, verifier).router(),
-            UpkeepApi(reconcile, parts.audit, verifier).router(),
+            UpkeepApi(reconcile, sweep, parts.audit, verifier).router(),
         ],
     )
 
@@ -173,6 +188,46 @@ def _reconciling(reconcile: Reconcile, every_h: float, clock: Clock) -> list[Loo
         return _RECONCILE_REST_S
 
     return [Loop("reconciliation", step)]
+
+
+def _sweep(parts: LifeParts, register: SqlErasureRegister, letters: DeadLetters, guard: ClockGuard) -> SweepImages:
+    parts.holds.release_left_behind(int(parts.clock.now().timestamp() * 1000), is_start=True)
+    settings = parts.settings.life
+    grace_h = max(settings.orphan_grace_h, parts.settings.events.retention_h + _EVENTS_MARGIN_H)
+    return SweepImages(
+        images=parts.sweepable,
+        holds=parts.holds,
+        taken_back=register,
+        letters=letters,
+        guard=guard,
+        acts=parts.acts,
+        metrics=parts.metrics,
+        clock=parts.clock,
+        rules=SweepRules(timedelta(hours=grace_h), settings.orphan_limit),
+    )
+
+
+def _sweeping(sweep: SweepImages, parts: LifeParts) -> list[Loop]:
+    """At the start, for what the process before left, and then as often as ledger and images are compared."""
+    settings = parts.settings.life
+    if not settings.reconcile_every_h:
+        return []
+    steps: Iterator[int] | None = sweep.by_itself()
+    due_s = 0.0
+
+    def step() -> float:
+        nonlocal steps, due_s
+        if steps is None and parts.clock.monotonic_s() < due_s:
+            return _RECONCILE_REST_S
+        current, steps = steps or sweep.by_itself(), None
+        looked_at = next(current, None)  # what raises is begun anew, after a pause
+        if looked_at is None:
+            due_s = parts.clock.monotonic_s() + settings.reconcile_every_h * 3600
+            return _RECONCILE_REST_S
+        steps = current
+        return looked_at / settings.reconcile_images_per_s
+
+    return [Loop("image-sweep", step)]
 
 
 def _retention_api(parts: LifeParts, erasing: EraseSubject, guard: ClockGuard, verifier: TokenVerifier) -> RetentionApi:

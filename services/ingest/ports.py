@@ -171,6 +171,38 @@ class EnrolmentLedger(Protocol):
         ...
 
 
+class ImageHolds(Protocol):
+    """Keeps apart who removes an image from the store and who enrols it: each writes what it is about to do, commits,
+    and then looks for the other. All raise DependencyUnavailable."""
+
+    def hold(self, holder: str, sha256s: Sequence[str], now_ms: int) -> frozenset[str]:
+        """Hold these for a removal, durably; those that `holder`, an id of the caller's, holds now. The others are
+        another's."""
+        ...
+
+    def release(self, holder: str) -> None:
+        """Let go of everything that it holds."""
+        ...
+
+    def release_left_behind(self, now_ms: int, *, is_start: bool) -> None:
+        """Let go of what a process that is no more has held: long ago or, where this process has just started, under
+        its name."""
+        ...
+
+    def held(self, sha256s: Sequence[str]) -> frozenset[str]:
+        """Those of them that somebody is removing. To be asked after the intents are remembered."""
+        ...
+
+    def named(self, sha256s: Sequence[str]) -> frozenset[str]:
+        """Those that the ledger names in any state, withdrawn ones too, or an upload under way. To be asked after
+        `hold`."""
+        ...
+
+    def intended(self, sha256s: Sequence[str]) -> frozenset[str]:
+        """Those that an upload under way names. To be asked after `hold`."""
+        ...
+
+
 class ReferenceReader(Protocol):
     """The ledger's references, column by column. What a gallery is rebuilt from."""
 

@@ -12,6 +12,7 @@ from services.shared.settings import (
     EventLogSettings,
     ImageStoreSettings,
     RateLimitSettings,
+    ScannerSettings,
     ServiceSettings,
 )
 
@@ -115,6 +116,11 @@ class LifeSettings(BaseModel):
     retention_path: Path | None = None
     # How often ledger, gallery and images are compared by themselves, in hours; 0 for never.
     reconcile_every_h: float = Field(default=24.0, ge=0)
+    # An image that nothing names is swept once it was stored so long ago. No upload takes an hour; a custody system may
+    # store images days before it sends the events that name them. Never less than a day more than events are kept.
+    orphan_grace_h: float = Field(default=336.0, ge=1)
+    # Of more orphans than this none is removed but by command: no cut-off uploads leave so many.
+    orphan_limit: int = Field(default=1000, ge=0)
     # Images that a comparison looks at in a second.
     reconcile_images_per_s: int = Field(default=500, ge=1)
 
@@ -159,6 +165,8 @@ class IngestSettings(ServiceSettings):
     database: DatabaseSettings = DatabaseSettings(url="sqlite:///ingest.sqlite")
     events: EventLogSettings = EventLogSettings()
     images: ImageStoreSettings = ImageStoreSettings()
+    # What looks at originals before they are stored; nothing by default.
+    scanner: ScannerSettings = ScannerSettings()
     quality: QualitySettings = QualitySettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()

@@ -1,6 +1,6 @@
 """The API of the gallery's upkeep: reconcile it with the ledger, rebuild it from the ledger."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.checks import CUSTODIAN
 from services.ingest.life.reconciliation import Reconcile, Reconciliation
+from services.ingest.life.sweeping import Sweep, SweepImages
 from services.ingest.life_api import ADMINISTRATOR
 from services.shared.errors import Forbidden, NotFound
 from services.shared.http import bearer
@@ -26,6 +27,7 @@ class DriftView(BaseModel):
 class ReconciliationView(BaseModel):
     """Ledger against gallery against images. Drift of the gallery has been put right."""
 
+    scope: str = Field(description="`platform`: everything. `own`: your force's in the watchlists of your token alone.")
     reconciliation_id: str
     started_at: str
     finished_at: str
@@ -41,8 +43,13 @@ class ReconciliationView(BaseModel):
     erased_again: int
 
     @classmethod
-    def of(cls, found: Reconciliation) -> "ReconciliationView":
-        return cls(**asdict(found), is_clean=found.is_clean)
+    def of(cls, found: Reconciliation, principal: Principal) -> "ReconciliationView":
+        """How many another force has, and which of its ids drifted, is for whoever runs the platform."""
+        sees_all = ADMINISTRATOR in principal.roles or found.is_all_of(principal.force, principal.watchlists)
+        shown = replace(found, parts={}) if sees_all else found.seen_from(principal.force, principal.watchlists)
+        facts = asdict(shown)
+        del facts["parts"]
+        return cls(**facts, scope="platform" if sees_all else "own", is_clean=shown.is_clean)
 
 
 class ReconciliationRequest(BaseModel):
@@ -53,8 +60,39 @@ class ReconciliationRequest(BaseModel):
     is_deep: bool = Field(default=False, description="Read every image and compare its bytes with its name.")
 
 
+class SweepRequest(BaseModel):
+    """How to sweep."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_confirmed: bool = Field(
+        default=False, description="Remove what nothing names however much it is. For administrators."
+    )
+
+
+class SweepView(BaseModel):
+    """Images that nothing names. `young`: stored too short a time ago to say; `locked`: kept by the store's own lock;
+    `spared`: named or stored again meanwhile; `held_back`: left, because they are too many or the clock is not trusted.
+    """
+
+    sweep_id: str
+    started_at: str
+    finished_at: str
+    images: int
+    orphans: DriftView
+    young: int
+    removed: int
+    locked: int
+    spared: int
+    held_back: int
+
+    @classmethod
+    def of(cls, found: Sweep) -> "SweepView":
+        return cls(**asdict(found))
+
+
 class RebuildAnswer(BaseModel):
-    """What the rebuilt gallery holds."""
+    """What the rebuilt gallery holds; for a custodian, what the ledger has enrolled of their own force."""
 
     store: str
     model: str
@@ -64,8 +102,11 @@ class RebuildAnswer(BaseModel):
 class UpkeepApi:
     """The routes and what they need. Upkeep changes nothing that the ledger says, so custodians may have it done."""
 
-    def __init__(self, reconcile: Reconcile, audit: EnrolmentAudit, verifier: TokenVerifier) -> None:
+    def __init__(
+        self, reconcile: Reconcile, sweep: SweepImages, audit: EnrolmentAudit, verifier: TokenVerifier
+    ) -> None:
         self._reconcile = reconcile
+        self._sweep = sweep
         self._audit = audit
         self._verifier = verifier
 
@@ -80,7 +121,7 @@ class UpkeepApi:
         def reconcile(body: ReconciliationRequest, principal: caller) -> ReconciliationView:
             """Compare ledger, gallery and images now; put the gallery right."""
             self._require(principal)
-            return ReconciliationView.of(self._reconcile.run(is_deep=body.is_deep))
+            return ReconciliationView.of(self._reconcile.run(is_deep=body.is_deep), principal)
 
         @router.get("/reconciliation")
         def latest(principal: caller) -> ReconciliationView:
@@ -89,20 +130,38 @@ class UpkeepApi:
             found = self._reconcile.latest
             if found is None:
                 raise NotFound("Nothing has been compared since the start.", advice="POST here to compare now.")
-            return ReconciliationView.of(found)
+            return ReconciliationView.of(found, principal)
 
         @router.post("/rebuild")
         def rebuild(principal: caller) -> RebuildAnswer:
             """Fill the gallery anew from the ledger while searches go on over the one in use."""
             self._require(principal)
             found = self._reconcile.rebuild()
-            # How many stand on a list is for those whose token names it, and for whoever runs the platform.
-            shown = {
-                name: count
-                for name, count in found.searchable_by_watchlist.items()
-                if name in principal.watchlists or ADMINISTRATOR in principal.roles
-            }
+            # How many stand on a list is for whoever runs the platform; a custodian is told of their own force's.
+            is_platform = ADMINISTRATOR in principal.roles
+            own = self._reconcile.standing(principal.force, principal.watchlists)
+            shown = dict(found.searchable_by_watchlist if is_platform else own)
             return RebuildAnswer(store=found.store, model=found.model_id, searchable=shown)
+
+        self._add_sweep(router, caller)
+
+    def _add_sweep(self, router: APIRouter, caller: Any) -> None:
+        @router.post("/image-sweep")
+        def sweep(body: SweepRequest, principal: caller) -> SweepView:
+            """Remove images now that nothing names: what uploads left that were cut off before they were accepted."""
+            self._require(principal)
+            if body.is_confirmed and ADMINISTRATOR not in principal.roles:
+                raise Forbidden("Only an administrator confirms a sweep.", advice="Sweep without `is_confirmed`.")
+            return SweepView.of(self._sweep.run(principal, is_confirmed=body.is_confirmed))
+
+        @router.get("/image-sweep")
+        def latest_sweep(principal: caller) -> SweepView:
+            """The latest since the service started."""
+            self._require(principal)
+            found = self._sweep.latest
+            if found is None:
+                raise NotFound("Nothing has been swept since the start.", advice="POST here to sweep now.")
+            return SweepView.of(found)
 
     def _require(self, principal: Principal) -> None:
         if principal.roles.isdisjoint({CUSTODIAN, ADMINISTRATOR}):

@@ -132,10 +132,26 @@ class TestProtection:
         store.remove(sha256)
         assert versions(client, connection.bucket, key_of(sha256)) == []
 
+    def test_a_sweep_leaves_what_is_locked(self, connection: S3Connection) -> None:
+        store = MinioImageStore(connection, Protection(retention_days=30))
+        sha256 = store.put(b"named by nothing")
+        [listed] = store.stored()
+        assert not store.discard(listed)
+        assert store.get(sha256) == b"named by nothing"
+
     def test_a_bucket_without_lock_is_not_silently_used_for_locked_images(self, connection: S3Connection) -> None:
         MinioImageStore(connection)
         with pytest.raises(ConfigurationError):
             MinioImageStore(connection, Protection(retention_days=30))
+
+    def test_a_sweep_removes_every_version_and_marker(self, connection: S3Connection, client: Minio) -> None:
+        store = MinioImageStore(connection)
+        sha256 = store.put(b"named by nothing")
+        write(client, connection.bucket, sha256, b"on top")
+        client.remove_object(connection.bucket, key_of(sha256))
+        [listed] = store.stored()
+        assert store.discard(listed)
+        assert versions(client, connection.bucket, key_of(sha256)) == []
 
     def test_encryption_is_asked_for(self, connection: S3Connection, client: Minio, s3_address: S3Address) -> None:
         if not s3_address.kind.startswith("minio"):

@@ -80,6 +80,18 @@ class SqlErasureRegister:
                     found[row.owner, row.subject_id, row.image_sha256] = Tombstone(*row)
         return found
 
+    def taken_back(self, sha256s: Sequence[str]) -> frozenset[str]:
+        """Those of these images that their owner took back and that were not erased."""
+        found: set[str] = set()
+        with reading(self._engine) as connection:
+            for start in range(0, len(sha256s), _IN_ONE_QUERY):
+                part = sha256s[start : start + _IN_ONE_QUERY]
+                query = sa.select(tombstones.c.image_sha256).where(
+                    tombstones.c.image_sha256.in_(part), sa.not_(tombstones.c.is_erased)
+                )
+                found.update(connection.scalars(query))
+        return frozenset(found)
+
     def all(self) -> Sequence[Tombstone]:
         with reading(self._engine) as connection:
             return [Tombstone(*row) for row in connection.execute(sa.select(tombstones))]

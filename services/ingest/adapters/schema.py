@@ -90,6 +90,7 @@ enrolments = sa.Table(
     sa.Index("ix_enrolments_state", "watchlist_id", "state", "source", "owner"),
     sa.Index("ix_enrolments_ledger_order", "watchlist_id", "version"),
     sa.Index("ix_enrolments_owner", "owner", "state", "enrolment_id"),
+    sa.Index("ix_enrolments_image", "image_sha256"),
     sa.Index(
         "ix_enrolments_pending",
         "version",
@@ -113,6 +114,17 @@ open_intents = sa.Table(
     sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
     # What the intent's entry says, as JSON, so that it can be written again.
     sa.Column("intent", sa.Text, nullable=False),
+)
+
+# Images that are about to be removed from their store: no enrolment of them is accepted until they are let go.
+image_holds = sa.Table(
+    "image_holds",
+    metadata,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    # Who removes it, a new id for each removal, and the process that it runs in.
+    sa.Column("holder", sa.String(36), nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("held_at_ms", sa.BigInteger, nullable=False),
 )
 
 idempotency_keys = sa.Table(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from services.ingest.feed_messages import parse
+from services.ingest.feed_messages import about, parse
 from services.ingest.life.custody import CustodyLedger, ReceiptOutcome
 from services.shared.consume import InvalidMessage, dead_letter_topic
 from services.shared.errors import NotFound
@@ -45,6 +45,10 @@ class DeadLetters:
     def list(self, owner: str) -> list[DeadLetter]:
         """The owner's, oldest first. Raises DependencyUnavailable."""
         return [letter for letter, _ in self._letters() if letter.owner == owner]
+
+    def images(self) -> frozenset[str]:
+        """The SHA-256 of every image that a letter names which has not gone through. Raises DependencyUnavailable."""
+        return frozenset(about(_as_received(event))[2] for letter, event in self._letters() if not letter.is_settled)
 
     def replay(self, owner: str, places: Sequence[str]) -> int:
         """Send letters to the topics that they came from; all that are not settled where no place is named.

@@ -21,10 +21,10 @@ from services.ingest.life.erasure import (
     ErasureState,
     Tombstone,
 )
-from services.ingest.ports import GalleryWriter
+from services.ingest.ports import GalleryWriter, ImageHolds
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
-from services.shared.errors import Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
+from services.shared.errors import Conflict, DependencyUnavailable, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id
 from services.shared.ports.event_log import EventLog, ReceivedEvent
 from services.shared.ports.image_store import ImageStore
@@ -59,6 +59,7 @@ class ErasureStores:
     register: ErasureRegister
     gallery: GalleryWriter
     images: ImageStore
+    holds: ImageHolds
     keys: MasterKeys | None
     events: EventLog
     topics: Sequence[str]
@@ -221,11 +222,7 @@ class EraseSubject:
 
         self._out_of_gallery(rows)
         done["gallery_references"] = len(rows)
-        in_use = stores.ledger.images_in_use(sorted(images), erasure.enrolment_ids)
-        for sha256 in sorted(images - in_use):
-            was_there = stores.images.has(sha256)
-            stores.images.remove(sha256)
-            count("images", int(was_there))
+        in_use = self._remove_images(images, erasure, count)
         count("images_kept_for_others", len(in_use) - done.get("images_kept_for_others", 0))
         redaction = stores.events.redact(stores.topics, self._is_about(erasure, images))
         count("events", redaction.count)
@@ -235,6 +232,21 @@ class EraseSubject:
             stores.keys.change_master()
             done["master_key_changes"] = 1
         self._finish(replace(erasure, done=done), rows)
+
+    def _remove_images(self, images: set[str], erasure: Erasure, count: Callable[[str, int], None]) -> frozenset[str]:
+        """Those that stay, because another subject's enrolment needs them or is just being made of them."""
+        stores, holder, wanted = self._stores, new_id(), sorted(images)
+        try:
+            if stores.holds.hold(holder, wanted, self._now_ms()) != images:
+                raise DependencyUnavailable("An image is just being removed by a sweep.", advice="It is tried again.")
+            in_use = stores.ledger.images_in_use(wanted, erasure.enrolment_ids) | stores.holds.intended(wanted)
+            for sha256 in sorted(images - in_use):
+                was_there = stores.images.has(sha256)
+                stores.images.remove(sha256)
+                count("images", int(was_there))
+        finally:
+            stores.holds.release(holder)
+        return in_use
 
     def _finish(self, erasure: Erasure, rows: Sequence[ErasedRow]) -> None:
         intent = self._proof.record_intent(erasure)

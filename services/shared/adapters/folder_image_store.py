@@ -9,9 +9,11 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from services.shared.errors import DependencyUnavailable, IntegrityError, NotFound
+from services.shared.ports.image_store import StoredImage
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _INCOMING = "incoming"
@@ -41,6 +43,8 @@ class FolderImageStore:
             if self._holds(final, content):
                 # Whoever wrote it may have been killed between the rename and the sync of the folder.
                 _sync_folder(final.parent)
+                with suppress(OSError):  # of a store that can only be read, nothing is swept either
+                    os.utime(final)
                 return sha256
             self._make_folder(final.parent)
             try:
@@ -83,6 +87,27 @@ class FolderImageStore:
         with _translated(self._path):
             for folder in sorted(self._path.glob("[0-9a-f][0-9a-f]/[0-9a-f]")):
                 yield from sorted(file.name for file in folder.iterdir() if _NAME.fullmatch(file.name))
+
+    def stored(self) -> Iterator[StoredImage]:
+        for name in self.names():
+            stored_at = self._stored_at(name)
+            if stored_at is not None:
+                yield StoredImage(name, stored_at, name)
+
+    def discard(self, image: StoredImage) -> bool:
+        stored_at = self._stored_at(image.name)
+        if stored_at is not None and stored_at > image.stored_at:
+            return False
+        self.remove(image.name)
+        return True
+
+    def _stored_at(self, name: str) -> datetime | None:
+        """When it was put last; None when it is gone."""
+        with _translated(self._path):
+            try:
+                return datetime.fromtimestamp(self._checked_file(name).stat().st_mtime, UTC)
+            except FileNotFoundError:
+                return None
 
     def _file(self, sha256: str) -> Path:
         return self._path / sha256[:2] / sha256[2] / sha256

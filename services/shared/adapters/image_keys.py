@@ -36,6 +36,9 @@ image_keys = sa.Table(
     sa.Column("master_id", sa.String(36), nullable=False),
 )
 
+# Tables from before have none of it: it is made at the start, beside the master key.
+_by_sealed_name = sa.Index("ix_image_keys_sealed", image_keys.c.sealed_sha256)
+
 # One row: which master key wraps.
 master_in_use = sa.Table(
     "image_key_master",
@@ -120,6 +123,18 @@ class ImageKeys:
         with self._translated(), self._engine.begin() as connection:
             connection.execute(query)
 
+    def sealed_as(self, sealed_sha256s: Sequence[str]) -> Mapping[str, str]:
+        """Of these names of sealed bytes, whose image each is, by name; those that no key points to are left out."""
+        found: dict[str, str] = {}
+        for start in range(0, len(sealed_sha256s), _IN_ONE_QUERY):
+            some = sealed_sha256s[start : start + _IN_ONE_QUERY]
+            query = sa.select(image_keys.c.sealed_sha256, image_keys.c.sha256).where(
+                image_keys.c.sealed_sha256.in_(some)
+            )
+            with self._translated(), self._engine.connect() as connection:
+                found.update((row.sealed_sha256, row.sha256) for row in connection.execute(query))
+        return found
+
     def count(self) -> int:
         with self._translated(), self._engine.connect() as connection:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(image_keys)) or 0)
@@ -184,6 +199,7 @@ class ImageKeys:
         with self._engine.begin() as connection:
             # Several processes of a service may start on an empty table at once: one of them makes the first key.
             _one_at_a_time(connection)
+            connection.execute(sa.schema.CreateIndex(_by_sealed_name, if_not_exists=True))
             held = self._file.read()
             in_use = connection.scalar(sa.select(master_in_use.c.master_id))
             if in_use is None:

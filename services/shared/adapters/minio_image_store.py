@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -17,9 +18,12 @@ from services.shared.adapters.bucket_lifecycle import Lifecycle, keep_lifecycle
 from services.shared.adapters.extras import require
 from services.shared.clock import Clock, SystemClock
 from services.shared.errors import ConfigurationError, DependencyUnavailable, IntegrityError, NotFound
+from services.shared.ports.image_store import StoredImage
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion", "MethodNotAllowed"})  # the last: a delete marker
+# How stores say of one object of a deletion that its lock stands in the way.
+_LOCKED = frozenset({"AccessDenied", "InvalidRequest", "ObjectLocked"})
 _REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"})
 
 
@@ -121,6 +125,42 @@ class MinioImageStore:
                     before = name
                     yield name
 
+    def stored(self) -> Iterator[StoredImage]:
+        """An image was stored last when its newest version was, of those that hold bytes."""
+        with self._translated():
+            listed = self._client.list_objects(self._bucket, recursive=True, include_version=True)
+            for key, versions in groupby(listed, key=lambda each: str(each.object_name)):
+                name = key.rpartition("/")[2]
+                stored_at = [_utc(each.last_modified) for each in versions if not each.is_delete_marker]
+                if stored_at and _NAME.fullmatch(name):
+                    yield StoredImage(name, max(stored_at), name)
+
+    def discard(self, image: StoredImage) -> bool:
+        key = _key(image.name)
+        with self._translated():
+            versions = list(self._versions(key))
+            holding = [each for each in versions if not each.is_delete_marker]
+            if any(_utc(each.last_modified) > image.stored_at for each in holding):
+                return False
+            if any(self._is_locked(key, each.version_id) for each in holding):
+                return False
+            # Bytes before markers: where a deletion is refused half-way, what is left stays covered.
+            markers = [each for each in versions if each.is_delete_marker]
+            return all(self._erase_unlocked(key, each.version_id) for each in [*holding, *markers])
+
+    def _is_locked(self, key: str, version_id: str) -> bool:
+        try:
+            found = self._client.stat_object(self._bucket, key, version_id=version_id)
+        except self._minio.error.S3Error as error:
+            if error.code in _ABSENT:
+                return False
+            raise
+        headers = found.metadata or {}
+        if headers.get("x-amz-object-lock-legal-hold") == "ON":
+            return True
+        until = headers.get("x-amz-object-lock-retain-until-date", "")
+        return bool(until) and datetime.fromisoformat(until) > self._clock.now()
+
     def _prepare_bucket(self) -> None:
         client, bucket = self._client, self._bucket
         is_locked = self._protection.retention_days > 0
@@ -220,14 +260,23 @@ class MinioImageStore:
             )
         raise NotFound(f"No image {sha256} is stored.", advice="Check the SHA-256.")
 
-    def _erase(self, key: str, version_id: str) -> None:
+    def _erase_unlocked(self, key: str, version_id: str) -> bool:
+        """False where a lock stands in the way after all, of which the store's answers said nothing before."""
+        errors = self._erasure_errors(key, version_id, is_lock_bypassed=False)
+        if any(str(each.code) not in _LOCKED for each in errors):
+            raise DependencyUnavailable(
+                f"Image {key} could not be removed from bucket {self._bucket}: {errors[0].message}.",
+                advice="Try again; operators: check the object store.",
+            )
+        return not errors
+
+    def _erasure_errors(self, key: str, version_id: str, *, is_lock_bypassed: bool) -> list[Any]:
         # The public remove_object cannot bypass the lock for one version; remove_objects can, for a list of one.
         removal = require("minio.deleteobjects", "minio").DeleteObject(key, version_id)
-        errors = list(
-            self._client.remove_objects(
-                self._bucket, [removal], bypass_governance_mode=self._protection.retention_days > 0
-            )
-        )
+        return list(self._client.remove_objects(self._bucket, [removal], bypass_governance_mode=is_lock_bypassed))
+
+    def _erase(self, key: str, version_id: str) -> None:
+        errors = self._erasure_errors(key, version_id, is_lock_bypassed=self._protection.retention_days > 0)
         if errors:
             raise DependencyUnavailable(
                 f"Image {key} could not be erased from bucket {self._bucket}: {errors[0].message}.",
@@ -257,6 +306,10 @@ def _key(sha256: str) -> str:
     if not _NAME.fullmatch(sha256):
         raise NotFound("That is not the name of a stored image.", advice="Give a SHA-256 as 64 lower-case hex digits.")
     return f"{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
 
 
 def _base64(digest: bytes) -> str:

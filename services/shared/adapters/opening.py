@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from services.shared.adapters.clamd_scanner import ClamdScanner
 from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.scanned_image_store import ScannedImageStore
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.clock import Clock
 from services.shared.database import create_engine
 from services.shared.ports.event_log import EventLog
-from services.shared.ports.image_store import ImageStore
-from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings
+from services.shared.ports.image_store import ImageStore, SweepableImageStore
+from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings, ScannerSettings
+from services.shared.telemetry import Metrics
 
 if TYPE_CHECKING:
     from services.shared.adapters.image_keys import ImageKeys
@@ -74,6 +79,36 @@ def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None
     store = SelfSealingImageStore(bare, own_keys)
     store.start()
     return store
+
+
+def open_originals(
+    settings: ImageStoreSettings,
+    scanner: ScannerSettings,
+    metrics: Metrics,
+    clock: Clock,
+    keys: ImageKeys | None = None,
+) -> SweepableImageStore:
+    """As `open_image_store`; what comes from outside is scanned before it is stored, where there is a scanner."""
+    store = open_image_store(settings, keys)
+    if not scanner.address:
+        return store
+    clamd = ClamdScanner(scanner.address, timeout_s=scanner.timeout_s, stream_bytes=scanner.stream_bytes)
+    return ScannedImageStore(store, clamd, metrics, clock)
+
+
+def scanner_in_words(settings: ScannerSettings) -> Mapping[str, str]:
+    """For `/readyz`: which scanner is asked, or that there is none."""
+    return {"malware_scanner": ClamdScanner.name if settings.address else "off"}
+
+
+def open_sweepable(settings: ImageStoreSettings, keys: ImageKeys | None) -> SweepableImageStore:
+    """The same images, as they can be gone through, with the keys that the caller looks after. Raises as above."""
+    bare = open_bare_image_store(settings)
+    if keys is None:
+        return bare
+    from services.shared.adapters.sealed_image_store import SealedImageStore  # noqa: PLC0415
+
+    return SealedImageStore(bare, keys)
 
 
 def open_bare_image_store(settings: ImageStoreSettings) -> FolderImageStore | MinioImageStore:

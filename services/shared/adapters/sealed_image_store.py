@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
 import structlog
 
 from services.shared.adapters.image_keys import ImageKeys, SealedBytes
 from services.shared.adapters.master_key import KEY_BYTES
 from services.shared.errors import IntegrityError, NotFound
-from services.shared.ports.image_store import ImageStore
+from services.shared.ports.image_store import StoredImage, SweepableImageStore
 
+_LISTED_TOGETHER = 500
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -23,7 +27,7 @@ class SealedImageStore:
     Images that the store beneath held unsealed, from before, are still found there.
     """
 
-    def __init__(self, beneath: ImageStore, keys: ImageKeys) -> None:
+    def __init__(self, beneath: SweepableImageStore, keys: ImageKeys) -> None:
         self._beneath = beneath
         self._keys = keys
 
@@ -69,6 +73,24 @@ class SealedImageStore:
             self._beneath.remove(sealed_sha256)
         self._beneath.remove(sha256)
         self._keys.forget(sha256)
+
+    def stored(self) -> Iterator[StoredImage]:
+        """What is sealed goes by the image that its key is of. Sealed bytes that no key points to, which a writer left
+        that was killed between the two, go by their own name and open for nobody."""
+        objects = self._beneath.stored()
+        while some := list(islice(objects, _LISTED_TOGETHER)):
+            images = self._keys.sealed_as([each.name for each in some])
+            for each in some:
+                yield replace(each, sha256=images.get(each.name, each.name))
+
+    def discard(self, image: StoredImage) -> bool:
+        """The bytes first, so that what the store keeps under a lock keeps its key."""
+        if not self._beneath.discard(image):
+            return False
+        if image.sha256 != image.name:
+            self._keys.destroy(image.sha256)
+            self._keys.forget(image.sha256)
+        return True
 
     def _beneath_holds(self, sealed_sha256: str) -> bool:
         """Whether the sealed bytes are there and whole; a new put heals them when they are not."""

@@ -1,6 +1,19 @@
 """The port to immutable images."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One object of a store: the SHA-256 of the image that it is (of the object itself where it belongs to no image
+    that anybody knows), when it was last stored by the store's own clock, and its name there."""
+
+    sha256: str
+    stored_at: datetime
+    name: str
 
 
 class ImageStore(Protocol):
@@ -27,4 +40,21 @@ class ImageStore(Protocol):
 
     def remove(self, sha256: str) -> None:
         """Erase the bytes, because law asks for it. Absent bytes are no error. Raises DependencyUnavailable."""
+        ...
+
+
+class SweepableImageStore(ImageStore, Protocol):
+    """An image store that can be gone through. Contract tests: tests/contract/test_image_store.py."""
+
+    def stored(self) -> Iterator[StoredImage]:
+        """Everything that is stored, in order of its names, as it stands when it is come to. Raises
+        DependencyUnavailable."""
+        ...
+
+    def discard(self, image: StoredImage) -> bool:
+        """Remove an object that nobody needs; absent ones are no error.
+
+        False, and nothing is done, where the store keeps it under a lock (which this does not bypass: `remove` does,
+        where law asks for it) or where it was stored again since it was listed. Raises DependencyUnavailable.
+        """
         ...

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from threading import Event
-from time import sleep
+from time import sleep, time
 
+import httpx
 import pytest
 
 from services.rpc.v1 import audit_pb2
 from tests.integration.ingest.fakes import FakePeers
 from tests.integration.ingest.ledger_of_client import PATIENCE_S, ClientLedger
 from tests.integration.ingest.service import IngestProcess
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +121,52 @@ def test_killed_before_the_body_is_whole(ingest: IngestProcess, peers: FakePeers
         ingest.kill()
     ingest.start_ready()
     assert len(peers.audit.entries) == entries
+    client.check(peers)
+
+
+def test_killed_between_image_and_ledger_the_image_is_swept(
+    ingest: IngestProcess, peers: FakePeers, client: ClientLedger
+) -> None:
+    """The image is stored and the ledger cannot commit: its write lock is taken once the intent is in the audit log."""
+    image = b"portrait-between"
+    sha256 = hashlib.sha256(image).hexdigest()
+    ledger = sqlite3.connect(ingest.root / "ingest.sqlite", isolation_level=None, timeout=60, check_same_thread=False)
+
+    def take_lock(entry: audit_pb2.AuditEntry) -> None:
+        if entry.phase == audit_pb2.INTENT and not ledger.in_transaction:
+            ledger.execute("BEGIN IMMEDIATE")
+
+    def stored() -> list[Path]:
+        return list((ingest.root / "images").rglob(sha256))
+
+    peers.audit.after = take_lock
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(ingest.custodian().enrol, image, subject_id="NS-between")
+        try:
+            wait_until(lambda: bool(stored()) or upload.done(), PATIENCE_S, "the image to be stored")
+            ingest.kill()
+        finally:
+            peers.audit.after = lambda _entry: None
+            ledger.close()
+        with pytest.raises(httpx.TransportError):
+            upload.result(PATIENCE_S)
+    ingest.start_ready()
+    [orphan] = stored()
+    custodian = ingest.custodian()
+    long_ago_s = time() - 30 * 86_400
+    os.utime(orphan, (long_ago_s, long_ago_s))
+
+    def is_swept() -> bool:
+        # Not while the intent of the upload stands open, and not while the sweep of the start is under way.
+        answer = custodian.http.post("/v1/gallery/image-sweep", json={})
+        assert answer.status_code in (200, 409), answer.text
+        return not orphan.exists()
+
+    wait_until(is_swept, PATIENCE_S, "the image that nothing names to be swept")
+    told = [entry.phase for entry in peers.audit.entries if f"image:{sha256}" in entry.objects]
+    assert told == [audit_pb2.INTENT, audit_pb2.FAILED, audit_pb2.INTENT, audit_pb2.DONE]
+    client.start([image]).join(PATIENCE_S)
+    client.expect(enrolled=1)
     client.check(peers)
 
 
