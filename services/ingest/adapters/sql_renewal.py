@@ -27,6 +27,18 @@ class SqlRenewal:
             found |= self._renew(reference_ids[start : start + _IN_ONE_QUERY])
         return found
 
+    def standing(self) -> Mapping[tuple[str, str], int]:
+        query = (
+            sa.select(enrolments.c.owner, enrolments.c.watchlist_id, sa.func.count())
+            .where(enrolments.c.state == EnrolmentState.ENROLLED.value)
+            .group_by(enrolments.c.owner, enrolments.c.watchlist_id)
+        )
+
+        def work(connection: sa.Connection) -> Mapping[tuple[str, str], int]:
+            return {(owner, watchlist): count for owner, watchlist, count in connection.execute(query)}
+
+        return self._committer.run(work)
+
     def _renew(self, reference_ids: Sequence[str]) -> Mapping[str, int]:
         def work(connection: sa.Connection) -> Mapping[str, int]:
             standing = connection.scalars(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from threading import Lock
 from time import sleep
 from typing import Protocol
@@ -26,6 +26,10 @@ _NAMED = 100  # ids that a report names of each kind; all of them are in the log
 _IN_ONE_CALL = 1000
 
 
+# An owner and one of its watchlists: what somebody may see of, or not.
+Scope = tuple[str, str]
+
+
 class GalleryUpkeep(Protocol):
     """`services.rpc.clients.GalleryUpkeepClient`."""
 
@@ -35,9 +39,15 @@ class GalleryUpkeep(Protocol):
 
 
 class RenewingLedger(Protocol):
-    """Gives enrolled references a new version, so that a gallery takes them again. Raises DependencyUnavailable."""
+    """Raises DependencyUnavailable."""
 
-    def renew(self, reference_ids: Sequence[str]) -> Mapping[str, int]: ...
+    def renew(self, reference_ids: Sequence[str]) -> Mapping[str, int]:
+        """Give enrolled references a new version, so that a gallery takes them again."""
+        ...
+
+    def standing(self) -> Mapping[Scope, int]:
+        """How many references are enrolled, by owner and watchlist."""
+        ...
 
 
 @dataclass
@@ -51,6 +61,18 @@ class Drift:
         self.count += 1
         if len(self.ids) < _NAMED:
             self.ids.append(name)
+
+
+@dataclass
+class Part:
+    """What one comparison found of one owner's references in one watchlist. An image that stands in two is in both."""
+
+    compared: int = 0
+    missing_in_gallery: Drift = field(default_factory=Drift)
+    other_in_gallery: Drift = field(default_factory=Drift)
+    images: int = 0
+    missing_images: Drift = field(default_factory=Drift)
+    damaged_images: Drift = field(default_factory=Drift)
 
 
 @dataclass
@@ -70,6 +92,37 @@ class Reconciliation:
     missing_images: Drift = field(default_factory=Drift)
     damaged_images: Drift = field(default_factory=Drift)
     erased_again: int = 0
+    parts: dict[Scope, Part] = field(default_factory=dict)
+
+    def part(self, scope: Scope) -> Part:
+        return self.parts.setdefault(scope, Part())
+
+    def note(self, kind: str, name: str, scopes: Iterable[Scope]) -> None:
+        """Count it once for the platform and once for each that it is of. `kind`: a field of a part."""
+        for holder in (self, *(self.part(scope) for scope in scopes)):
+            drift: Drift = getattr(holder, kind)
+            drift.note(name)
+
+    def seen_from(self, owner: str, watchlist_ids: Collection[str]) -> Reconciliation:
+        """What concerns this owner's references in these watchlists and nothing else. What is surplus in the gallery is
+        in no ledger, so it is nobody's who could be shown it; what a restored ledger brought back is not told apart."""
+        shown = Reconciliation(self.reconciliation_id, self.started_at, self.is_deep, self.finished_at)
+        for scope in sorted(self.parts):
+            if scope[0] != owner or scope[1] not in watchlist_ids:
+                continue
+            part = self.parts[scope]
+            shown.compared += part.compared
+            shown.images += part.images
+            for kind in _KINDS:
+                held: Drift = getattr(part, kind)
+                told: Drift = getattr(shown, kind)
+                told.count += held.count
+                told.ids = (told.ids + held.ids)[:_NAMED]
+        return shown
+
+    def is_all_of(self, owner: str, watchlist_ids: Collection[str]) -> bool:
+        """Whether everything that the ledger holds is this owner's in these watchlists."""
+        return all(each == owner and watchlist in watchlist_ids for each, watchlist in self.parts)
 
     @property
     def is_clean(self) -> bool:
@@ -77,6 +130,9 @@ class Reconciliation:
         return not any(each.count for each in (*found, self.missing_images, self.damaged_images)) and not (
             self.erased_again
         )
+
+
+_KINDS = ("missing_in_gallery", "other_in_gallery", "missing_images", "damaged_images")
 
 
 @dataclass(slots=True)
@@ -150,13 +206,19 @@ class Reconcile:
         """Have the gallery filled anew from the ledger, while searches go on."""
         return self._upkeep.rebuild()
 
-    def _compare_gallery(self, report: Reconciliation) -> set[str]:
+    def standing(self, owner: str, watchlist_ids: Collection[str]) -> Mapping[str, int]:
+        """How many of this owner's references are enrolled, by watchlist, as the ledger says."""
+        counted = self._ledger.standing()
+        return {name: count for (each, name), count in counted.items() if each == owner and name in watchlist_ids}
+
+    def _compare_gallery(self, report: Reconciliation) -> dict[str, tuple[Scope, ...]]:
+        """Every image, and of whom it is."""
         held = self._listed()
-        images: set[str] = set()
+        images: dict[str, tuple[Scope, ...]] = {}
         drifted: list[tuple[ingest_pb2.ReferenceBatch, dict[int, bool]]] = []
         for batch in self._references.read(self._model.model_id()):
             report.compared += len(batch.reference_ids)
-            images.update(sha256 for sha256 in batch.image_sha256s if sha256)
+            _count(batch, images, report)
             wanted = _drifted(batch, held)
             if wanted:
                 drifted.append((batch, wanted))
@@ -166,8 +228,8 @@ class Reconcile:
             # What has no new version is just being settled or withdrawn.
             standing = [place for place in wanted if batch.reference_ids[place] in versions]
             for place in standing:
-                drift = report.missing_in_gallery if wanted[place] else report.other_in_gallery
-                drift.note(batch.reference_ids[place])
+                kind = "missing_in_gallery" if wanted[place] else "other_in_gallery"
+                report.note(kind, batch.reference_ids[place], [(batch.owners[place], batch.watchlist_id)])
             if standing:
                 self._gallery.put(_part_of(batch, standing, versions))
         surplus = sorted(held)  # what the ledger has was taken out
@@ -187,7 +249,7 @@ class Reconcile:
                 held[name] = _Held(version, listing.watchlist_id, digest)
         return held
 
-    def _compare_images(self, images: set[str], report: Reconciliation) -> None:
+    def _compare_images(self, images: Mapping[str, tuple[Scope, ...]], report: Reconciliation) -> None:
         report.images = len(images)
         for number, sha256 in enumerate(sorted(images)):
             if number % self._images_per_s == self._images_per_s - 1:
@@ -196,20 +258,20 @@ class Reconcile:
                 if report.is_deep:
                     self._images.get(sha256)
                 elif not self._images.has(sha256):
-                    report.missing_images.note(sha256)
+                    report.note("missing_images", sha256, images[sha256])
             except NotFound:
-                report.missing_images.note(sha256)
+                report.note("missing_images", sha256, images[sha256])
             except IntegrityError:
-                report.damaged_images.note(sha256)
+                report.note("damaged_images", sha256, images[sha256])
 
     def _tell(self, report: Reconciliation) -> None:
         facts = {
             name: str(value.count if isinstance(value, Drift) else value)
             for name, value in vars(report).items()
-            if name not in {"reconciliation_id", "started_at", "finished_at"}
+            if name not in {"reconciliation_id", "started_at", "finished_at", "parts"}
         }
         log = structlog.get_logger()
-        (log.info if report.is_clean else log.error)("gallery_reconciled", **asdict(report))
+        (log.info if report.is_clean else log.error)("gallery_reconciled", **asdict(replace(report, parts={})))
         if not report.is_clean:
             self._recorder.record(
                 audit_pb2.ALTERATION,
@@ -220,6 +282,18 @@ class Reconcile:
                 objects=["gallery:all"],
                 details=facts,
             )
+
+
+def _count(batch: ingest_pb2.ReferenceBatch, images: dict[str, tuple[Scope, ...]], report: Reconciliation) -> None:
+    """Every reference of a batch, and every image the first time that this owner has it there."""
+    for owner, sha256 in zip(batch.owners, batch.image_sha256s, strict=True):
+        scope = (owner, batch.watchlist_id)
+        part = report.part(scope)
+        part.compared += 1
+        known = images.get(sha256, ())
+        if sha256 and scope not in known:
+            images[sha256] = (*known, scope)
+            part.images += 1
 
 
 def _drifted(batch: ingest_pb2.ReferenceBatch, held: dict[str, _Held]) -> dict[int, bool]:

@@ -208,7 +208,11 @@ class FakeGallery(search_pb2_grpc.GalleryServicer):
     def RebuildGallery(  # noqa: N802 - the stub's name
         self, request: search_pb2.RebuildGalleryRequest, context: grpc.ServicerContext
     ) -> search_pb2.GalleryDescription:
-        raise NotImplementedError
+        """It holds what it held; every owner's are counted together."""
+        counts: dict[str, int] = {}
+        for _, watchlist_id, _ in self.references.values():
+            counts[watchlist_id] = counts.get(watchlist_id, 0) + 1
+        return search_pb2.GalleryDescription(store="fake", searchable_by_watchlist=counts)
 
     def FindNeighbours(  # noqa: N802 - the stub's name
         self, request: search_pb2.FindNeighboursRequest, context: grpc.ServicerContext
