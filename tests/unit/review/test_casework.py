@@ -203,6 +203,8 @@ def test_rank_score_and_biography_are_hidden_until_judged(unit: Unit) -> None:
     revealed = comparison.candidates[0].revealed
     assert revealed is not None
     assert revealed.subject_id.startswith("S")
+    # By the id of a search its whole list could be asked for, of those too who are not judged yet.
+    assert [one.search_id for one in revealed.appearances] == [""]
     assert {candidate.revealed for candidate in comparison.candidates[1:]} == {None}
 
 

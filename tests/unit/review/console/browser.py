@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from services.review.casework.desk import Desk
 from services.review.console.app import ConsoleSettings, create_console
 from services.review.console.oidc import Oidc
+from services.review.console.oversight import OversightSettings
 from services.review.console.session_store import StoredSession
 from services.review.uploads import FilmSettings
 from services.shared.errors import Unauthenticated
@@ -93,6 +94,11 @@ class MemorySessions:
         self.stored = {key: one for key, one in self.stored.items() if is_kept(one)}
 
 
+# Discard: no other service is there, whatever platform runs on this machine.
+_NOBODY_URL = "http://127.0.0.1:9"
+NOBODY = OversightSettings(ingest_url=_NOBODY_URL, audit_url=_NOBODY_URL)
+
+
 class Browser:
     """One browser at a console of its own."""
 
@@ -118,8 +124,8 @@ class Browser:
                 verifier or cast("TokenVerifier", self.tokens),
                 self.clock,
                 WatchlistFile(),
-                settings or ConsoleSettings(token_sign_in=True),
-                films=FilmSettings(),
+                settings or ConsoleSettings(token_sign_in=True, oversight=NOBODY),
+                films=FilmSettings(search_url=_NOBODY_URL),
                 session_store=self.store,
                 oidc=oidc,
             )

@@ -18,7 +18,6 @@ ASKER = replace(OPERATOR, watchlists=frozenset({"op_liberal", "custody"}))
 OFFER = PartnerOffer("eastmoor", ("eastmoor",), ("op_liberal",), ("OPL-2026-EASTMOOR",))
 
 
-
 class FarClock(ManualClock):
     def now(self) -> datetime:
         return datetime(2036, 6, 1, tzinfo=UTC)
