@@ -29,6 +29,7 @@ from services.audit.verification import (
 from services.audit.verifying import LogReport, describe, verify
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, LikenessError
+from services.shared.rest_client import RestClient
 from services.shared.settings import DatabaseSettings
 
 audit_app = typer.Typer(no_args_is_help=True, help="Export and verify the audit log.")
@@ -37,7 +38,6 @@ audit_app = typer.Typer(no_args_is_help=True, help="Export and verify the audit 
 STORE_IN_DATA = Path("audit/audit.sqlite")
 WITNESS_IN_DATA = Path("audit-witness")
 KEY_IN_DATA = Path("audit/signing-key.pem")
-_TIMEOUT = httpx.Timeout(10.0, read=60.0)
 
 
 @audit_app.command("verify")
@@ -131,22 +131,14 @@ def approve_command(
     recipient: Annotated[str, typer.Option(help="To whom the log is given, in words.")],
     reason: Annotated[str, typer.Option(help="Why; recorded in the log.")],
     url: Annotated[str, typer.Option(help="http(s) address of the audit service.")],
-    token_file: Annotated[Path, typer.Option(help="The token of an auditor or a supervisor.")],
+    token: Annotated[
+        Path, typer.Option("--token", "--token-file", help="A file with an auditor's or a supervisor's token.")
+    ],
 ) -> None:
     """Approve one export of the whole log to one recipient. An auditor other than you exports it, within 24 hours."""
-    console = Console()
-    target = f"{url.rstrip('/')}/v1/audit/export-approvals"
-    try:
-        asked = {"recipient": recipient, "reason": reason}
-        answer = httpx.post(target, headers=_bearer(token_file), json=asked, timeout=_TIMEOUT)
-    except (OSError, httpx.HTTPError) as error:
-        console.print(f"The audit service at {url} cannot be asked: {error}.", style="red", soft_wrap=True)
-        raise typer.Exit(1) from error
-    if answer.status_code != 201:
-        console.print(f"The audit service answered {answer.status_code}: {answer.text}", style="red", soft_wrap=True)
-        raise typer.Exit(1)
-    made = answer.json()
-    console.print(
+    with RestClient("audit", url, token) as client:
+        made = client.json("POST", "/v1/audit/export-approvals", json={"recipient": recipient, "reason": reason})
+    Console().print(
         f"approval {made['approval_id']}, until {made['expires_at']}, for {made['recipient']}",
         highlight=False,
         soft_wrap=True,
@@ -158,7 +150,10 @@ def export_command(  # noqa: PLR0917 - the options of a command
     out: Annotated[Path, typer.Argument(help="The file to write; must not exist.")],
     data: Annotated[Path | None, typer.Option(help="Data folder of a platform, running or stopped.")] = None,
     url: Annotated[str | None, typer.Option(help="http(s) address of the audit service, or a database URL.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="An auditor's token, for an http(s) address.")] = None,
+    token: Annotated[
+        Path | None,
+        typer.Option("--token", "--token-file", help="A file with an auditor's token, for an http(s) address."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; recorded in the log by the service.")] = "",
     approval: Annotated[str, typer.Option(help="Of `likeness audit approve`, by somebody else, for http(s).")] = "",
 ) -> None:
@@ -175,7 +170,7 @@ def export_command(  # noqa: PLR0917 - the options of a command
         raise typer.BadParameter(f"{out} exists already")
     try:
         if url is not None and url.startswith(("http://", "https://")):
-            entries = _export_from_service(console, out, url, token_file, {"reason": reason, "approval": approval})
+            entries = _export_from_service(console, out, url, token, {"reason": reason, "approval": approval})
         else:
             entries = _export_from_store(console, out, url or _store_url(data))
     except LikenessError as error:
@@ -206,19 +201,14 @@ def _export_from_store(console: Console, out: Path, url: str) -> int:
         store.close()
 
 
-def _export_from_service(
-    console: Console, out: Path, url: str, token_file: Path | None, asked: Mapping[str, str]
-) -> int:
-    if token_file is None:
-        raise typer.BadParameter("an http(s) address needs --token-file")
+def _export_from_service(console: Console, out: Path, url: str, token: Path | None, asked: Mapping[str, str]) -> int:
+    if token is None:
+        raise typer.BadParameter("an http(s) address needs --token")
     try:
-        headers = _bearer(token_file)
-        target = f"{url.rstrip('/')}/v1/audit/export"
-        with httpx.stream("GET", target, headers=headers, params=dict(asked), timeout=_TIMEOUT) as answer:
-            if answer.status_code != 200:
-                raise ConfigurationError(
-                    f"The audit service answered {answer.status_code}: {answer.read().decode(errors='replace')}"
-                )
+        with (
+            RestClient("audit", url, token) as client,
+            client.streamed("GET", "/v1/audit/export", params=dict(asked)) as answer,
+        ):
             _write(console, out, _lines(answer.iter_bytes()), None)
     except (OSError, httpx.HTTPError) as error:
         raise ConfigurationError(
@@ -226,10 +216,6 @@ def _export_from_service(
         ) from error
     with out.open("rb") as stream:
         return int(orjson.loads(stream.readline())["export"]["tree_size"])
-
-
-def _bearer(token_file: Path) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token_file.read_text('utf-8').strip()}"}
 
 
 def _lines(portions: Iterable[bytes]) -> Iterator[bytes]:

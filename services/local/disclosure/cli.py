@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import orjson
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -17,11 +15,9 @@ from services.local.disclosure.bundle import read_bundle
 from services.local.disclosure.code import CodeRefused, is_code, verify_code
 from services.local.disclosure.compare import Comparison, Verdict, compare
 from services.local.disclosure.verify import CHECKS, NOT_PROVEN, CheckFailed, verify_bundle
-from services.shared.errors import ConfigurationError, DependencyUnavailable, LikenessError, error_from_code
+from services.shared.rest_client import RestClient
 
 disclosure_app = typer.Typer(no_args_is_help=True, help="Disclose a search, check a disclosure, run a search again.")
-
-_TIMEOUT = httpx.Timeout(10.0, read=60.0)
 
 UrlOption = Annotated[str, typer.Option(envvar="LIKENESS_SEARCH_URL", help="Where search listens.")]
 TokenOption = Annotated[
@@ -42,8 +38,8 @@ def approve_command(
 ) -> None:
     """Approve one disclosure of a search, as a supervisor; somebody else then exports it with what is printed."""
     body = {"recipient": recipient, "reason": reason}
-    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{search}/disclosure-approvals", token, json=body)
-    made = answer.json()
+    with RestClient("search", url, token) as client:
+        made = client.json("POST", f"/v1/searches/{search}/disclosure-approvals", json=body)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"approved for {recipient}, once, until {made['expires_at']}; export it with:", markup=False)
     console.print(f"likeness disclosure export {search} FILE --approval {made['approval_id']}", markup=False)
@@ -63,17 +59,18 @@ def export_command(  # noqa: PLR0917 - options of a command
     if out.exists():
         raise typer.BadParameter(f"{out} exists already")
     asked = {"reason": reason, "approval": approval}
-    answer = _call("GET", f"{url.rstrip('/')}/v1/searches/{search}/disclosure", token, params=asked)
-    content = answer.content
+    with RestClient("search", url, token) as client:
+        content = client.call("GET", f"/v1/searches/{search}/disclosure", params=asked).content
     if review_url:
-        content = _with_judgements(content, review_url.rstrip("/"), token)
+        with RestClient("review", review_url, token) as review:
+            content = _with_judgements(content, review)
     draft = out.with_name(f".{out.name}.part")
     draft.write_bytes(content)
     draft.rename(out)
     Console().print(f"written to {out}; check it with: likeness disclosure verify {out}", soft_wrap=True)
 
 
-def _with_judgements(content: bytes, url: str, token: Path) -> bytes:
+def _with_judgements(content: bytes, review: RestClient) -> bytes:
     """The bundle with what review keeps of the requests that its entries name. Needs a released request."""
     bundle = orjson.loads(content)
     entries = (orjson.loads(entry["canonical"]) for entry in bundle["audit"]["entries"])
@@ -81,7 +78,7 @@ def _with_judgements(content: bytes, url: str, token: Path) -> bytes:
     bundle["judgements"] = [
         one
         for name in sorted(named)
-        for one in _call("GET", f"{url}/v1/casework/{name.removeprefix('request:')}/judgements", token).json()
+        for one in review.call("GET", f"/v1/casework/{name.removeprefix('request:')}/judgements").json()
     ]
     return orjson.dumps(bundle, option=orjson.OPT_INDENT_2)
 
@@ -155,8 +152,8 @@ def replay_command(
         bundle = read_bundle(file)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    answer = _call("POST", f"{url.rstrip('/')}/v1/searches/{bundle.search_id}/replay", token, params={"reason": reason})
-    replay = answer.json()
+    with RestClient("search", url, token) as client:
+        replay = client.json("POST", f"/v1/searches/{bundle.search_id}/replay", params={"reason": reason})
     comparison = compare(bundle.candidates, replay)
     _show(console, comparison, replay, bundle.answer)
     raise typer.Exit(1 if comparison.verdict is Verdict.DIFFERS else 0)
@@ -190,30 +187,3 @@ def _show(console: Console, comparison: Comparison, replay: dict[str, Any], answ
             if same
             else f"The gallery has changed since; {replay['newcomers']} references enrolled since were left out."
         )
-
-
-def _call(
-    method: str, url: str, token: Path, *, params: Mapping[str, str] | None = None, json: Any = None
-) -> httpx.Response:
-    try:
-        headers = {"Authorization": f"Bearer {token.read_text('ascii').strip()}"}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The token file {token} cannot be read: {error}", advice="Give --token.") from error
-    try:
-        answer = httpx.request(
-            method, url, headers=headers, params=params, json=json, timeout=_TIMEOUT, trust_env=False
-        )
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise DependencyUnavailable(f"search does not answer: {error}", advice="Start it, or give --url.") from error
-    if answer.status_code not in {200, 201}:
-        raise _error(answer)
-    return answer
-
-
-def _error(answer: httpx.Response) -> LikenessError:
-    try:
-        body = answer.json()
-        code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
-    except ValueError:
-        return DependencyUnavailable(f"search answered {answer.status_code}.", advice="Check --url.")
-    return error_from_code(code, detail, advice) or LikenessError(detail, advice=advice, code=code)
