@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.review.model import (
@@ -124,6 +124,6 @@ def _biography(case: Case, candidate_id: str) -> Biography | None:
     candidate = case.candidate(candidate_id)
     if candidate is None:
         return None
-    return Biography(
-        candidate.subject_id, candidate.owner, candidate.watchlist, candidate.reference_id, candidate.appearances
-    )
+    # Not in which search: by its id an operator could ask search itself for the whole list, of all who are not judged.
+    appearances = tuple(replace(one, search_id="") for one in candidate.appearances)
+    return Biography(candidate.subject_id, candidate.owner, candidate.watchlist, candidate.reference_id, appearances)
