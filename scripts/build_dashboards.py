@@ -136,6 +136,11 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
             {"{{code}}": "sum by (code) (increase(likeness_embed_refusals_total[$__rate_interval]))"},
         ),
         Panel(
+            "Originals shown to the virus scanner",
+            {"{{outcome}}": "sum by (outcome) (increase(likeness_malware_scans_total[$__rate_interval]))"},
+            description="Nothing where no scanner is configured. Failed: no verdict, so the file was refused.",
+        ),
+        Panel(
             "Workers that died",
             {"{{kind}}": "sum by (kind) (increase(likeness_embed_worker_restarts_total[$__rate_interval]))"},
         ),

@@ -26,7 +26,6 @@ from services.review.settings import ReviewSettings
 from services.review.supervision_api import create_supervision_router
 from services.review.unsolved.sql_store import SqlKeptStore
 from services.review.unsolved.wiring import wire_unsolved
-from services.review.uploads import FilmSettings
 from services.review.workflow import WORKFLOW
 from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import IdentificationClient, PictureClient, ReferenceClient
@@ -34,7 +33,7 @@ from services.rpc.clients import AgreementClient, AuditClient, EmbedClient, open
 from services.rpc.probes import ProbeClient
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import review_pb2_grpc
-from services.shared.adapters.opening import open_image_store
+from services.shared.adapters.opening import open_originals, scanner_in_words
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app, limit_rates
@@ -83,7 +82,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     embed, search, ingest, audit = (open_peer(settings, name) for name in ("embed", "search", "ingest", "audit"))
     recorder = AuditRecorder(AuditClient(audit), "review", clock)
     films = HttpFilmReader(settings.films.search_url)
-    store, images = SqlReviewStore(engine), open_image_store(settings.images)
+    store, images = SqlReviewStore(engine), open_originals(settings.images, settings.scanner, metrics, clock)
     desk = Desk.make(
         store=store,
         images=images,
@@ -126,7 +125,7 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
         lambda server: review_pb2_grpc.add_ReviewServicer_to_server(servicer, server),
         tls=settings.tls,
     )
-    app = _app(desk, TokenVerifier(settings.tokens), metrics, console, settings.films)
+    app = _app(desk, TokenVerifier(settings.tokens), metrics, console, settings)
     limit_rates(app, settings.rate_limits, metrics, rate_reporter(recorder))
     unsolved = wire_unsolved(
         settings.unsolved,
@@ -155,7 +154,10 @@ def build(settings: ReviewSettings, metrics: Metrics, clock: Clock | None = None
     )
 
 
-def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRouter, films: FilmSettings) -> FastAPI:
+def _app(
+    desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRouter, settings: ReviewSettings
+) -> FastAPI:
+    films = settings.films
     app = create_app(
         "Likeness review",
         metrics,
@@ -163,6 +165,7 @@ def _app(desk: Desk, verifier: TokenVerifier, metrics: Metrics, console: APIRout
         max_body_bytes=MAX_REQUEST_BYTES,
         larger_bodies=dict.fromkeys((REQUESTS_PATH, NEW_REQUEST_PATH), films.max_bytes + MAX_REQUEST_BYTES),
         description=API_DESCRIPTION,
+        about=scanner_in_words(settings.scanner),
     )
     app.include_router(create_request_router(desk, verifier, films))
     app.include_router(create_casework_router(desk, verifier))

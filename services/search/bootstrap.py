@@ -70,7 +70,7 @@ from services.search.unsolved.servicer import SERVICE_NAME as UNSOLVED
 from services.search.unsolved.servicer import UnsolvedServicer
 from services.search.unsolved.wiring import wire_unsolved
 from services.search.view import ViewSearch
-from services.shared.adapters.opening import open_image_store
+from services.shared.adapters.opening import open_originals, scanner_in_words
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate
 from services.shared.http import create_app, limit_rates, show_watchlists
@@ -230,7 +230,7 @@ def _core(settings: SearchSettings, metrics: Metrics, clock: Clock) -> _Core:
         slots=Slots(settings.max_concurrent_searches, RateLimits(settings.search_rate_limits, metrics, report)),
         governance=governance,
         acceptance=Acceptance(governance.rules, points, serving.gallery, clock, governance.records),
-        probes=open_image_store(settings.probes),
+        probes=open_originals(settings.probes, settings.scanner, metrics, clock),
         # A search has at most two pieces of work beside its own thread: sealing the probe, recording the outcome.
         executor=ThreadPoolExecutor(2 * settings.max_concurrent_searches, thread_name_prefix="search"),
         store=store,
@@ -340,6 +340,7 @@ def _app(settings: SearchSettings, metrics: Metrics, gallery: GalleryKeeper, rep
         gallery.waiting_for,
         larger_bodies={FILMS_PATH: settings.films.max_bytes + MAX_FORM_BYTES},
         description=API_DESCRIPTION,
+        about=scanner_in_words(settings.scanner),
     )
     limit_rates(app, settings.rate_limits, metrics, report)
     show_watchlists(app, settings.metrics_token_path)

@@ -78,7 +78,7 @@ class ScannerSettings(BaseModel):
     address: str = ""
     # For a verdict on up to 4 MiB, connecting and sending included; a third of a second more for each further MiB. Then
     # the upload is answered with 503.
-    timeout_s: float = Field(default=2.5, gt=0, le=60)
+    timeout_s: float = Field(default=2.0, gt=0, le=60)
     # The most that one scan takes; not more than clamd's StreamMaxLength. Longer films are scanned in several.
     stream_bytes: int = Field(default=MAX_IMAGE_BYTES, ge=MAX_IMAGE_BYTES, le=1024**3)
 

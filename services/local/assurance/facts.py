@@ -35,7 +35,9 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "audit": AuditSettings,
 }
 # Of places, addresses and secrets it is said that there is one: which one, some must not read.
-_ONLY_WHETHER = frozenset({"path", "url", "uri", "token", "key", "password", "username", "endpoint", "bucket"})
+_ONLY_WHETHER = frozenset(
+    {"path", "url", "uri", "token", "key", "password", "username", "endpoint", "bucket", "address"}
+)
 # Where the services of one platform find each other, and what they write of themselves.
 _LEFT_OUT = frozenset({"host", "port", "peers"})
 _SET = "set"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from threading import Lock
 
 import structlog
@@ -17,7 +17,7 @@ import structlog
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable, FilmRefused, ImageRefused
 from services.shared.originals import Pieces
-from services.shared.ports.image_store import ImageStore
+from services.shared.ports.image_store import ImageStore, StoredImage, SweepableImageStore
 from services.shared.ports.malware_scanner import MalwareScanner
 from services.shared.telemetry import Metrics
 
@@ -35,13 +35,16 @@ class ScannedImageStore:
     The name of the signature goes to the log and not to the caller, who could work around it.
     """
 
-    def __init__(self, beneath: ImageStore, scanner: MalwareScanner, metrics: Metrics, clock: Clock) -> None:
-        self.beneath = beneath
+    def __init__(self, beneath: SweepableImageStore, scanner: MalwareScanner, metrics: Metrics, clock: Clock) -> None:
+        self.beneath: ImageStore = beneath
+        self._sweepable = beneath
         self._scanner = scanner
         self._metrics = metrics
         self._clock = clock
         self._lock = Lock()
         self._clean: OrderedDict[str, float] = OrderedDict()
+        for outcome in ("clean", "found", "failed"):
+            metrics.malware_scans_total.labels(outcome)  # from nought, so that the first finding is an increase
 
     def put(self, content: bytes) -> str:
         self._require_clean(hashlib.sha256(content).hexdigest(), (content,), is_film=False)
@@ -68,6 +71,12 @@ class ScannedImageStore:
 
     def remove(self, sha256: str) -> None:
         self.beneath.remove(sha256)
+
+    def stored(self) -> Iterator[StoredImage]:
+        return self._sweepable.stored()
+
+    def discard(self, image: StoredImage) -> bool:
+        return self._sweepable.discard(image)
 
     def _require_clean(self, sha256: str, pieces: Iterable[bytes], *, is_film: bool) -> None:
         if self._is_known(sha256):

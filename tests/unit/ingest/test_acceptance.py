@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.adapters.group_commit import GroupCommitter
@@ -21,6 +23,7 @@ from services.ingest.maintenance import CloseAbandonedIntents
 from services.ingest.models import CurrentModel
 from services.rpc.v1 import audit_pb2, embed_pb2
 from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.scanned_image_store import ScannedImageStore
 from services.shared.biometric import ImageAnalysis, ModelProvenance
 from services.shared.clock import SystemClock
 from services.shared.database import create_engine, migrate
@@ -28,11 +31,13 @@ from services.shared.errors import (
     AuditUnavailable,
     Conflict,
     DependencyUnavailable,
+    ImageRefused,
     InvalidRequest,
     LikenessError,
     Overloaded,
 )
 from services.shared.settings import DatabaseSettings
+from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
 from services.shared.watchlists import WatchlistFile
 
@@ -117,15 +122,17 @@ class Door:
 
 
 def command(image: bytes, **changes: str) -> EnrolReference:
-    fields: dict[str, Any] = {
+    return EnrolReference(**{**_fields(), **changes}, image=image)
+
+
+def _fields() -> dict[str, Any]:
+    return {
         "watchlist_id": "custody",
         "owner": "northshire",
         "subject_id": "S1",
         "lawful_basis": "pace_1984_s64a",
         "captured_on": "2026-01-02",
-        **changes,
     }
-    return EnrolReference(**fields, image=image)
 
 
 @pytest.fixture
@@ -189,6 +196,30 @@ def test_when_the_image_cannot_be_stored_the_intent_fails_at_once(door: Door) ->
     door.images.is_full = False
     assert door.accept()
     assert door.closing.step() > 0
+
+
+class _KnowsMalware:
+    name = "of this test"
+
+    def scan(self, pieces: Iterable[bytes]) -> str | None:
+        return "Known" if b"malware" in b"".join(pieces) else None
+
+
+def test_what_the_scanner_knows_is_refused_alone_and_its_intent_says_so(door: Door) -> None:
+    """Whether it came with the command or lay in the store before, put there by a custody system."""
+    lying = door.images.put(b"malware that lay there")
+    scanned = ScannedImageStore(door.images, _KnowsMalware(), Metrics(CollectorRegistry()), SystemClock())
+    door.acceptance._images = scanned
+    by_name = EnrolReference(**{**_fields(), "subject_id": "S3"}, image=None, image_sha256=lying)
+    commands = [command(b"malware"), command(b"image", subject_id="S2"), by_name]
+    known, clean, lain = door.acceptance.accept_all(commands, CUSTODIAN, Source.KAFKA)
+    for answer in (known, lain):
+        assert isinstance(answer, ImageRefused)
+        assert answer.code == "image_malware"
+    assert not isinstance(clean, LikenessError)
+    assert door.ledger.pending_count() == 1
+    assert sorted(door.trail.phases()) == sorted([audit_pb2.INTENT] * 3 + [audit_pb2.REFUSED] * 2)
+    assert not scanned.has(hashlib.sha256(b"malware").hexdigest())
 
 
 def test_an_intent_under_way_is_not_closed_whatever_the_clock_says(door: Door) -> None:
