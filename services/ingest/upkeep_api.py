@@ -75,6 +75,7 @@ class SweepView(BaseModel):
     `spared`: named or stored again meanwhile; `held_back`: left, because they are too many or the clock is not trusted.
     """
 
+    scope: str = Field(description="`platform`: everything. `own`: done, and how many they were is not yours to know.")
     sweep_id: str
     started_at: str
     finished_at: str
@@ -87,8 +88,10 @@ class SweepView(BaseModel):
     held_back: int
 
     @classmethod
-    def of(cls, found: Sweep) -> "SweepView":
-        return cls(**asdict(found))
+    def of(cls, found: Sweep, *, sees_all: bool) -> "SweepView":
+        """What nothing names is nobody's: how many images a platform of several forces has is for whoever runs it."""
+        shown = found if sees_all else Sweep(found.sweep_id, found.started_at, found.finished_at)
+        return cls(**asdict(shown), scope="platform" if sees_all else "own")
 
 
 class RebuildAnswer(BaseModel):
@@ -152,7 +155,8 @@ class UpkeepApi:
             self._require(principal)
             if body.is_confirmed and ADMINISTRATOR not in principal.roles:
                 raise Forbidden("Only an administrator confirms a sweep.", advice="Sweep without `is_confirmed`.")
-            return SweepView.of(self._sweep.run(principal, is_confirmed=body.is_confirmed))
+            found = self._sweep.run(principal, is_confirmed=body.is_confirmed)
+            return SweepView.of(found, sees_all=self._sees_all(principal))
 
         @router.get("/image-sweep")
         def latest_sweep(principal: caller) -> SweepView:
@@ -161,7 +165,10 @@ class UpkeepApi:
             found = self._sweep.latest
             if found is None:
                 raise NotFound("Nothing has been swept since the start.", advice="POST here to sweep now.")
-            return SweepView.of(found)
+            return SweepView.of(found, sees_all=self._sees_all(principal))
+
+    def _sees_all(self, principal: Principal) -> bool:
+        return ADMINISTRATOR in principal.roles or self._reconcile.is_all_of(principal.force, principal.watchlists)
 
     def _require(self, principal: Principal) -> None:
         if principal.roles.isdisjoint({CUSTODIAN, ADMINISTRATOR}):

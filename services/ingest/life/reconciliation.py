@@ -211,6 +211,10 @@ class Reconcile:
         counted = self._ledger.standing()
         return {name: count for (each, name), count in counted.items() if each == owner and name in watchlist_ids}
 
+    def is_all_of(self, owner: str, watchlist_ids: Collection[str]) -> bool:
+        """Whether everything that is enrolled now is this owner's in these watchlists."""
+        return all(each == owner and name in watchlist_ids for each, name in self._ledger.standing())
+
     def _compare_gallery(self, report: Reconciliation) -> dict[str, tuple[Scope, ...]]:
         """Every image, and of whom it is."""
         held = self._listed()

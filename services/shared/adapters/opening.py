@@ -12,7 +12,7 @@ from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.clock import Clock
 from services.shared.database import create_engine
 from services.shared.ports.event_log import EventLog
-from services.shared.ports.image_store import ImageStore, SweepableImageStore
+from services.shared.ports.image_store import SweepableImageStore
 from services.shared.settings import DatabaseSettings, EventLogSettings, ImageStoreSettings, ScannerSettings
 from services.shared.telemetry import Metrics
 
@@ -61,7 +61,7 @@ def open_image_keys(settings: ImageStoreSettings) -> ImageKeys | None:
     return ImageKeys(engine, MasterKeyFile(settings.master_key_path))
 
 
-def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None) -> ImageStore:
+def open_image_store(settings: ImageStoreSettings, keys: ImageKeys | None = None) -> SweepableImageStore:
     """With the keys that are given, which the caller looks after; or with its own, which it looks after by itself.
 
     ConfigurationError when the adapter's extra is missing, DependencyUnavailable.

@@ -6,7 +6,7 @@ before opens nothing; and images that were stored before there were keys are sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock, Thread, Timer
 from typing import Any
 
@@ -17,7 +17,7 @@ from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.adapters.image_keys import ImageKeys, SealedBytes, image_keys
 from services.shared.adapters.sealed_image_store import SealedImageStore
 from services.shared.errors import DependencyUnavailable, LikenessError, NotFound
-from services.shared.ports.image_store import SweepableImageStore
+from services.shared.ports.image_store import StoredImage, SweepableImageStore
 
 # What is erased together, such as the frames of a film, is one change of the master key.
 _RENEW_AFTER_S = 5.0
@@ -25,7 +25,7 @@ _TRY_AGAIN_AFTER_S = 60.0
 
 
 class SelfSealingImageStore:
-    """See services.shared.ports.image_store. `start` looks after what an earlier process left.
+    """See services.shared.ports.image_store.SweepableImageStore. `start` looks after what an earlier process left.
 
     A key that was destroyed leaves its empty row until the master key was changed after it: the next process finds it.
     """
@@ -65,6 +65,13 @@ class SelfSealingImageStore:
         if sealed_sha256:
             self._renew_in(self._renew_after_s)
 
+    def stored(self) -> Iterator[StoredImage]:
+        return self._sealed.stored()
+
+    def discard(self, image: StoredImage) -> bool:
+        with self._moving:
+            return self._sealed.discard(image)
+
     def seal_open(self, folder: FolderImageStore) -> int:
         """Seal what lies there as it was received; how many. Safe beside everything else of this process."""
         return sum(self._seal(folder, name) for name in list(folder.names()))
@@ -75,10 +82,10 @@ class SelfSealingImageStore:
         destroyed = self._ask(query)
         if destroyed:
             self._keys.change_master()
-        for sha256, sealed_sha256 in destroyed:
-            if sealed_sha256:
-                self._beneath.remove(sealed_sha256)  # once more: the process may have ended after the key had gone
-            self._keys.forget(sha256)
+        for row in destroyed:
+            if row.sealed_sha256:
+                self._beneath.remove(row.sealed_sha256)  # once more: the process may have ended after the key had gone
+            self._keys.forget(row.sha256)
         return bool(destroyed)
 
     def _tend(self) -> None:

@@ -100,6 +100,9 @@ def test_a_custodian_sees_what_is_their_own_forces_and_nothing_of_anothers(
     one_list = ingest.custodian(force="eastmoor", watchlists=["op_liberal"])
     assert (seen(one_list)["compared"], seen(one_list)["is_clean"]) == (0, True)
 
+    swept = ours.http.post("/v1/gallery/image-sweep", json={}).json()
+    assert (swept["scope"], swept["images"]) == ("own", 0)
+    assert administrator.http.get("/v1/gallery/image-sweep").json()["images"] > 0
     assert theirs.http.post("/v1/gallery/rebuild").json()["searchable"] == {"custody": 3}
     assert one_list.http.post("/v1/gallery/rebuild").json()["searchable"] == {}
 
