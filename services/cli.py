@@ -5,10 +5,12 @@ Only the part whose command is called is imported, so that `likeness --help` doe
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,6 +18,8 @@ HELP = (
     "Likeness: retrospective facial matching for a police identification unit. "
     "It gives investigators a potential name; it never identifies anyone."
 )
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ PARTS = {
 def assemble(arguments: Sequence[str]) -> typer.Typer:
     """The application for one call: the named command alone, or names and help of all of them."""
     app = typer.Typer(no_args_is_help=True, help=HELP, pretty_exceptions_enable=False, add_completion=False)
-    app.callback()(_root)  # a lone command stays a command
+    app.callback()(_root)  # with one, a lone command stays a command
     name = next((argument for argument in arguments if not argument.startswith("-")), "")
     if name in PARTS:
         PARTS[name].add_to(app, name)
@@ -103,20 +107,44 @@ def assemble(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _root() -> None: ...
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"likeness {version('likeness')}")  # noqa: T201
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:
-    """Run a command; an error that Likeness raises on purpose is told with what to do, without a traceback."""
+    """Run a command; what Likeness refuses on purpose, and what the file system refuses, is told without a traceback.
+
+    Exit status 1 for both; 2 for a command that is written wrongly.
+    """
     from services.shared.errors import LikenessError  # noqa: PLC0415 - `likeness --help` stays quick
 
     try:
         assemble(sys.argv[1:])()
     except LikenessError as error:
-        print(f"likeness: {error.detail}", file=sys.stderr)  # noqa: T201
-        if error.advice:
-            print(error.advice, file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _fail(error.detail, error.advice)
+    except OSError as error:
+        if error.filename is None and error.errno not in _DISK_FULL:
+            raise  # nothing that a person's path explains
+        where = f" ({error.filename})" if error.filename is not None else ""
+        _fail(f"{error.strerror}{where}.", "Give a path that exists and that you may read and write, with room left.")
+
+
+def _fail(detail: str, advice: str) -> NoReturn:
+    print(f"likeness: {detail}", file=sys.stderr)  # noqa: T201
+    if advice:
+        print(advice, file=sys.stderr)  # noqa: T201
+    sys.exit(1)
 
 
 if __name__ == "__main__":

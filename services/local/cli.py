@@ -20,6 +20,9 @@ from services.local.deployment import HOST, DataFolder, ServicePorts
 
 DEFAULT_DATA = Path("data")
 
+# Where a person begins at each service; the others have nothing to look at.
+_PAGES = {"search": "/docs", "ingest": "/docs", "audit": "/docs", "review": "/console/"}
+
 DataOption = Annotated[Path, typer.Option("--data", help="The folder that holds everything the platform keeps.")]
 PortsOption = Annotated[
     str, typer.Option("--ports", help="`auto` for free ports, or changes such as `search=9080,audit.grpc=51064`.")
@@ -117,7 +120,10 @@ def status(
 
 def token(
     *,
-    role: Annotated[str, typer.Option(help="operator, custodian, auditor, supervisor or administrator.")],
+    role: Annotated[
+        str,
+        typer.Option(help="operator, custodian, auditor, supervisor, administrator, requester or inspector."),
+    ],
     data: DataOption = DEFAULT_DATA,
     force: Annotated[str, typer.Option(help="The force that the person belongs to.")] = "northshire",
     watchlists: Annotated[str, typer.Option(help="Permitted watchlists, with commas; all when not given.")] = "",
@@ -179,7 +185,7 @@ def address_table(folder: DataFolder, ports: Mapping[str, ServicePorts], reasons
     """Where each service listens, and its state."""
     table = Table("service", "HTTP", "gRPC", "state", title=f"Likeness on {folder.root}", title_justify="left")
     for service, pair in ports.items():
-        page = "/docs" if service in {"search", "ingest", "audit"} else "/readyz"
+        page = _PAGES.get(service, "/readyz")
         reason = reasons.get(service, "")
         state = f"[yellow]{reason}[/]" if reason else "[green]ready[/]"
         table.add_row(service, f"http://{HOST}:{pair.http}{page}", f"{HOST}:{pair.grpc}", state)

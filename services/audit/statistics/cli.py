@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from services.audit.verification import Checkpoint, VerificationFailed, check_si
 from services.audit.verifying import verify
 from services.shared.errors import ConfigurationError, IntegrityError
 from services.shared.settings import DatabaseSettings
+
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 transparency_app = typer.Typer(no_args_is_help=True, help="Publish figures from the audit log, and check them.")
 
@@ -43,6 +46,9 @@ def report_command(
 
     Nothing in them names a person; counts from 1 to 4 are withheld.
     """
+    for given in month or []:
+        if not _MONTH.fullmatch(given):
+            raise typer.BadParameter(f"{given} is no month: write it as 2026-10")
     console = Console(highlight=False, soft_wrap=True)
     with _export(data, export) as (source, own_witness):
         for line in write_report(source, out, witness=witness or own_witness, months=month):
@@ -79,6 +85,8 @@ def check_command(
     4. With an export or data folder: the log verifies, holds that checkpoint, and gives these aggregates.
     """
     console = Console(highlight=False, soft_wrap=True)
+    if absent := [name for name in (AGGREGATES, PAGE) if not (folder / name).is_file()]:
+        raise typer.BadParameter(f"{folder} holds no published report: {', '.join(absent)} is not there")
     content = (folder / AGGREGATES).read_bytes()
     try:
         aggregates = parse_aggregates(content)

@@ -58,6 +58,8 @@ def check_command(folder: FolderArgument, data: DataOption = Path("data")) -> No
         console.print(f"  embed runs {running}, the configuration says {facts['model.id']}: restart it", markup=False)
     if found or mismatch:
         console.print(f"{len(found) + mismatch} differences", style="bold red")
+        if found:
+            console.print(f"Renew what the documents say: likeness assurance write {folder} --update", markup=False)
         raise typer.Exit(1)
     console.print("The documents say what is configured.", style="green")
 

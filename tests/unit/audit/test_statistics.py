@@ -207,6 +207,15 @@ def _run(*arguments: object) -> Any:
     return CliRunner().invoke(transparency_app, list(map(str, arguments)), env={"COLUMNS": "200"})
 
 
+def test_what_is_no_month_and_what_is_no_report_is_said(export: Path, tmp_path: Path) -> None:
+    no_month = _run("report", tmp_path / "out", "--export", export, "--month", "October")
+    assert no_month.exit_code == 2
+    assert "October is no month: write it as 2026-10" in no_month.output
+    no_report = _run("check", tmp_path)
+    assert no_report.exit_code == 2
+    assert "aggregates.json, report.html is not there" in no_report.output
+
+
 def test_a_report_is_made_and_checked_by_anybody(export: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     made = _run("report", out, "--export", export, "--month", "2026-10")

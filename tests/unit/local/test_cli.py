@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import PARTS, assemble
+from services.cli import PARTS, assemble, main
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,3 +53,21 @@ def test_down_and_status_say_when_nothing_runs(tmp_path: Path) -> None:
     assert (down.returncode, status.returncode) == (0, 1)
     assert "Nothing runs" in down.stdout
     assert "Nothing runs" in status.stdout
+
+
+def test_the_version_is_told() -> None:
+    shown = CliRunner().invoke(assemble(["--version"]), ["--version"])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("likeness ")
+
+
+def test_what_the_file_system_refuses_is_told_with_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "a-file"
+    there.touch()
+    monkeypatch.setattr(sys, "argv", ["likeness", "assurance", "write", str(there), "--data", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"likeness: File exists ({there}).\n")
