@@ -19,6 +19,7 @@ from services.ingest.ports import AuditTrail, OpenIntent
 from services.rpc.auditing import platform_principal
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict
+from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
 ENROLMENT = "enrolment"
@@ -72,6 +73,12 @@ class EnrolmentAudit:
         """A request that the policy refused before anything was stored."""
         entry = self._collection(audit_pb2.REFUSED, enrolment_id, principal, (what,), {"reason": code})
         self._record_once([entry])
+
+    def record_list(self, what: str, principal: Principal, shown: int) -> None:
+        """Before a list of people, images or decisions is shown: a consultation of all the watchlists of the token."""
+        objects = tuple(f"watchlist:{watchlist_id}" for watchlist_id in sorted(principal.watchlists))
+        activity, details = (f"{what}_list", new_id()), {"shown": str(shown)}
+        self._record_once([self._entry(audit_pb2.CONSULTATION, audit_pb2.DONE, activity, principal, objects, details)])
 
     def record_withdrawal_intent(self, view: EnrolmentView, principal: Principal, reason: str) -> None:
         objects = (f"watchlist:{view.watchlist_id}", f"reference:{view.reference_id}")

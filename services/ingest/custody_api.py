@@ -176,8 +176,10 @@ class CustodyApi:
     def _add_letters(self, router: APIRouter, caller: Any) -> None:
         @router.get("/dead-letters")
         def list_letters(principal: caller) -> LetterList:
-            """Your force's dead letters."""
+            """Your force's dead letters. Recorded."""
             self._require_whole(principal)
+            found = self._letters.list(principal.force)
+            self._audit.record_list("dead_letter", principal, len(found))
             return LetterList(
                 letters=[
                     Letter(
@@ -190,7 +192,7 @@ class CustodyApi:
                         size_bytes=each.size_bytes,
                         is_settled=each.is_settled,
                     )
-                    for each in self._letters.list(principal.force)
+                    for each in found
                 ]
             )
 

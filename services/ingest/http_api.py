@@ -147,10 +147,11 @@ class EnrolmentApi:
             after: Annotated[str, Query(max_length=36)] = "",
             limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         ) -> EnrolmentPage:
-            """The enrolments of your force in the watchlists of your token, page by page, with counts by state."""
+            """The enrolments of your force in the watchlists of your token, page by page, with counts. Recorded."""
             self._require_role(principal)
             selection = EnrolmentFilter(principal.force, principal.watchlists, state, after, limit)
             views = self.ledger.list(selection)
+            self.audit.record_list("enrolment", principal, len(views))
             return EnrolmentPage(
                 enrolments=[Enrolment.of(view) for view in views],
                 next_after=views[-1].enrolment_id if len(views) == limit else "",

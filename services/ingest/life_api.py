@@ -138,9 +138,10 @@ class LifeApi:
     def _add_reading(self, router: APIRouter, caller: Any) -> None:
         @router.get("/erasures")
         def list_erasures(principal: caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> ErasureList:
-            """Your force's, newest first."""
+            """Your force's, newest first. Recorded."""
             self._require_whole(principal)
             found = self._erasures.list(principal.force, limit)
+            self._audit.record_list("erasure", principal, len(found))
             return ErasureList(erasures=[ErasureView.of(each) for each in found])
 
         @router.get("/erasures/certificate-key", response_class=Response)

@@ -109,9 +109,10 @@ class RetentionApi:
         def due(
             principal: caller, until: date | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
         ) -> ReviewList:
-            """Your force's references whose review is due, today or by a day that you name."""
+            """Your force's references whose review is due, today or by a day that you name. Recorded."""
             self._require(principal)
             reviews, count, without_rule = self._retention.due(principal, until, limit)
+            self._audit.record_list("review", principal, len(reviews))
             return ReviewList(
                 reviews=[ReviewView.of(review) for review in reviews],
                 due=count,

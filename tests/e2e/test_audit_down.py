@@ -53,5 +53,7 @@ def test_search_and_enrolment_are_refused_while_audit_is_down_and_work_after(
         again = post_search(operator, image)
         assert again.json()["candidates"][0]["subject_id"] == "S-1"
         assert "S-2" not in {candidate["subject_id"] for candidate in again.json()["candidates"]}
+        # A list is recorded as well, by a service that reconnects in its own time.
+        wait_until(lambda: custodian.get("/v1/enrolments").status_code == 200, BACK_LIMIT_S, "lists to work again")
         listed = custodian.get("/v1/enrolments").json()["enrolments"]
         assert [entry["subject_id"] for entry in listed] == ["S-1"]

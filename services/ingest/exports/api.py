@@ -108,9 +108,10 @@ class ExportsApi:
     def _add_reading(self, router: APIRouter, caller: Any) -> None:
         @router.get("")
         def list_exports(principal: caller, limit: Annotated[int, Query(ge=1, le=500)] = 100) -> ExportList:
-            """Your force's, in the watchlists of your token, newest first."""
+            """Your force's, in the watchlists of your token, newest first. Recorded."""
             self._require(principal)
             found = self._store.list(principal.force, principal.watchlists, limit)
+            self._audit.record_list("export", principal, len(found))
             return ExportList(exports=[ExportView.of(each) for each in found])
 
         @router.get("/{export_id}")

@@ -121,10 +121,11 @@ class FlagsApi:
             after: Annotated[str, Query(max_length=36)] = "",
             limit: Annotated[int, Query(ge=1, le=500)] = 100,
         ) -> FlagList:
-            """Your force's flags in the watchlists of your token, open ones unless you ask otherwise."""
+            """Your force's flags in the watchlists of your token, open ones unless you ask otherwise. Recorded."""
             self._require(principal)
             selection = FlagFilter(principal.force, principal.watchlists, state, kind, after, limit)
             found = self._store.list(selection)
+            self._audit.record_list("flag", principal, len(found))
             following = found[-1].flag_id if len(found) == limit else ""
             return FlagList(flags=[FlagView.of(flag) for flag in found], next=following)
 

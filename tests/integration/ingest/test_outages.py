@@ -42,8 +42,15 @@ def test_without_the_audit_log_nothing_is_accepted_or_stored(
             answer = within(FAIL_CLOSED_S, partial(custodian.enrol, b"audit is away %d" % number))
             assert (answer.status_code, answer.json()["code"]) == (503, "audit_unavailable")
             assert answer.headers["retry-after"]
+        for what in ("enrolments", "flags", "erasures", "reviews", "exports", "dead-letters"):
+            answer = within(FAIL_CLOSED_S, partial(custodian.http.get, f"/v1/{what}"))
+            assert (answer.status_code, answer.json().get("code")) == (503, "audit_unavailable"), what
     finally:
         quiet.start("audit")
+    # The list is recorded too: it is refused until the log is found again, and then there is nothing in it.
+    wait_until(
+        lambda: custodian.http.get("/v1/enrolments").status_code == 200, BOUND_S, "the audit log to be found for a list"
+    )
     assert custodian.http.get("/v1/enrolments").json()["enrolments"] == []
     assert {path.name for path in (ingest.root / "images").rglob("*") if path.is_file()} == files
     wait_until(
