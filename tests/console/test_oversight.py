@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Locator
 
 from tests.console.stage import Person
 from tests.support.casework import wait_settled
@@ -94,6 +94,19 @@ def _decided(person: Person, activity: str) -> dict[str, Any]:
     return dict(zip(terms, person.page.locator("section:has-text('What it says') dd").all_inner_texts(), strict=True))
 
 
+def _shows_both(person: Person, card: Locator) -> None:
+    """The pictures that the flag is about, side by side."""
+    pictures = card.locator("img")
+    assert pictures.count() == 2
+    for place in range(2):
+        pictures.nth(place).scroll_into_view_if_needed()
+        person.page.wait_for_function(
+            "one => one.complete && one.naturalWidth > 0", arg=pictures.nth(place).element_handle()
+        )
+    person.looked_at.clear()
+    person.look()
+
+
 def test_a_custodian_decides_on_a_flag_and_a_due_review_and_both_are_in_the_ledger_and_the_log(
     browser: Browser, platform: Platform
 ) -> None:
@@ -110,6 +123,7 @@ def test_a_custodian_decides_on_a_flag_and_a_due_review_and_both_are_in_the_ledg
         wait_until(lambda: bool(flags("open")), 120, "the flag about one person as two subjects")
         person.open("/console/flags")
         card = page.locator("article", has_text=ONE)
+        _shows_both(person, card)
         card.locator("[name=reason]").fill("Registered twice; merged in the custody system.")
         with person.leads_on():
             card.locator("button:has-text('The records were put right')").click()

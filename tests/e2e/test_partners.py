@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.test_review_casework import FIELDS as REQUEST
+from tests.e2e.test_review_casework import Desk, ok
 from tests.support.casework import post_enrolment, wait_settled
 from tests.support.faces import DevelopmentFaces
 from tests.support.partners import Side, introduce, make_side
@@ -45,7 +49,11 @@ def platforms(
     north, east = sides
     services = ("search", "ingest", "audit", "embed")
     with (
-        Platform(tmp_path_factory.mktemp("home"), services=services, settings=north.settings()) as home,
+        Platform(
+            tmp_path_factory.mktemp("home"),
+            services=(*services, "review"),
+            settings={**north.settings(), "LIKENESS_REVIEW__MIN_VIEW_S": "0"},
+        ) as home,
         Platform(tmp_path_factory.mktemp("partner"), services=services, settings=east.settings()) as partner,
     ):
         yield home, partner
@@ -154,6 +162,64 @@ def test_a_consortium_search(
         assert down.json()["partners"][0]["status"] == "unreachable"
         assert down.json()["home"]["candidates"][0]["subject_id"] == "NS-1"
         assert down.json()["lists"][0]["sources"] == [HOME]
+
+
+def _person(home: Platform, opened: ExitStack, role: str, name: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {home.token(role, person_id=name)}"}
+    client = httpx.Client(base_url=home.url("review"), headers=headers, timeout=120.0, trust_env=False)
+    return opened.enter_context(client)
+
+
+@pytest.mark.timeout(900)
+def test_a_case_asks_a_partner(platforms: tuple[Platform, Platform], faces: DevelopmentFaces) -> None:
+    """Away first, which is said and is no answer; then asked: its list is attributed, and none of it is a name."""
+    home, partner = platforms
+    picture = faces.mated_pairs()[0][1].path
+    asked = {"partners": [PARTNER], "authority": "OPL-2026 s.4, DI 1234", "reason": "Seen on both sides."}
+    with ExitStack() as opened:
+        officer, anna, bert = (
+            _person(home, opened, role, name)
+            for name, role in (("pc-1234", "requester"), ("anna", "operator"), ("bert", "operator"))
+        )
+        files = [("images", ("probe", picture.read_bytes()))]
+        form = {**REQUEST, "watchlists": ["op_liberal"]}
+        request_id = ok(officer.post("/v1/requests", data=form, files=files))["request_id"]
+        first, second = Desk(anna, request_id), Desk(bert, request_id)
+        first.do("acceptance", reason="Lawful, needed, in proportion.")
+        probe_id = first.see()["case"]["probes"][0]["probe_id"]
+        first.do("assessment", probe_id=probe_id, face=0, grade="suitable", remarks="Clear enough.")
+        refused = {**asked, "partners": ["southshire"], "probe_id": probe_id, "version": first.see()["case"]["version"]}
+        answer = anna.post(f"{first.base}/searches", json=refused)
+        assert (answer.status_code, answer.json()["reasons"]) == (403, ["partner_not_permitted"])
+
+        if partner.process("search").is_running():
+            partner.kill("search")
+        told = first.do("searches", probe_id=probe_id, **asked)
+        assert told["partners"] == [{"partner": PARTNER, "status": "unreachable"}]
+        for service in ("audit", "search"):
+            partner.restart(service)
+        with home.client("search", "operator", timeout_s=120.0) as operator:
+            wait_until(lambda: _ask(operator, picture.read_bytes()).json()["status"] == "complete", 180, "the partner")
+        told = first.do("searches", probe_id=probe_id, **asked)
+        assert told["partners"][-1] == {"partner": PARTNER, "status": "answered"}
+        # Of the list nothing is seen before two judgements are signed.
+        assert [one["candidates"] for one in first.see()["case"]["enquiries"]] == [[], []]
+        assert first.judge_all(set())["state"] == "awaiting_second_review"
+        assert second.judge_all(set())["state"] == "decided"
+        [_, enquiry] = second.see()["case"]["enquiries"]
+        assert {one["subject_id"] for one in enquiry["candidates"]} == {"EM-1"}
+        assert enquiry["agreements"] == ["OPL-2026-NORTHSHIRE", "OPL-2026-EASTMOOR"]
+        keep = (datetime.now(UTC) + timedelta(days=180)).date().isoformat()
+        assert second.do("release", retain_until=keep)["state"] == "released"
+        result = ok(officer.get(f"/v1/requests/{request_id}/result"))
+        assert result["potential_names"] == []
+        [said] = [text for text in result["statements"] if text.startswith("Partner")]
+        assert f"Partner {PARTNER} was searched too under OPL-2026-NORTHSHIRE, OPL-2026-EASTMOOR" in said
+        assert enquiry["their_search_id"] in said
+        assert officer.get(f"/v1/requests/{request_id}/result.pdf").content.startswith(b"%PDF")
+    # Its own log has the search that the result names.
+    done = [entry for entry in _entries(partner, "partner_search_answered") if entry["phase"] == "DONE"]
+    assert any(f"search:{enquiry['their_search_id']}" in entry["objects"] for entry in done)
 
 
 @pytest.mark.timeout(600)

@@ -10,6 +10,7 @@ from services.review.casework.documents import Documents
 from services.review.casework.examining import Examining
 from services.review.casework.films import Films
 from services.review.casework.flagged import FlaggedProbes
+from services.review.casework.gallery_flags import GalleryFlags
 from services.review.casework.intake import Intake, Pictures
 from services.review.casework.looking import Looking
 from services.review.casework.pictures import SeePictures
@@ -71,6 +72,7 @@ class Desk:
     retention: Retention
     looking: Looking
     pictures: SeePictures
+    gallery_flags: GalleryFlags
     documents: Documents
     supervision: Supervision
     trail: CaseTrail
@@ -108,6 +110,7 @@ class Desk:
             retention=Retention(book, images, searching, peers.copies),
             looking=Looking(book, kept_look),
             pictures=SeePictures(book, images, peers.references, peers.renderer, peers.analyser),
+            gallery_flags=GalleryFlags(trail, peers.references, peers.renderer),
             documents=Documents(book, images, peers.references, peers.renderer, setter),
             supervision=Supervision(book),
             trail=trail,

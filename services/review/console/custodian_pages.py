@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
-from services.review.console.context import Console, see_other
+from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Visit, visit_of
 from services.review.console.oversight import Oversight
 from services.review.console.oversight_pages import require
-from services.shared.errors import DependencyUnavailable, Forbidden, InvalidRequest
+from services.review.console.picture_pages import marked_for, stem
+from services.review.console.turns import picture_turn
+from services.shared.errors import DependencyUnavailable, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import is_id
 from services.shared.watchlists import Agreement
 
@@ -21,6 +23,8 @@ _Visit = Annotated[Visit, Depends(visit_of)]
 CUSTODIAN = "custodian"
 _NEWEST = 50
 _SHOWN = 100
+# With their pictures, each of which is made and recorded as it is looked at.
+_FLAGS_SHOWN = 20
 _SOON_DAYS = 90
 _REVIEWS_AHEAD = timedelta(days=30)
 
@@ -115,8 +119,22 @@ def _add_flags(router: APIRouter, console: Console, oversight: Oversight) -> Non
     @router.get("/console/flags")
     def flags(visit: _Visit) -> Response:
         require(visit, CUSTODIAN)
-        found = oversight.flags(visit.session.token, _SHOWN)
-        return console.page(visit, "flags.html", {"flags": found["flags"], "has_more": bool(found["next"])})
+        found = oversight.flags(visit.session.token, _FLAGS_SHOWN)
+        caller, see = caller_of(visit), console.desk.gallery_flags.pictures
+        flags = [(flag, see(caller, flag)) for flag in found["flags"]]
+        return console.page(visit, "flags.html", {"flags": flags, "has_more": bool(found["next"])})
+
+    @router.get("/console/flags/{flag_id}/{name}")
+    async def picture(visit: _Visit, flag_id: str, name: str) -> Response:
+        """`<reference_id>.jpg`: one of the pictures that the flag is about."""
+        return await picture_turn(visit.request, lambda: flagged_picture(visit, flag_id, stem(name, ".jpg")))
+
+    def flagged_picture(visit: Visit, flag_id: str, reference_id: str) -> Response:
+        require(visit, CUSTODIAN)
+        if not is_id(flag_id):
+            raise NotFound("There is no such flag.")
+        flag = oversight.flag(visit.session.token, flag_id)
+        return marked_for(console, visit, console.desk.gallery_flags.picture(caller_of(visit), flag, reference_id))
 
     @router.post("/console/flags/{flag_id}")
     def decide(visit: _Visit, flag_id: str) -> Response:

@@ -69,6 +69,10 @@ class Oversight:
         """Open flags of the person's force. Raises Forbidden, DependencyUnavailable."""
         return self._get(bearer, self._settings.ingest_url, "/v1/flags", {"limit": limit})
 
+    def flag(self, bearer: str, flag_id: str) -> dict[str, Any]:
+        """One flag of the person's force. Raises Forbidden, NotFound, DependencyUnavailable."""
+        return self._get(bearer, self._settings.ingest_url, f"/v1/flags/{flag_id}", {})
+
     def decide_flag(self, bearer: str, flag_id: str, decision: str, reason: str) -> None:
         """Raises InvalidRequest, Conflict, NotFound, Forbidden, DependencyUnavailable."""
         body = {"decision": decision, "reason": reason}

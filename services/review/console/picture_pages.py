@@ -26,17 +26,6 @@ def routes(console: Console) -> APIRouter:
     router = console.router()
     pictures = console.desk.pictures
 
-    def answer(visit: Visit, picture: Picture) -> Response:
-        is_small = visit.request.query_params.get("size") == "small"
-        with Image.open(io.BytesIO(picture.content)) as image:
-            content = shown(
-                image,
-                visit.principal.person_id,
-                console.clock.now(),
-                THUMBNAIL_SIDE_PX if is_small else MAX_SIDE_PX,
-            )
-        return Response(content, media_type="image/jpeg", headers=PICTURE_HEADERS)
-
     @router.get("/console/requests/{request_id}/probes/{probe_id}/{name}")
     async def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
         """`original.jpg`, or `<enhancement_id>.jpg`; with `.json` where the features of its only face are."""
@@ -45,8 +34,8 @@ def routes(console: Console) -> APIRouter:
     def shown_probe(visit: Visit, request_id: str, probe_id: str, name: str) -> Response:
         caller = caller_of(visit)
         if not name.endswith(".json"):
-            return answer(visit, pictures.probe(caller, request_id, probe_id, _stem(name, ".jpg")))
-        picture, faces = pictures.probe_faces(caller, request_id, probe_id, _stem(name, ".json"))
+            return marked_for(console, visit, pictures.probe(caller, request_id, probe_id, stem(name, ".jpg")))
+        picture, faces = pictures.probe_faces(caller, request_id, probe_id, stem(name, ".json"))
         # Which of several was searched is not known where the picture was turned or cut: none is better than another's.
         scale = min(1.0, MAX_SIDE_PX / max(picture.width, picture.height))
         return _landmarks(faces[0] if len(faces) == 1 else None, scale)
@@ -59,11 +48,20 @@ def routes(console: Console) -> APIRouter:
     def shown_reference(visit: Visit, request_id: str, candidate_id: str, name: str) -> Response:
         caller = caller_of(visit)
         if not name.endswith(".json"):
-            return answer(visit, pictures.reference(caller, request_id, candidate_id, _stem(name, ".jpg")))
-        faces = pictures.reference_faces(caller, request_id, candidate_id, _stem(name, ".json"))
+            return marked_for(console, visit, pictures.reference(caller, request_id, candidate_id, stem(name, ".jpg")))
+        faces = pictures.reference_faces(caller, request_id, candidate_id, stem(name, ".json"))
         return _landmarks(faces[0] if faces else None)
 
     return router
+
+
+def marked_for(console: Console, visit: Visit, picture: Picture) -> Response:
+    """A picture as JPEG with the viewer's id and the time over it; `size=small` for a small one."""
+    is_small = visit.request.query_params.get("size") == "small"
+    side_px = THUMBNAIL_SIDE_PX if is_small else MAX_SIDE_PX
+    with Image.open(io.BytesIO(picture.content)) as image:
+        content = shown(image, visit.principal.person_id, console.clock.now(), side_px)
+    return Response(content, media_type="image/jpeg", headers=PICTURE_HEADERS)
 
 
 def _landmarks(face: ProbeFace | None, scale: float = 1.0) -> Response:
@@ -71,7 +69,7 @@ def _landmarks(face: ProbeFace | None, scale: float = 1.0) -> Response:
     return JSONResponse({"landmarks": found})
 
 
-def _stem(name: str, ending: str) -> str:
+def stem(name: str, ending: str) -> str:
     """Raises NotFound for another ending."""
     if not name.endswith(ending):
         raise NotFound("There is no such picture.")

@@ -252,7 +252,9 @@ class Ingest:
         self, bearer: str, watchlist: str, owner: str, subject_id: str
     ) -> Sequence[reference_pb2.EnrolledReference]:
         return [
-            reference_pb2.EnrolledReference(reference_id=f"{subject_id}-{number}", subject_id=subject_id)
+            reference_pb2.EnrolledReference(
+                reference_id=f"{subject_id}-{number}", subject_id=subject_id, image_sha256="a" * 64
+            )
             for number in (1, 2)
         ]
 
