@@ -28,8 +28,8 @@ _MEASURED: Mapping[str, str] = {
     "missing_noise": "Raised on 4 of 632 real pictures, 41 of 41 retouched, 39 of 41 comics; generated: not measured.",
     "flat_colours": "Raised on 3 of 632 real pictures, on 41 of 41 reduced to twelve colours, on 2 of 41 paintings.",
     "line_art": "Raised on none of 632 real pictures, on 38 of 40 simulated charcoal drawings, on 2 of 26 in pencil.",
-    "file_says_generated": "Raised on none of 1,275 real pictures; of generated ones not measured, and anybody can remove it.",
-    "file_says_edited": "Raised on none of 1,275 real pictures; of edited ones not measured, and anybody can remove it.",
+    "file_says_generated": "Raised on none of 1,275 real pictures; generated: not measured, and anybody can remove it.",
+    "file_says_edited": "Raised on none of 1,275 real pictures; edited: not measured, and anybody can remove it.",
 }
 
 
