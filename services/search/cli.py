@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.shared.errors import ConfigurationError, DependencyUnavailable, LikenessError, error_from_code
-
 if TYPE_CHECKING:
     import httpx
     from rich.console import Console
@@ -76,9 +74,10 @@ def identify(  # noqa: PLR0917 - the options of a command
         **({} if face is None else {"face": str(face)}),
         **({"partners": partner, "authority": authority} if partner else {}),
     }
-    path = "/v1/consortium-searches" if partner else "/v1/searches"
-    response = _post(url.rstrip("/") + path, read_token(token), form, image)
-    body = json_body(response)
+    from services.shared.rest_client import error_in, object_in  # noqa: PLC0415 - `likeness --help` stays quick
+
+    response = _post("/v1/consortium-searches" if partner else "/v1/searches", url.rstrip("/"), token, form, image)
+    body = object_in(response)
     if response.status_code == 200:
         _print_answer(response, body, as_json=as_json)
     elif body.get("code") == "face_choice_needed" and not as_json:
@@ -88,55 +87,29 @@ def identify(  # noqa: PLR0917 - the options of a command
         sys.stdout.write(response.text + "\n")
         raise typer.Exit(2 if body.get("code") == "face_choice_needed" else 1)
     else:
-        raise error_of(body)
+        raise error_in(body)
 
 
-def read_token(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"The token file {path} cannot be read: {error}",
-            advice="Give --token FILE; `likeness up` writes one to <data>/tokens/operator.token.",
-        ) from error
-
-
-def _post(url: str, token: str, form: dict[str, Any], image: Path) -> httpx.Response:
-    """Partners are waited for beside the search at home."""
+def _post(path: str, url: str, token: Path, form: dict[str, Any], image: Path) -> httpx.Response:
+    """Whatever is answered, refusals too. Partners are waited for beside the search at home."""
     import httpx  # noqa: PLC0415 - `likeness --help` stays quick
 
+    from services.shared.rest_client import read_token, unreachable  # noqa: PLC0415
+
+    headers = {"Authorization": f"Bearer {read_token(token)}"}
     try:
         with image.open("rb") as file:
+            # A platform of the force is not behind a proxy to the internet.
             return httpx.post(
-                url,
-                headers={"Authorization": f"Bearer {token}"},
+                url + path,
+                headers=headers,
                 data=form,
                 files={"image": ("probe", file)},
                 timeout=TIMEOUT_S,
-                trust_env=False,  # a platform of the force is not behind a proxy to the internet
+                trust_env=False,
             )
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise DependencyUnavailable(
-            f"search does not answer at {url}: {error}", advice="Start it with `likeness up`, or give --url."
-        ) from error
-
-
-def json_body(response: httpx.Response) -> dict[str, Any]:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise DependencyUnavailable(
-            f"The answer ({response.status_code}) is not Likeness's.", advice="Check the address given with --url."
-        )
-    return body
-
-
-def error_of(body: dict[str, Any]) -> LikenessError:
-    code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
-    fields = "".join(f"\n  {entry.get('field')}: {entry.get('problem')}" for entry in body.get("fields", []))
-    return error_from_code(code, detail + fields, advice) or LikenessError(detail + fields, advice=advice, code=code)
+        raise unreachable("search", url, error) from error
 
 
 def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bool) -> None:

@@ -97,7 +97,7 @@ class PolicyReview:
             return
         self._record(principal, audit_pb2.REFUSED, activity, activity_id, {"reason": "forbidden"})
         raise Forbidden(
-            f"Only the roles {', '.join(sorted(roles))} may do this.", advice="Ask your administrator for the role."
+            f"This needs the role {' or '.join(sorted(roles))}.", advice="Ask your administrator for the role."
         )
 
     def _record(

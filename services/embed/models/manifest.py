@@ -88,7 +88,10 @@ def load_manifest(path: Path | None = None) -> Manifest:
     try:
         added = _parse(path.read_text("utf-8"), str(path))
     except OSError as error:
-        raise ConfigurationError(f"model manifest cannot be read: {error}", advice="Correct manifest_path.") from error
+        raise ConfigurationError(
+            f"The model manifest {path} cannot be read: {error.strerror}.",
+            advice="Correct --manifest, or LIKENESS_EMBED__MODEL__MANIFEST_PATH of the service.",
+        ) from error
     by_name = {entry.name: entry for entry in (*packaged.model, *added.model)}
     return Manifest(model=tuple(by_name.values()))
 

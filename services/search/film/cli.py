@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,15 +16,12 @@ from services.search.cli import (
     TokenOption,
     UrlOption,
     WatchlistOption,
-    error_of,
-    json_body,
-    read_token,
 )
 from services.search.film.contact_sheet import clock, contact_sheet
 from services.shared.errors import DependencyUnavailable
 
 if TYPE_CHECKING:
-    import httpx
+    from services.shared.rest_client import RestClient
 
 _UPLOAD_S = 3600.0
 _POLL_S = 1.0
@@ -60,7 +56,7 @@ def film(  # noqa: PLR0917 - the options of a command
 
     Interrupt it at will: the film is read on, and --id shows it again.
     """
-    import httpx  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.shared.rest_client import RestClient, error_in  # noqa: PLC0415 - `likeness --help` stays quick
 
     form = {
         "case_reference": case,
@@ -72,28 +68,25 @@ def film(  # noqa: PLR0917 - the options of a command
         "mode": mode,
         "max_candidates": str(max_candidates),
     }
-    headers = {"Authorization": f"Bearer {read_token(token)}"}
-    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=60.0, trust_env=False) as client:
+    with RestClient("search", url, token) as client:
         wanted = film_id or _hand_in(client, form, path)
         found = _followed(client, wanted)
         if found["status"] != "done":
-            raise error_of(found["problem"] or {"detail": f"The film is {found['status']}."})
+            raise error_in(found["problem"] or {"detail": f"The film is {found['status']}."})
         target = sheet or path.with_suffix(path.suffix + ".html")
         target.write_text(contact_sheet(found, path.name), "utf-8")
         _print_film(found, target)
         if track:
-            _print_searches(answered(lambda: client.post(f"/v1/films/{wanted}/searches", json={"tracks": track})))
+            _print_searches(client.json("POST", f"/v1/films/{wanted}/searches", json={"tracks": track}))
 
 
-def _hand_in(client: httpx.Client, form: dict[str, Any], path: Path) -> str:
+def _hand_in(client: RestClient, form: dict[str, Any], path: Path) -> str:
     with path.open("rb") as file:
-        answer = answered(
-            lambda: client.post("/v1/films", data=form, files={"film": ("film", file)}, timeout=_UPLOAD_S)
-        )
+        answer = client.json("POST", "/v1/films", data=form, files={"film": ("film", file)}, timeout=_UPLOAD_S)
     return str(answer["film_id"])
 
 
-def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
+def _followed(client: RestClient, film_id: str) -> dict[str, Any]:
     """The film once it has ended, with a bar until then. A service that is started again is waited for."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
@@ -108,7 +101,7 @@ def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
         seen_s = time.monotonic()
         while True:
             try:
-                found = answered(lambda: client.get(f"/v1/films/{film_id}", params={"chips": "true"}))
+                found = client.json("GET", f"/v1/films/{film_id}", params={"chips": "true"})
                 seen_s = time.monotonic()
             except DependencyUnavailable:
                 if time.monotonic() - seen_s > _GONE_S:
@@ -122,21 +115,6 @@ def _followed(client: httpx.Client, film_id: str) -> dict[str, Any]:
             if found["status"] in _ENDED:
                 return found
             time.sleep(_POLL_S)
-
-
-def answered(call: Callable[[], httpx.Response]) -> dict[str, Any]:
-    import httpx  # noqa: PLC0415
-
-    try:
-        response = call()
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise DependencyUnavailable(
-            f"search does not answer: {error}", advice="Start it with `likeness up`, or give --url."
-        ) from error
-    body = json_body(response)
-    if response.is_success:
-        return body
-    raise error_of(body)
 
 
 def _print_film(found: dict[str, Any], target: Path) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from services.search.cli import TokenOption, UrlOption, read_token
-from services.search.film.cli import answered
-
-if TYPE_CHECKING:
-    import httpx
+from services.search.cli import TokenOption, UrlOption
+from services.shared.rest_client import RestClient
 
 films_app = typer.Typer(no_args_is_help=True, help="Films that were handed in: list them, give one up, erase one.")
 
@@ -25,8 +22,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print what REST answer
 @films_app.command("list")
 def list_films(token: TokenOption = _TOKEN, url: UrlOption = _URL, *, as_json: JsonOption = False) -> None:
     """List the films of your force that are kept, without anybody in them."""
-    with _client(token, url) as client:
-        found = answered(lambda: client.get("/v1/films"))
+    with RestClient("search", url, token) as client:
+        found = client.json("GET", "/v1/films")
     if as_json:
         _print_json(found)
     else:
@@ -36,8 +33,8 @@ def list_films(token: TokenOption = _TOKEN, url: UrlOption = _URL, *, as_json: J
 @films_app.command("cancel")
 def cancel(film_id: FilmArgument, token: TokenOption = _TOKEN, url: UrlOption = _URL) -> None:
     """Give a film up: it is read no further and what was read is erased; the sealed original stays."""
-    with _client(token, url) as client:
-        given_up = answered(lambda: client.delete(f"/v1/films/{film_id}"))
+    with RestClient("search", url, token) as client:
+        given_up = client.json("DELETE", f"/v1/films/{film_id}")
     sys.stdout.write(f"film {given_up['film_id']}: {given_up['status']}\n")
 
 
@@ -49,16 +46,9 @@ def erase(
     url: UrlOption = _URL,
 ) -> None:
     """Erase a film that has ended, with its frames; those that were searched stay with their searches."""
-    with _client(token, url) as client:
-        erased = answered(lambda: client.post(f"/v1/films/{film_id}/erasure", json={"reason": reason}))
+    with RestClient("search", url, token) as client:
+        erased = client.json("POST", f"/v1/films/{film_id}/erasure", json={"reason": reason})
     sys.stdout.write(f"film {erased['film_id']}: {erased['status']}, {erased['removed']} objects removed\n")
-
-
-def _client(token: Path, url: str) -> httpx.Client:
-    import httpx  # noqa: PLC0415 - `likeness --help` stays quick
-
-    headers = {"Authorization": f"Bearer {read_token(token)}"}
-    return httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=60.0, trust_env=False)
 
 
 def _print_json(document: dict[str, Any]) -> None:
