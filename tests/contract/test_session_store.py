@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_a_person_has_one_session(store: SessionStore) -> None:
     for one in (session("a"), session("b", "bert"), session("c")):
         store.begin(one)
     assert [store.find(key * 64) is not None for key in "abc"] == [False, True, True]
+
+
+def test_a_persons_sessions_are_listed_with_where_they_were_begun(store: SessionStore) -> None:
+    anna = replace(session("a"), address="2001:db8::7", agent="Firefox on Linux", replaced="[]")
+    store.begin(anna)
+    store.begin(session("b", "bert"))
+    assert list(store.of("anna")) == [anna]
+    assert list(store.of("nobody")) == []
+    store.end("a" * 64)
+    assert list(store.of("anna")) == []
 
 
 def test_the_last_use_goes_forward_only_and_brings_nothing_back(store: SessionStore) -> None:

@@ -96,6 +96,9 @@ sessions = sa.Table(
     sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Column("agent", sa.String(64), nullable=False, server_default=""),
+    sa.Column("replaced", sa.Text, nullable=False, server_default=""),
     sa.Index("review_sessions_person", "person_id"),
     sa.Index("review_sessions_seen", "seen_at"),
 )

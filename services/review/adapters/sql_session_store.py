@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from threading import Lock
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -29,6 +30,9 @@ class SqlSessionStore:
             "started_at": session.started_at.astimezone(UTC),
             "seen_at": session.seen_at.astimezone(UTC),
             "sealed": session.sealed,
+            "address": session.address,
+            "agent": session.agent,
+            "replaced": session.replaced,
         }
         with self._writing, self._transaction() as connection:
             connection.execute(sa.delete(sessions).where(sessions.c.person_id == session.person_id))
@@ -37,9 +41,12 @@ class SqlSessionStore:
     def find(self, key: str) -> StoredSession | None:
         with self._transaction() as connection:
             row = connection.execute(sa.select(sessions).where(sessions.c.key == key)).one_or_none()
-        if row is None:
-            return None
-        return StoredSession(row.key, row.person_id, _utc(row.started_at), _utc(row.seen_at), bytes(row.sealed))
+        return None if row is None else _session(row)
+
+    def of(self, person_id: str) -> Sequence[StoredSession]:
+        wanted = sa.select(sessions).where(sessions.c.person_id == person_id).order_by(sessions.c.seen_at.desc())
+        with self._transaction() as connection:
+            return [_session(row) for row in connection.execute(wanted)]
 
     def touch(self, key: str, seen_at: datetime) -> None:
         later = sa.and_(sessions.c.key == key, sessions.c.seen_at < seen_at.astimezone(UTC))
@@ -72,6 +79,19 @@ class SqlSessionStore:
                 "The record of sessions cannot be used.",
                 advice="Try again in a few seconds; operators: check the database of review and its disk.",
             ) from error
+
+
+def _session(row: sa.Row[Any]) -> StoredSession:
+    return StoredSession(
+        row.key,
+        row.person_id,
+        _utc(row.started_at),
+        _utc(row.seen_at),
+        bytes(row.sealed),
+        row.address,
+        row.agent,
+        row.replaced,
+    )
 
 
 def _utc(moment: datetime) -> datetime:

@@ -60,6 +60,7 @@ TOLD: Mapping[str, str] = {
     "flag-dismissed": "Dismissed. It is not flagged again.",
     "flag-acted": "Recorded that the records were put right.",
     "training": "The training record is stored.",
+    "session-ended": "Ended. Whoever used it has to sign in again.",
     "planted": "The known-answer probe waits in the queue like any other request.",
 }
 

@@ -13,8 +13,9 @@ from fastapi.responses import RedirectResponse
 from services.review.console.context import Console, see_other
 from services.review.console.guard import COOKIE, Visit, read_form, require_own_origin, visit_of, with_headers
 from services.review.console.oidc import CALLBACK, Oidc, SignInFlow
+from services.review.console.own_sessions import add_own_sessions, address_of, agent_of
 from services.review.console.rendering import THEME_COOKIE, THEMES, home_of
-from services.review.console.sessions import SessionSettings
+from services.review.console.sessions import Place, SessionSettings
 from services.review.console.static_files import StaticFiles
 from services.shared.errors import Forbidden, LikenessError
 
@@ -61,8 +62,8 @@ def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> AP
             if not entrance.by_token:
                 raise Forbidden("Tokens are not taken here.", advice="Sign in with your force account.")
             form = await read_form(request)
-            address = request.client.host if request.client else ""
-            cookie, session = await run_sync(console.sessions.sign_in, form.text("token"), address)
+            address = address_of(request)
+            cookie, session = await run_sync(console.sessions.sign_in, form.text("token"), address, agent_of(request))
             await run_sync(console.sessions.end, request.cookies.get(COOKIE, ""))
         except LikenessError as error:
             return sign_in_page(request, error)
@@ -103,7 +104,7 @@ def _add_provider(router: APIRouter, console: Console, oidc: Oidc, sign_in_page:
         secret = request.cookies.get(FLOW_COOKIE, "")
         try:
             tokens = oidc.complete(SignInFlow(secret) if secret else None, dict(request.query_params))
-            cookie, session = console.sessions.begin(tokens)
+            cookie, session = console.sessions.begin(tokens, Place(address_of(request), agent_of(request)))
             console.sessions.end(request.cookies.get(COOKIE, ""))
         except LikenessError as error:
             response = sign_in_page(request, error)
@@ -125,6 +126,9 @@ def signed_in_routes(console: Console, oidc: Oidc | None) -> APIRouter:
     @router.post("/console/sign-out")
     def sign_out(visit: _Visit) -> Response:
         console.sessions.end(visit.request.cookies.get(COOKIE, ""))
+        return signed_out(visit)
+
+    def signed_out(visit: Visit) -> Response:
         elsewhere = oidc.sign_out(visit.session.id_token) if oidc is not None else None
         if elsewhere is None:
             response = see_other("/console/sign-in?ended=1")
@@ -135,6 +139,8 @@ def signed_in_routes(console: Console, oidc: Oidc | None) -> APIRouter:
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
         response.headers["Clear-Site-Data"] = '"cache", "storage"'
         return response
+
+    add_own_sessions(router, console, signed_out)
 
     @router.post("/console/theme")
     def theme(visit: _Visit) -> Response:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -26,6 +27,11 @@ class StoredSession:
     started_at: datetime
     seen_at: datetime
     sealed: bytes
+    # For its person to see: the address and the browser that it was begun from, and the one that its sign-in ended,
+    # as `Replaced` in JSON or nothing.
+    address: str = ""
+    agent: str = ""
+    replaced: str = ""
 
 
 class SessionStore(Protocol):
@@ -39,6 +45,10 @@ class SessionStore(Protocol):
         ...
 
     def find(self, key: str) -> StoredSession | None: ...
+
+    def of(self, person_id: str) -> Sequence[StoredSession]:
+        """Everything that stands in one person's name, last used first."""
+        ...
 
     def touch(self, key: str, seen_at: datetime) -> None:
         """It was used. Never goes back in time, and brings nothing back that has ended."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
+import orjson
 from pydantic import BaseModel, Field
 
 from services.review.console.session_store import (
@@ -53,6 +55,37 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session was begun: the address that its connection had, the browser in a few words."""
+
+    address: str = ""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A session that another sign-in of the same person ended."""
+
+    place: Place
+    started_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSession:
+    """One of a person's sessions, as its person may see it. `session_id` names it and opens nothing."""
+
+    session_id: str
+    place: Place
+    started_at: datetime
+    seen_at: datetime
+    # When it ends at the latest, if it is used all the time.
+    ends_at: datetime
+    is_this: bool
+    replaced: Replaced | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Failures:
     count: int
     last_s: float
@@ -81,7 +114,7 @@ class Sessions:
         # A request a second is not a write a second; the last use is known this closely, and ends early by no more.
         self._closely = timedelta(seconds=min(30.0, settings.idle_s / 60))
 
-    def sign_in(self, token: str, address: str) -> tuple[str, Session]:
+    def sign_in(self, token: str, address: str, agent: str = "") -> tuple[str, Session]:
         """A new cookie value and its session, for whoever brings a token.
 
         Raises Unauthenticated, TooManyRequests (this address is locked), DependencyUnavailable.
@@ -95,9 +128,9 @@ class Sessions:
             raise
         with self._lock:
             self._failures.pop(address, None)
-        return self.begin(Tokens(token.strip()))
+        return self.begin(Tokens(token.strip()), Place(address, agent))
 
-    def begin(self, tokens: Tokens) -> tuple[str, Session]:
+    def begin(self, tokens: Tokens, place: Place = Place()) -> tuple[str, Session]:
         """A session of these tokens. The cookie's value is always new, so that none can be planted beforehand.
 
         Raises Unauthenticated, DependencyUnavailable.
@@ -106,7 +139,13 @@ class Sessions:
         now = self._clock.now()
         cookie = secrets.token_urlsafe(32)
         self._store.end_before(now - self._idle, now - self._lifetime)
-        self._store.begin(StoredSession(key_of(cookie), principal.person_id, now, now, sealed(cookie, tokens)))
+        others = self._store.of(principal.person_id)
+        content, replaced = sealed(cookie, tokens), _packed(others[0]) if others else ""
+        self._store.begin(
+            StoredSession(
+                key_of(cookie), principal.person_id, now, now, content, place.address[:64], place.agent[:64], replaced
+            )
+        )
         return cookie, self._session(cookie, principal, tokens)
 
     def find(self, cookie: str) -> Session | None:
@@ -131,6 +170,34 @@ class Sessions:
     def end(self, cookie: str) -> None:
         if cookie:
             self._store.end(key_of(cookie))
+
+    def own(self, cookie: str) -> Sequence[OwnSession]:
+        """All that stand in the name of this session's person, this one first. Raises DependencyUnavailable."""
+        this = self._store.find(key_of(cookie))
+        if this is None:
+            return ()
+        now = self._clock.now()
+        found = [
+            OwnSession(
+                session_id=_public_id(one.key),
+                place=Place(one.address, one.agent),
+                started_at=one.started_at,
+                seen_at=one.seen_at,
+                ends_at=one.started_at + self._lifetime,
+                is_this=one.key == this.key,
+                replaced=_unpacked(one.replaced),
+            )
+            for one in self._store.of(this.person_id)
+            if now - one.seen_at < self._idle and now - one.started_at < self._lifetime
+        ]
+        return sorted(found, key=lambda one: not one.is_this)
+
+    def end_own(self, cookie: str, session_ids: Collection[str]) -> None:
+        """End those of this session's person that have these ids; what has ended, or is another's, is left alone."""
+        this = self._store.find(key_of(cookie))
+        for one in self._store.of(this.person_id) if this is not None else ():
+            if _public_id(one.key) in session_ids:
+                self._store.end(one.key)
 
     def _session(self, cookie: str, principal: Principal, tokens: Tokens) -> Session:
         return Session(principal, tokens.access, form_token_of(cookie), self._settings.idle_s, tokens.id_token)
@@ -200,3 +267,20 @@ class Sessions:
             if address not in self._failures and len(self._failures) >= _MAX_ADDRESSES:
                 self._failures.pop(next(iter(self._failures)))
             self._failures[address] = _Failures(count, now_s)
+
+
+def _public_id(key: str) -> str:
+    """Names a session on a page and in the log. From it nobody comes to the key, and from the key nobody in."""
+    return hashlib.sha256(b"session id " + key.encode()).hexdigest()[:16]
+
+
+def _packed(session: StoredSession) -> str:
+    told = [session.address, session.agent, session.started_at, session.seen_at]
+    return orjson.dumps(told).decode()
+
+
+def _unpacked(text: str) -> Replaced | None:
+    if not text:
+        return None
+    address, agent, started, seen = orjson.loads(text)
+    return Replaced(Place(address, agent), datetime.fromisoformat(started), datetime.fromisoformat(seen))

@@ -74,6 +74,10 @@ class MemorySessions:
     def find(self, key: str) -> StoredSession | None:
         return self.stored.get(key)
 
+    def of(self, person_id: str) -> list[StoredSession]:
+        own = [one for one in self.stored.values() if one.person_id == person_id]
+        return sorted(own, key=lambda one: one.seen_at, reverse=True)
+
     def touch(self, key: str, seen_at: datetime) -> None:
         if key in self.stored:
             self.stored[key] = replace(self.stored[key], seen_at=max(seen_at, self.stored[key].seen_at))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -15,6 +16,7 @@ from PIL import Image
 from services.review.casework.caller import Caller
 from services.review.casework.comparison import Biography, ComparedCandidate, Comparison, OpenedCandidate
 from services.review.casework.looking import HistoryItem
+from services.review.casework.trail import About
 from services.review.model import (
     Adjudication,
     Appearance,
@@ -36,6 +38,7 @@ from services.review.model import (
 from services.review.workflow import Action
 from services.rpc.v1 import search_pb2
 from services.shared.errors import Conflict, DependencyUnavailable, NotFound
+from services.shared.tokens import Principal
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 REQUEST_ID = "019c1d2e-7a44-7f21-8c55-2f0c0fd0a1b7"
@@ -123,6 +126,15 @@ class FakeDesk:
         return SimpleNamespace(
             probe=self._probe_picture, reference=self._reference_picture, reference_faces=lambda *_: (FACE,)
         )
+
+    @property
+    def trail(self) -> Any:
+        return SimpleNamespace(act=self._act)
+
+    @contextmanager
+    def _act(self, principal: Principal, activity: str, about: About) -> Iterator[Any]:
+        self.calls.append((activity, (principal.person_id, about.objects)))
+        yield SimpleNamespace(details={})
 
     @property
     def intake(self) -> Any:
