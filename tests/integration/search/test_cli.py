@@ -50,6 +50,15 @@ def test_json_is_the_answer_itself(search: RunningSearch) -> None:
     assert answer["request"]["max_candidates"] == 3
 
 
+def test_what_the_picture_is_said_to_be_goes_with_it(search: RunningSearch) -> None:
+    assert (
+        "needs a supervisor: The request says that it is a drawing."
+        in call(search, b"face:ann", "--nature", "drawing").output
+    )
+    assert isinstance(call(search, b"face:ann", "--nature", "generated").exception, Forbidden)
+    assert isinstance(call(search, b"face:ann", "--nature", "painting").exception, InvalidRequest)
+
+
 def test_a_face_is_chosen_from_a_table(search: RunningSearch) -> None:
     several = call(search, b"faces:cat,bob")
     assert several.exit_code == 2
