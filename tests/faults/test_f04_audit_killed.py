@@ -17,6 +17,7 @@ from services.rpc.auditing import AuditRecorder
 from services.shared.errors import AuditUnavailable
 from services.shared.ids import new_id
 from tests.integration.audit.service import AuditProcess, record_search, recorder_to
+from tests.support.fault_report import record
 from tests.support.waiting import wait_until
 
 # More by hand: LIKENESS_KILLS=100 python -m pytest tests/faults/test_f04_audit_killed.py
@@ -98,8 +99,11 @@ def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -
     chooser = random.Random(4)
     audit = AuditProcess(tmp_path, LIKENESS_AUDIT__CHECKPOINTS__ENTRIES="50")
     ledger = _Ledger()
+    slowest_start_s = 0.0
     for _ in range(KILLS):
+        began = time.monotonic()
         audit.start()
+        slowest_start_s = max(slowest_start_s, time.monotonic() - began)
         _append_and_kill(audit, ledger, chooser.uniform(0, 0.25))
         assert ledger.surprises == []
         stored = _stored(audit.store_path)
@@ -119,3 +123,4 @@ def test_f04_nothing_acknowledged_is_lost_when_audit_is_killed(tmp_path: Path) -
     report = verify(audit.store_path, witness=audit.witness_path)
     assert report.entries == len(set(ledger.acknowledged) | set(ledger.refused))
     assert report.unsigned_entries == 0
+    record("F4", "kill -9 of audit while six callers append", "embedded", recovery_s=slowest_start_s, times=KILLS)

@@ -22,6 +22,7 @@ BREAK_AFTER = 5
 BREAK_S = 5.0
 # pymilvus waits out its whole deadline for a server that is not there; after this long we look ourselves.
 _LOOK_AFTER_S = 1.0
+_HANGS_UP_AFTER_S = 0.3
 _THREADS = 32
 _ADVICE = "Try again; operators: check that Milvus is up and not overloaded."
 # What Milvus says when a server or a node of it does not answer, as opposed to an answer that is a refusal.
@@ -179,12 +180,20 @@ class MilvusCalls:
         )
 
     def _is_there(self) -> bool:
-        """Whether anything accepts connections at the server's address; a file of Milvus Lite always does."""
+        """Whether anything accepts connections at the server's address, and keeps them: a balancer in front of a server
+        that is gone accepts and hangs up. A file of Milvus Lite always does."""
         address = urlsplit(self._uri)
         if address.scheme not in ("http", "https", "tcp") or address.hostname is None:
             return True
         try:
-            with socket.create_connection((address.hostname, address.port or 19530), timeout=_LOOK_AFTER_S):
-                return True
+            connection = socket.create_connection((address.hostname, address.port or 19530), timeout=_LOOK_AFTER_S)
         except OSError:
             return False
+        with connection:
+            connection.settimeout(_HANGS_UP_AFTER_S)
+            try:
+                return connection.recv(1) != b""
+            except TimeoutError:
+                return True  # it waits for what we have to say
+            except OSError:
+                return False
