@@ -44,6 +44,8 @@ class Bundle:
     endorsements: Mapping[str, str]
     # Who made it, and the approval by a second person; empty in bundles of before there were approvals.
     made_by: str
+    force: str
+    reason: str
     approval: Mapping[str, Any]
     watermark: str
     # What was signed in casework, with every remark; empty where it was not fetched.
@@ -75,6 +77,8 @@ def read_bundle(path: Path) -> Bundle:
             keys={str(key["key_id"]): str(key["public_key"]) for key in value["audit"]["keys"]},
             endorsements={str(key["key_id"]): str(key.get("endorsement", "")) for key in value["audit"]["keys"]},
             made_by=str(value["made_by"]["person_id"]),
+            force=str(value["made_by"]["force"]),
+            reason=str(value["reason"]),
             approval=_object(value.get("approval", {})),
             watermark=str(value.get("watermark", "")),
             judgements=[_object(one) for one in value.get("judgements", ())],

@@ -68,6 +68,9 @@ CHECKS: Final[Mapping[int, str]] = {
     13: "Remarks are those that were signed",
 }
 
+_APPROVAL_ID: Final = "approval"
+_APPROVAL: Final = frozenset({_APPROVAL_ID, "recipient", "reason", "approved_by", "approved_at"})
+
 NOT_PROVEN: Final = (
     "that the search was lawful or its candidates are the person: it proves what was done, not that it was right",
     "that no other search was made of this probe: for that the whole log is exported and verified",
@@ -125,12 +128,18 @@ def verify_bundle(
 def _check_approval(bundle: Bundle) -> str:  # 12
     stated = {name: str(value) for name, value in bundle.approval.items()}
     if not stated:
-        return "made before disclosures were approved: no recipient is named"
+        if any(_APPROVAL_ID in entry.facts["details"] for entry in bundle.entries):
+            raise CheckFailed(12, "the log names an approval and its recipient, the bundle does not")
+        return "no recipient is named: made before disclosures were approved, or what named one was taken out"
+    if missing := _APPROVAL - stated.keys():
+        raise CheckFailed(12, f"the approval lacks {', '.join(sorted(missing))}")
     if stated["approved_by"] == bundle.made_by:
         raise CheckFailed(12, f"{bundle.made_by} made it on their own approval")
-    if not bundle.watermark.startswith(f"Disclosed to {stated['recipient']} alone"):
-        raise CheckFailed(12, "the watermark names another recipient")
-    own = {name: value for name, value in stated.items() if name != "reason"}
+    marked = f"Disclosed to {stated['recipient']} alone, search {bundle.search_id}, approval {stated[_APPROVAL_ID]}."
+    if not bundle.watermark.startswith(marked):
+        raise CheckFailed(12, "the watermark names another recipient, search or approval")
+    # Why it was made is said by whoever made it, beside why it was approved.
+    own = {**stated, "reason": bundle.reason}
     sought = (
         ("disclosure_approval", "DONE", stated["approved_by"], stated),
         ("search_disclosure", "INTENT", bundle.made_by, own),
@@ -138,6 +147,11 @@ def _check_approval(bundle: Bundle) -> str:  # 12
     for activity, phase, person, details in sought:
         if not any(_tells(entry.facts, activity, phase, person, details) for entry in bundle.entries):
             raise CheckFailed(12, f"no entry {activity} ({phase}) of {person} names this approval and recipient")
+    makers = [entry.facts for entry in bundle.entries if entry.facts["activity"] == "search_disclosure"]
+    if not any(
+        maker["actor"] == {**maker["actor"], "person_id": bundle.made_by, "force": bundle.force} for maker in makers
+    ):
+        raise CheckFailed(12, f"{bundle.made_by} of {bundle.force} did not make it")
     return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
 
 

@@ -275,6 +275,11 @@ TAMPERS: dict[str, tuple[int, Callable[[dict[str, Any]], None]]] = {
     "another watermark": (12, _spoil("watermark", lambda text: text.replace("Court", "Gazette"))),
     "approved by oneself": (12, _spoil("approval.approved_by", lambda _: "op-7")),
     "approved by nobody": (12, _spoil("approval.approved_by", lambda _: "sv-2")),
+    "no recipient": (12, _spoil("approval", lambda _: {})),
+    "half an approval": (12, _spoil("approval", lambda told: {n: told[n] for n in told if n != "approved_at"})),
+    "another reason": (12, _spoil("reason", lambda _: "Something that nobody said")),
+    "another force": (12, _spoil("made_by.force", lambda _: "eastmoor")),
+    "a watermark of another search": (12, _spoil("watermark", lambda text: text.replace("search ", "search 1"))),
     "a judgement made up": (10, _spoil("adjudications", lambda found: [*found, {**found[0], "sequence": 1}])),
 }
 
