@@ -88,6 +88,14 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         Panel("Accepted without an outcome yet", {"pending": "sum(likeness_ingest_pending_enrolments)"}),
         Panel("Custody events not read yet", {"lag": "max(likeness_ingest_consumer_lag_events)"}),
         Panel("Events in the outbox", {"waiting": "sum(likeness_ingest_outbox_events)"}),
+        Panel(
+            "Images that nothing names",
+            {
+                "{{state}}": "max by (state) (likeness_ingest_orphan_images)",
+                "swept": "sum(increase(likeness_ingest_swept_images_total[$__rate_interval]))",
+            },
+            description="What the last sweep left (young, locked, held_back), and what was removed.",
+        ),
         Panel("Open flags by kind", {"{{kind}}": "sum by (kind) (likeness_ingest_open_flags)"}),
         Panel(
             "Flags raised and references checked",

@@ -53,6 +53,8 @@ _ERASURE_REST_S = 1.0
 _CLOCK_REST_S = 10.0
 _RECONCILE_REST_S = 30.0
 _CLEARING_REST_S = 5.0
+# A start has enough to do; and while versions are rolled out, processes of one that knows no holds have ended by then.
+_FIRST_SWEEP_AFTER_S = 600.0
 # What nothing names is older than what an event may name that is still in its topic.
 _EVENTS_MARGIN_H = 24.0
 
@@ -208,12 +210,12 @@ def _sweep(parts: LifeParts, register: SqlErasureRegister, letters: DeadLetters,
 
 
 def _sweeping(sweep: SweepImages, parts: LifeParts) -> list[Loop]:
-    """At the start, for what the process before left, and then as often as ledger and images are compared."""
+    """Soon after the start, for what the process before left, and then as often as ledger and images are compared."""
     settings = parts.settings.life
     if not settings.reconcile_every_h:
         return []
-    steps: Iterator[int] | None = sweep.by_itself()
-    due_s = 0.0
+    steps: Iterator[int] | None = None
+    due_s = parts.clock.monotonic_s() + _FIRST_SWEEP_AFTER_S
 
     def step() -> float:
         nonlocal steps, due_s

@@ -107,6 +107,7 @@ class SweepImages:
         self._rules = rules
         self._lock = Lock()
         self._latest: Sweep | None = None
+        self._show(young=0, locked=0, held_back=0)
 
     @property
     def latest(self) -> Sweep | None:
@@ -211,8 +212,7 @@ class SweepImages:
         self._metrics.ingest_swept_images_total.inc(done["removed"])
 
     def _tell(self, report: Sweep) -> None:
-        for state, count in (("locked", report.locked), ("held_back", report.held_back), ("young", report.young)):
-            self._metrics.ingest_orphan_images.labels(state).set(count)
+        self._show(young=report.young, locked=report.locked, held_back=report.held_back)
         log = structlog.get_logger()
         (log.error if report.held_back else log.info)(
             "images_swept",
@@ -225,6 +225,10 @@ class SweepImages:
             spared=report.spared,
             held_back=report.held_back,
         )
+
+    def _show(self, **left: int) -> None:
+        for state, count in left.items():
+            self._metrics.ingest_orphan_images.labels(state).set(count)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
