@@ -150,6 +150,15 @@ class Acceptance:
         return {name: point for name, point in points.items() if point is not None}
 
 
+def part_key(key: str | None, part: str) -> str | None:
+    """The key of one search of several that one request with a key stands for. One that is no key stays none."""
+    if key is None:
+        return None
+    own = f"{key}:{part}"
+    is_too_long_together = len(key) <= MAX_KEY_CHARS < len(own) and key.isascii() and key.isprintable()
+    return f"{hashlib.sha256(key.encode()).hexdigest()}:{part}" if is_too_long_together else own
+
+
 def _check_key(key: str | None) -> None:
     if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         raise InvalidRequest(

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, Protocol
 
 import orjson
 
+from services.search.acceptance import part_key
 from services.shared.errors import CallerError, InvalidRequest
 from services.shared.multipart import Upload
 from services.shared.problems import problem_body
@@ -40,7 +41,7 @@ class SearchFaces:
         problems: list[CallerError] = []
         faces = self._faces(principal, upload)
         for face in faces:
-            key = None if idempotency_key is None else f"{idempotency_key}:face{face}"
+            key = part_key(idempotency_key, f"face{face}")
             one = Upload(texts={**upload.texts, FACE_FIELD: (face,)}, files=upload.files)
             try:
                 answer = orjson.Fragment(self._identify(principal, one, key))

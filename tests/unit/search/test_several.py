@@ -8,6 +8,7 @@ from typing import NoReturn
 import orjson
 import pytest
 
+from services.search.acceptance import MAX_KEY_CHARS, part_key
 from services.search.several import MAX_FACES, SearchFaces
 from services.shared.errors import AuditUnavailable, CallerError, Forbidden, InvalidRequest, LikenessError
 from services.shared.multipart import Upload
@@ -73,3 +74,15 @@ def test_faces_have_to_be_named(faces: tuple[str, ...]) -> None:
     with pytest.raises(InvalidRequest):
         SearchFaces(identify)(OPERATOR, _upload(*faces), None)
     assert identify.rejected == ["invalid_request"], "a refusal is recorded, too"
+
+
+def test_the_longest_key_that_is_taken_stands_for_several_faces_too() -> None:
+    longest = ["k" * 200, "k" * 199 + "l"]
+    made = [part_key(key, "face12") for key in longest]
+    assert len(set(made)) == 2
+    assert all(key is not None and len(key) <= MAX_KEY_CHARS for key in made)
+    assert part_key("short", "face0") == "short:face0"
+    assert part_key(None, "face0") is None
+    too_long = part_key("k" * 201, "face0")
+    assert too_long is not None
+    assert len(too_long) > MAX_KEY_CHARS
