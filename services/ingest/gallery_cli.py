@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.ingest.api_client import IngestApi
+from services.ingest.cli_rows import print_rows
 from services.shared.errors import InvalidRequest
 
 gallery_app = typer.Typer(no_args_is_help=True, help="Erase, review, reconcile, rebuild, compare.")
@@ -62,7 +63,7 @@ def erase(  # noqa: PLR0917 - the options of a command
 def erasures(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Your force's erasures, newest first."""
     rows = IngestApi(url, token).json("GET", "/v1/erasures")["erasures"]
-    _table(rows, ("erasure_id", "subject_id", "state", "authority", "reason", "enrolments"))
+    print_rows(rows, ("erasure_id", "subject_id", "state", "authority", "reason", "enrolments"))
 
 
 @gallery_app.command("lift")
@@ -98,7 +99,7 @@ def reviews(
     parameters: dict[str, str | int] = {"limit": limit, **({"until": until} if until else {})}
     found = IngestApi(url, token).json("GET", "/v1/reviews", params=parameters)
     columns = ("due_on", "enrolment_id", "subject_id", "watchlist", "disposal", "birth_band", "rule", "presume")
-    _table(found["reviews"], columns)
+    print_rows(found["reviews"], columns)
     console = Console()
     console.print(f"{found['due']} due, {found['without_rule']} without a rule.")
     if not found["is_clock_trusted"]:
@@ -134,7 +135,7 @@ def searchability_command(
     """How many images cannot be searched, by device and month, and what to change at the camera."""
     parameters = {"since": since, "until": until}
     rows = IngestApi(url, token).json("GET", "/v1/searchability", params=parameters)["rows"]
-    _table(rows, ("month", "device", "images", "searchable", "with_warning", "reasons", "advice"))
+    print_rows(rows, ("month", "device", "images", "searchable", "with_warning", "reasons", "advice"))
 
 
 @gallery_app.command("reconcile")
@@ -212,7 +213,7 @@ def compare(
 def list_letters(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Your force's dead letters, oldest first."""
     letters = IngestApi(url, token).json("GET", "/v1/dead-letters")["letters"]
-    _table(letters, ("place", "subject_id", "event_id", "reason", "detail", "is_settled"))
+    print_rows(letters, ("place", "subject_id", "event_id", "reason", "detail", "is_settled"))
 
 
 @dlq_app.command("replay")
@@ -252,13 +253,6 @@ def _parts(items: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
 def _where(api: IngestApi, part: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.json("POST", "/v1/custody/comparison", json={"images": part})["images"]
     return found
-
-
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
 
 
 def _inert(text: str) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from services.ingest.api_client import IngestApi
+from services.ingest.cli_rows import print_rows
 
 export_app = typer.Typer(no_args_is_help=True, help="Give enrolled references to another body, under four eyes.")
 
@@ -76,17 +76,5 @@ def fetch(
 @export_app.command("list")
 def list_exports(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     """Your force's exports, newest first."""
-    # The id whole, however narrow the terminal: it is what `approve` wants.
-    table = Table(
-        Column("export_id", min_width=36, no_wrap=True),
-        "watchlist",
-        "recipient",
-        "state",
-        "requested_by",
-        "approved_by",
-        "subjects",
-    )
-    for each in IngestApi(url, token).json("GET", "/v1/exports")["exports"]:
-        names = (each["export_id"], each["watchlist"], each["recipient"], each["state"])
-        table.add_row(*names, each["requested_by"], each["approved_by"], " ".join(each["subject_ids"]))
-    Console().print(table)
+    columns = ("export_id", "watchlist", "recipient", "state", "requested_by", "approved_by", "subject_ids")
+    print_rows(IngestApi(url, token).json("GET", "/v1/exports")["exports"], columns)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from services.ingest.api_client import IngestApi
+from services.ingest.cli_rows import print_rows
 
 flags_app = typer.Typer(no_args_is_help=True, help="Probable duplicates, one person under two subjects, odd images.")
 
@@ -31,34 +31,19 @@ def list_flags(
     url: UrlOption = URL,
 ) -> None:
     """Your force's flags, oldest first."""
-    api, after = IngestApi(url, token), ""
-    # The id whole, however narrow the terminal: it is what `decide` wants.
-    table = Table(
-        Column("flag_id", min_width=36, no_wrap=True),
-        "kind",
-        "watchlist",
-        "band",
-        "subjects",
-        "references",
-        "state",
-        "reason",
-    )
+    api, after, flags = IngestApi(url, token), "", []
     while True:
         parameters = {"state": state, "after": after, **({"kind": kind} if kind else {})}
         page = api.json("GET", "/v1/flags", params=parameters)
-        for flag in page["flags"]:
-            table.add_row(*_cells(flag))
+        flags += [{**flag, "references": _ids(flag)} for flag in page["flags"]]
         after = page["next"]
         if not after:
             break
-    Console().print(table)
+    print_rows(flags, ("flag_id", "kind", "watchlist", "band", "subject_ids", "references", "state", "reason"))
 
 
-def _cells(flag: dict[str, Any]) -> tuple[str, ...]:
-    references = " ".join(each["enrolment_id"] for each in flag["references"])
-    subjects = " ".join(flag["subject_ids"])
-    names = (flag["flag_id"], flag["kind"], flag["watchlist"], flag["band"])
-    return (*names, subjects, references, flag["state"], flag["reason"])
+def _ids(flag: dict[str, Any]) -> list[str]:
+    return [each["enrolment_id"] for each in flag["references"]]
 
 
 @flags_app.command("decide")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.ingest.api_client import IngestApi
+from services.ingest.cli_rows import print_rows
 from services.shared.errors import Conflict, InvalidRequest
 
 model_app = typer.Typer(no_args_is_help=True, help="Which model searches are answered with.")
@@ -79,12 +80,11 @@ def losses(migration: IdOption = "", token: TokenOption = TOKEN, url: UrlOption 
     """The images of which the candidate makes no template, each with its reason."""
     api = IngestApi(url, token)
     path, after = f"{_PATH}/{_chosen(api, migration)}/losses", ""
-    table = Table("enrolment_id", "owner", "watchlist", "reason", "detail")
+    found: list[dict[str, Any]] = []
     while page := api.json("GET", path, params={"after": after, "limit": 1000})["losses"]:
-        for loss in page:
-            table.add_row(loss["enrolment_id"], loss["owner"], loss["watchlist_id"], loss["reason"], loss["detail"])
+        found += page
         after = page[-1]["enrolment_id"]
-    Console().print(table)
+    print_rows(found, ("enrolment_id", "owner", "watchlist_id", "reason", "detail"))
 
 
 @migration_app.command("retry-losses")
