@@ -121,6 +121,37 @@ def test_a_session_goes_on_at_another_replica_and_ends_at_all(
     person.context.close()
 
 
+def test_a_person_sees_where_they_are_signed_in_and_ends_it_by_keyboard(browser: Browser, platform: Platform) -> None:
+    earlier = Person.enter(browser, platform, "operator", "operator-9")
+    person = Person.enter(browser, platform, "operator", "operator-9")
+    page = person.page
+    page.focus(".who a")
+    with person.leads_on():
+        page.keyboard.press("Enter")
+    person.look()
+    assert page.inner_text("h1") == "Your sessions"
+    shown = page.inner_text("main")
+    assert "Chromium on Linux" in shown
+    assert "this ended a session from 127.0.0.1" in shown, "the earlier window's"
+    page.emulate_media(color_scheme="dark")
+    person.looked_at.clear()
+    person.look()
+    page.focus("button:has-text('End this session and sign out')")
+    with person.leads_on():
+        page.keyboard.press("Enter")
+    assert page.inner_text("h1") == "Sign in"
+    for one in (person, earlier):
+        one.open("/console/sessions")
+        assert one.page.inner_text("h1") == "Sign in"
+        assert not one.problems
+        one.context.close()
+    with platform.client("audit", "auditor", timeout_s=60) as auditor:
+        found = auditor.get("/v1/audit/entries", params={"limit": 200, "activity": "end_sessions"}).json()["entries"]
+    phases = [(each["entry"]["actor"]["person_id"], each["entry"]["phase"]) for each in found]
+    assert {person_id for person_id, _ in phases} == {"operator-9"}
+    assert len(phases) == 2, "an intent and its outcome"
+
+
 def test_a_restart_signs_nobody_out(browser: Browser, platform: Platform) -> None:
     person = Person.enter(browser, platform, "operator", "operator-8")
     platform.restart("review")
