@@ -70,3 +70,35 @@ def test_a_body_has_its_own_pace(address: tuple[str, int]) -> None:
         time.sleep(1.5 * HEAD_S)
         connection.sendall(b"y")
         assert b'{"size":2}' in until_closed(connection)
+
+
+ENDLESS = {
+    "a header": HEAD + b"X: ",
+    "headers": HEAD,
+    "an address": b"GET /",
+    "trailers": b"POST /raw HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_an_endless_head_is_cut_off_by_its_size(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(header_deadline, "HEAD_S", 600.0)
+    line = b"X-Long: " + b"a" * 1014 + b"\r\n" if what == "headers" else b"a" * 1024
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(ENDLESS[what])
+        with pytest.raises(OSError):
+            # A thousand times the limit: whoever takes it all has none.
+            for _ in range(1000):
+                connection.sendall(line * 64)
+
+
+def test_a_large_body_after_a_small_head_is_no_head(address: tuple[str, int]) -> None:
+    size = 10 * header_deadline.MAX_HEAD_BYTES
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        assert connection.recv(100).startswith(b"HTTP/1.1 403 ")
+        connection.sendall(b"x" * size)
+        connection.sendall(HEAD + b"Connection: close\r\n\r\n")
+        assert b"HTTP/1.1 200 " in until_closed(connection)
