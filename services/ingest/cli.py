@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +58,7 @@ def enrol(  # noqa: PLR0917 - the options of a command
     Exit status 0 when every image was submitted, and settled unless --no-wait; 1 otherwise. Refusals are results.
     """
     from services.ingest.bulk.sources import Type10Mapping, read_source  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.shared.work_folder import work_folder  # noqa: PLC0415
 
     shared = {
         "watchlist": watchlist,
@@ -69,8 +69,8 @@ def enrol(  # noqa: PLR0917 - the options of a command
     }
     journal = _journal_path(manifest or source, url)
     # What is unpacked are people's images: they are gone when this ends, however it ends.
-    with TemporaryDirectory(prefix="likeness-enrol-") as work:
-        rows = read_source(source, manifest, shared, Path(work), mapping=Type10Mapping(subject_field, custody_field))
+    with work_folder("enrol") as work:
+        rows = read_source(source, manifest, shared, work, mapping=Type10Mapping(subject_field, custody_field))
         done = _load(rows, journal, token=token, url=url, limits=(concurrency, patience, rate), is_waiting=wait)
     _finish(rows, done, report, is_waiting=wait)
 

@@ -22,11 +22,13 @@ import pytest
 from PIL import Image
 
 from services.ingest.life.certificates import verify_certificate
+from services.local.backup.taking import take_backup
 from services.rpc.clients import EmbedClient
 from services.rpc.probes import ProbeClient
 from services.rpc.v1 import common_pb2, embed_pb2, events_pb2, probes_pb2
 from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.clock import SystemClock
 from services.shared.errors import IntegrityError
 from services.shared.ids import new_id
 from services.shared.ports.event_log import Event
@@ -152,7 +154,8 @@ def test_an_erased_person_is_in_no_store_and_does_not_come_back(platform: Platfo
     first = enrol(custodian, image, "ERASE-1")
     enrol(custodian, image, "ERASE-1", "sex_offenders")
     enrol(custodian, kept, "STAYS-1")
-    message = custody_event(by_feed, "ERASE-1")
+    facts = "CUSTODY-RECORD-OF-ERASE-1-" * 3
+    message = custody_event(by_feed, "ERASE-1", custody_reference=facts, capture_device=facts)
     poison = custody_event(by_feed, "ERASE-1", captured_on="yesterday")
     as_json = json.dumps({
         "event_id": new_id(), "watchlist_id": "custody", "owner": "northshire", "subject_id": "ERASE-1",
@@ -173,15 +176,18 @@ def test_an_erased_person_is_in_no_store_and_does_not_come_back(platform: Platfo
     templates = template_of(platform, image), template_of(platform, by_feed)
     # The test can fail: the events hold the image, and what is sealed would be found if it were not.
     assert "events.sqlite" in {name.removesuffix("-wal") for name in files_with(root, by_feed)}
+    assert files_with(root, facts.encode())
     assert found_subjects(platform, image) >= {"ERASE-1"}
     backup = root.parent / "backup"
     shutil.copytree(root / "images", backup / "images")
     shutil.copytree(root / "ingest", backup / "ingest")
+    take_backup(platform.data, backup / "record", backup / "keys", SystemClock(), lambda _: None)
 
     found = wait_state(custodian, erase(custodian, "ERASE-1"), "erased")
 
     assert files_with(root, image, by_feed, *templates) == set()
     assert files_with(backup, image, by_feed, *templates) == set()
+    assert files_with(root, facts.encode()) == set()
     assert found["stores"]["images"] == 2
     assert found["stores"]["events"] >= 5, "three events and two dead letters"
     assert "ERASE-1" not in found_subjects(platform, image)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from services.ingest.adapters.flag_schema import erase_flags
 from services.ingest.adapters.group_commit import GroupCommitter
-from services.ingest.adapters.life_schema import enrolment_facts, erasures
+from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, erasures, review_decisions
 from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
 from services.ingest.adapters.sql_ledger import next_versions
@@ -121,7 +121,10 @@ class SqlErasures:
             ).all()
             _move_rows(connection, due, **_bare(erasure, now_ms))
             connection.execute(sa.delete(enrolment_facts).where(enrolment_facts.c.enrolment_id.in_(due)))
+            connection.execute(sa.delete(review_decisions).where(review_decisions.c.enrolment_id.in_(due)))
             whole = (erasure.owner, erasure.subject_id) if erasure.is_whole_subject else None
+            if whole is not None:
+                connection.execute(sa.delete(custody_facts).where(_facts_of(*whole)))
             forget_other_templates(connection, due)
             erase_flags(connection, erasure.enrolment_ids, whole)
             return len(due)
@@ -186,6 +189,10 @@ class SqlErasures:
                     for row in connection.execute(query)
                 ]
         return found
+
+
+def _facts_of(owner: str, subject_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(custody_facts.c.owner == owner, custody_facts.c.subject_id == subject_id)
 
 
 def _move_rows(connection: sa.Connection, enrolment_ids: Sequence[str], **values: Any) -> None:

@@ -15,13 +15,17 @@ FORMAT = "likeness-backup/1"
 MANIFEST = "manifest.json"
 _CHUNK = 1024 * 1024
 
+EVENTS = "events.sqlite"
+# Topics that may hold images, with their dead letters: the feed's, and those that an owner named otherwise.
+IMAGE_EVENTS, OUR_EVENTS = "%custody-image-received%", "likeness.%"
+
 # In the order in which they are taken. The ledger comes before the images that it names, which were stored before its
 # row was written; the log after everything that it tells of; so what is taken while the platform works fits together.
 DATABASES = (
     "ingest/ingest.sqlite",
     "search/search.sqlite",
     "review/review.sqlite",
-    "events.sqlite",
+    EVENTS,
     "audit/audit.sqlite",
 )
 # Files that are written once, under a digest or an id of their own, or replaced as a whole.

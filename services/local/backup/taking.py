@@ -11,11 +11,14 @@ from pathlib import Path
 
 from services.local.backup.contents import (
     DATABASES,
+    EVENTS,
     FILES,
     FOLDERS,
+    IMAGE_EVENTS,
     KEY_DATABASES,
     KEY_FILES,
     MASTER_KEYS,
+    OUR_EVENTS,
     Manifest,
     digest_of,
     files_of,
@@ -41,6 +44,7 @@ def take_backup(data: DataFolder, record: Path, keys: Path, clock: Clock, note: 
     for name in DATABASES:
         _copy_database(data.root / name, record / name)
         note(name)
+    _drop_images_of_the_feed(record / EVENTS)
     for name in FOLDERS:
         note(f"{name}: {_copy_folder(data.root / name, record / name)} files")
     for name in FILES:
@@ -135,6 +139,20 @@ def _copy_database(source: Path, target: Path) -> None:
         to.execute("PRAGMA journal_mode=DELETE")
     target.chmod(0o600)
     _sync(target)
+
+
+def _drop_images_of_the_feed(events: Path) -> None:
+    """Images that custody systems sent inline stand in the log in the clear, and an erasure reaches no backup: the copy
+    has none of them. What ingest has read is in the ledger; the owner sends the rest again, as after every restore."""
+    if not events.exists():
+        return
+    with closing(sqlite3.connect(events, isolation_level=None)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+            return
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("DELETE FROM events WHERE topic LIKE ? OR topic NOT LIKE ?", (IMAGE_EVENTS, OUR_EVENTS))
+        connection.execute("VACUUM")
+    _sync(events)
 
 
 def _copy_folder(source: Path, target: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,6 +12,7 @@ import orjson
 import typst
 
 from services.shared.errors import PlatformError
+from services.shared.work_folder import work_folder
 
 _TEMPLATES = ("common.typ", "result.typ", "disclosure.typ")
 
@@ -32,8 +32,7 @@ class Typesetter:
         return self._set("disclosure.typ", facts, pictures)
 
     def _set(self, template: str, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
-        with self._turn, tempfile.TemporaryDirectory(prefix="likeness-document-") as name:
-            folder = Path(name)
+        with self._turn, work_folder("document") as folder:
             _lay_out(folder, facts, pictures)
             try:
                 # No package and no font from outside: only what the wheel brings.

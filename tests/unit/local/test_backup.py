@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from services.local.backup.contents import DATABASES
+from services.local.backup.contents import DATABASES, EVENTS
 from services.local.backup.restoring import restore_backup
 from services.local.backup.taking import take_backup
 from services.local.deployment import DataFolder
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.adapters.master_key import MasterKeyFile
+from services.shared.adapters.sqlite_event_log import SqliteEventLog
 from services.shared.clock import SystemClock
 from services.shared.database import create_engine
 from services.shared.errors import ConfigurationError, IntegrityError
+from services.shared.ports.event_log import Event
 from services.shared.settings import DatabaseSettings
 
 SEALED = b"a sealed image"
@@ -130,6 +132,28 @@ def test_of_the_keys_one_copy_is_kept_and_it_opens_after_a_change(
     assert [path.name for path in keys.parent.iterdir() if path.name.startswith(".keys")] == []
     # The older record with the newer keys: as it should be.
     restore_backup(DataFolder(tmp_path / "restored"), tmp_path / "record", keys, _quiet)
+
+
+def test_no_image_of_the_feed_is_in_a_record(tmp_path: Path) -> None:
+    """They stand in the log in the clear, and an erasure reaches no backup."""
+    data = DataFolder(tmp_path / "data")
+    (data.root / "ingest").mkdir(parents=True)
+    with closing(sqlite3.connect(data.root / DATABASES[0])):
+        pass
+    _keys(data.root).close()
+    topic, image = "likeness.custody-image-received.v1", b"the bytes of a face, unmistakable" * 400
+    log = SqliteEventLog(data.root / EVENTS)
+    log.publish([Event(name, "k", image) for name in (topic, f"{topic}.dead-letter", "an-owners-own-name")])
+    log.publish([Event("likeness.reference-enrolled.v1", "k", b"no image")])
+    log.close()
+    take_backup(data, tmp_path / "record", tmp_path / "keys", SystemClock(), _quiet)
+    held = b"".join(path.read_bytes() for path in (tmp_path / "record").rglob("*") if path.is_file())
+    assert b"unmistakable" not in held
+    restored = SqliteEventLog(tmp_path / "record" / EVENTS)
+    restored.publish([Event(topic, "k", b"sent again")])
+    events = restored.subscribe([topic, "likeness.reference-enrolled.v1"], "group").poll(10, 0.1)
+    assert [(event.offset, event.value) for event in events] == [(4, b"no image"), (5, b"sent again")]
+    restored.close()
 
 
 def test_a_witness_that_is_there_stays(data: DataFolder, tmp_path: Path) -> None:
