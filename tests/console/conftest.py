@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageEnhance
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.stage import Person
 from tests.stack.servers.base import program
 from tests.support.casework import enrol
-from tests.support.faces import development_faces
+from tests.support.faces import Still, development_faces
 from tests.support.platform import Platform
 
 SUBJECTS = 4
@@ -39,7 +40,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with Platform(tmp_path_factory.mktemp("console"), settings=SETTINGS) as running:
         for still, _ in faces.mated_pairs()[:SUBJECTS]:
             enrol(running, still.path, still.identity)
+        _enrol_again(running, faces.mated_pairs()[0][0], tmp_path_factory.mktemp("again"))
         yield running
+
+
+def _enrol_again(running: Platform, still: Still, folder: Path) -> None:
+    """Two more pictures of the subject that the probe shows: three to compare it with."""
+    with Image.open(still.path) as opened:
+        picture = opened.convert("RGB")
+    for number, brightness in enumerate((0.8, 1.2)):
+        path = folder / f"{number}.png"
+        ImageEnhance.Brightness(picture).enhance(brightness).save(path)
+        enrol(running, path, still.identity)
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,14 @@ from tests.console.films import film_of
 from tests.console.stage import Person, fill_request, judge_all
 from tests.console.test_run import record_training, train_supervisor
 from tests.stack.servers.base import program
-from tests.support.casework import enrol, wait_settled
+from tests.support.casework import enrol, post_enrolment, wait_settled
+from tests.support.partners import introduce, make_side
 from tests.support.platform import Platform
 from tests.support.simulated_months import write_log
 
 SETTINGS = {"LIKENESS_REVIEW__MIN_VIEW_S": "0", "LIKENESS_EMBED__GATE__WORKERS": "1"}
+# Another force, whose platform is asked.
+PARTNER = "eastmoor"
 SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 1024, "height": 1366}}
 CANDIDATES = 8
 QUALITY = 80
@@ -38,7 +41,7 @@ OFFENCES = (
 # A month that is over, simulated: the log of this platform begins with it.
 MONTH = "2026-10"
 # Pages that fill the window; all others are shown whole.
-FILLING = ("candidates", "overlay", "split", "judged", "log", "flags")
+FILLING = ("candidates", "references", "overlay", "split", "judged", "log", "flags")
 PEOPLE = {
     "officer-2217": "requester",
     "operator-1": "operator",
@@ -89,11 +92,18 @@ def compare(request: str, position: int, key: str = "") -> Callable[[Person], No
 
 
 def prepare_request(
-    officer: Person, operator: Person, picture: Path, case_reference: str, what: tuple[str, str] = OFFENCES[0]
+    officer: Person,
+    operator: Person,
+    picture: Path,
+    case_reference: str,
+    what: tuple[str, str] = OFFENCES[0],
+    *,
+    watchlist: str = "custody",
 ) -> str:
     offence, urgency = what
     officer.open("/console/requests/new")
     fill_request(officer.page, [picture], case_reference)
+    officer.page.check(f"input[name=watchlists][value={watchlist}]")
     officer.page.fill("#offence", offence)
     officer.page.check(f"[name=urgency][value={urgency}]")
     officer.press("Send the request")
@@ -172,6 +182,54 @@ def _keep(first: Person, second: Person, request: str) -> None:
     first.press("Keep in the unsolved file")
 
 
+def _partners(camera: Camera, people: dict[str, Person], picture: Path) -> None:
+    """A search that goes to another force too, and what both reviewers see of it afterwards."""
+    first, second = people["operator-1"], people["operator-2"]
+    request = prepare_request(
+        people["officer-2217"],
+        first,
+        picture,
+        "NS/2026/004720",
+        ("Burglary, across the border", "urgent"),
+        "op_liberal",
+    )
+    camera.take(first, "ask-partners", show(f"{request}/probe"))
+    first.page.fill("#max_candidates", "2")
+    first.page.check(f"[name=partners][value={PARTNER}]")
+    first.page.fill("#authority", "OPL-2026 section 4, DI Holt")
+    first.page.locator("form[action$=search] button").click()
+    first.page.wait_for_selector("text=Searched.")
+    for person, words in ((first, "first"), (second, "second")):
+        person.open(request)
+        person.press(f"Begin the {words} review")
+        judge_all(person, ["no_support"] * person.page.locator(".strip li").count())
+    camera.take(first, "partners", show(request))
+    first.open(request)
+    first.press("Release to the requesting officer")
+    camera.take(people["officer-2217"], "partners-result", show(f"{request}/result"))
+
+
+def _stand(platform: Platform, supervisor: Person) -> None:
+    """Agreements and trainings that have ended or end soon."""
+    today = datetime.now(UTC).date()
+    written = platform.data.watchlists.read_text("utf-8")
+    for owner, ends in (("westhaven", today + timedelta(days=40)), ("farshire", today - timedelta(days=3))):
+        signed = today - timedelta(days=700)
+        written += (
+            f'\n[[agreement]]\nreference = "OPL-2024-{owner.upper()}"\nwatchlist = "op_liberal"\n'
+            f'owner = "{owner}"\nsigned_on = {signed}\nexpires_on = {ends}\n'
+        )
+    platform.data.watchlists.write_text(written, "utf-8")
+    for name, ends in (("operator-3", today + timedelta(days=12)), ("operator-4", today - timedelta(days=9))):
+        supervisor.open("/console/unit")
+        for field, value in (
+            *(("person_id", name), ("course", "Facial comparison, level 2"), ("certificate", "FC-2024-03")),
+            *(("trained_on", str(today - timedelta(days=720))), ("expires_on", str(ends))),
+        ):
+            supervisor.page.fill(f"#{field}", value)
+        supervisor.press("Record the training")
+
+
 def _newest(activity: str) -> Callable[[Person], None]:
     """The newest entry of an activity."""
 
@@ -188,6 +246,15 @@ def _allow(camera: Camera, supervisor: Person, request: str) -> None:
     camera.take(supervisor, "flagged", show(request))
     supervisor.page.locator("#flagged [name=reason]").fill("Drawn for these pictures; it depicts nobody.")
     supervisor.press("Allow the probe")
+
+
+def _of_three(person: Person, request: str) -> int:
+    """Where the subject is who is enrolled with three pictures."""
+    for position in range(1, CANDIDATES + 1):
+        person.open(f"{request}/compare/{position}")
+        if person.page.locator("[data-reference]").count() == 3:
+            return position
+    raise LookupError("no candidate has three references")
 
 
 def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], film: Path) -> None:
@@ -217,6 +284,8 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     first.open(request)
     first.press("Begin the first review")
     camera.take(first, "candidates", compare(request, 1))
+    camera.take(first, "references", compare(request, _of_three(first, request), "g"))
+    first.page.keyboard.press("Escape")
     camera.take(first, "overlay", compare(request, 1, "o"))
     camera.take(first, "split", compare(request, 1, "s"))
     first.page.keyboard.press("v")
@@ -249,6 +318,7 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(people["custodian-1"], "flags", show("/console/flags"))
     camera.take(auditor, "statistics", show(f"/console/statistics?month={MONTH}"))
     camera.take(auditor, "transparency", show(f"/console/transparency?month={MONTH}"))
+    _partners(camera, people, pictures[2])
     _film(camera, officer, first, film)
     camera.take(people["custodian-1"], "refusals", show("/console/refusals"))
     camera.take(auditor, "log", show("/console/log"))
@@ -257,12 +327,25 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(first, "guide", show("/console/guide"))
 
 
-def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) -> None:
+def _enrol_at_partner(home: Platform, partner: Platform, pictures: Path) -> None:
+    for platform, owner, number in ((home, "northshire", 3), (home, "northshire", 4), (partner, PARTNER, 7)):
+        with platform.client("ingest", "custodian", force=owner) as client:
+            image = (pictures / f"{number}.jpg").read_bytes()
+            answer = post_enrolment(client, image, f"{owner[:2].upper()}-{700 + number}", "op_liberal", owner)
+            wait_settled(client, [answer.json()["enrolment_id"]])
+
+
+def run(browser: Browser, platform: Platform, partner: Platform, camera: Camera, pictures: Path) -> None:
     """Enrol, drive, take every page. `pictures` is a folder for the drawn faces."""
     for number in range(1, CANDIDATES + 1):
         path = pictures / f"{number}.jpg"
         path.write_bytes(portrait(number))
         enrol(platform, path, f"NS-{100200 + number}")
+    for size_px in (600, 660):  # the first one's other pictures
+        path = pictures / f"again-{size_px}.jpg"
+        path.write_bytes(portrait(1, size_px))
+        enrol(platform, path, "NS-100201")
+    _enrol_at_partner(platform, partner, pictures)
     probes = []
     for number in (1, 5, 7):
         probes.append(pictures / f"probe-{number}.jpg")
@@ -273,6 +356,7 @@ def run(browser: Browser, platform: Platform, camera: Camera, pictures: Path) ->
     for name in ("operator-1", "operator-2"):
         record_training(people["supervisor-1"], name)
     train_supervisor(platform)
+    _stand(platform, people["supervisor-1"])
     stranger = browser.new_page()
     stranger.goto(platform.url("review", "/console/sign-in"))
     camera.take(Person("", "", platform, stranger.context, stranger), "sign-in", show("/console/sign-in"))
@@ -296,8 +380,15 @@ def main() -> int:
             executable_path=program("chromium", "chromium"), args=["--no-sandbox", "--lang=en-GB"]
         )
         _simulate_month(DataFolder(Path(root) / "data"))
-        with Platform(Path(root) / "data", settings=SETTINGS) as platform:
-            run(browser, platform, Camera(folder, sys.argv[2:]), pictures)
+        north, east = (make_side(Path(root) / name, name) for name in ("northshire", PARTNER))
+        introduce(north, east, timeout_s=20.0)
+        introduce(east, north, timeout_s=20.0)
+        services = ("search", "ingest", "audit", "embed")
+        with (
+            Platform(Path(root) / "partner", services=services, settings=east.settings()) as partner,
+            Platform(Path(root) / "data", settings={**SETTINGS, **north.settings()}) as platform,
+        ):
+            run(browser, platform, partner, Camera(folder, sys.argv[2:]), pictures)
         browser.close()
     print(f"{len(list(folder.glob('*.webp')))} pictures in {(datetime.now(UTC) - began) / timedelta(seconds=1):.0f} s")
     return 0

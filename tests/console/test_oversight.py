@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import Any
 
 import httpx
@@ -100,9 +101,8 @@ def _shows_both(person: Person, card: Locator) -> None:
     assert pictures.count() == 2
     for place in range(2):
         pictures.nth(place).scroll_into_view_if_needed()
-        person.page.wait_for_function(
-            "one => one.complete && one.naturalWidth > 0", arg=pictures.nth(place).element_handle()
-        )
+        shown = pictures.nth(place)
+        wait_until(partial(shown.evaluate, "one => one.complete && one.naturalWidth > 0"), 120, "a flagged picture")
     person.looked_at.clear()
     person.look()
 

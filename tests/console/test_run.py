@@ -7,6 +7,7 @@ and nothing may be said on the browser's console (a breach of the content policy
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 
 from tests.console.stage import Person, fill_request, judge_all
 from tests.support.platform import Platform
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -67,6 +69,7 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     first.open(request)
     first.press("Begin the first review")
     positions = comparison_size(first)
+    see_all_references(first, request, positions)
     judge_all(first, ["possible_match"] + ["no_support"] * (positions - 1))
 
     second.open(request)
@@ -108,6 +111,34 @@ def test_from_request_to_document_and_outcome(people: dict[str, Person], platfor
     supervisor.look()
     assert "operator-2" in supervisor.page.inner_text("section:has(#operators)")
     assert not [problem for person in people.values() for problem in person.problems]
+
+
+def see_all_references(examiner: Person, request: str, positions: int) -> None:
+    """Of the subject that is enrolled with three pictures: in a grid, and one after the other beside the probe."""
+    page = examiner.page
+    for position in range(1, positions + 1):
+        examiner.open(f"{request}/compare/{position}")
+        page.wait_for_selector("[data-bench][data-ready=yes]")
+        if page.locator("[data-reference]").count() == 3:
+            break
+    assert page.locator("[data-reference]").count() == 3, "one subject has three references"
+    page.keyboard.press("g")
+    page.wait_for_selector("#grid[open]")
+    pictures = page.locator("#grid img")
+    assert pictures.count() == 3
+    for place in range(3):
+        pictures.nth(place).scroll_into_view_if_needed()
+        loaded = partial(pictures.nth(place).evaluate, "one => one.complete && one.naturalWidth > 0")
+        wait_until(loaded, 120, "a reference in the grid")
+    assert len({picture.get_attribute("src") for picture in pictures.all()}) == 3
+    examiner.looked_at.clear()
+    examiner.look()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#grid:not([open])", state="attached")
+    for key, told in (("]", "Reference 2 of 3"), ("]", "Reference 3 of 3"), ("[", "Reference 2 of 3")):
+        page.keyboard.press(key)
+        page.wait_for_selector(f"[data-caption-candidate]:has-text('{told}')")
+        page.wait_for_selector("[data-bench][data-ready=yes]")
 
 
 def hand_the_pack_out(supervisor: Person, operator: Person, request: str) -> None:

@@ -174,7 +174,7 @@ class FakeDesk:
             HistoryItem(NOW - timedelta(hours=3), "requested", "officer-2217"),
             HistoryItem(NOW, "accepted", "op-1"),
         )
-        return SimpleNamespace(case=self.case, possible=self.possible, history=history, seen_at=NOW)
+        return SimpleNamespace(case=self.case, possible=self.possible, history=history, seen_at=NOW, kept=None)
 
     def _queue(self, caller: Caller, *, with_finished: bool = False) -> Sequence[Any]:
         rows = []
