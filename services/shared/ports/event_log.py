@@ -63,11 +63,11 @@ class EventLog(Protocol):
         ...
 
     def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
-        """Join a consumer group; a new group starts at the oldest event."""
+        """Join a consumer group; a new group starts at the oldest event. Raises DependencyUnavailable."""
         ...
 
     def lag(self, topics: Sequence[str], group: str) -> int:
-        """Events of these topics that the group has not committed yet."""
+        """How many events of these topics the group has not committed yet. Raises DependencyUnavailable."""
         ...
 
     def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
