@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
@@ -125,11 +126,21 @@ def _check_texts(command: EnrolReference) -> None:
             raise InvalidRequest(
                 f"`{name}` is empty or has spaces around it.", advice=f"Give `{name}` without spaces around it."
             )
+        if not has_one_spelling(text):
+            raise InvalidRequest(
+                f"`{name}` is not in Unicode's composed form (NFC).",
+                advice=f"Send `{name}` composed: an accent and its letter are one character.",
+            )
     if command.subject_id.startswith("SYNTHETIC-"):
         raise InvalidRequest(
             "Subject ids that start with SYNTHETIC- mark made-up references.",
             advice="Give the owner's own identifier of the subject.",
         )
+
+
+def has_one_spelling(text: str) -> bool:
+    """Two spellings of one identifier would be two people: who erases the one would leave the other."""
+    return unicodedata.is_normalized("NFC", text)
 
 
 def _check_captured_on(text: str, now: datetime) -> None:

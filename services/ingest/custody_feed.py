@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import structlog
 
 from services.ingest.acceptance import AcceptEnrolments
-from services.ingest.checks import CUSTODIAN, MAX_TEXT
+from services.ingest.checks import CUSTODIAN, MAX_TEXT, has_one_spelling
 from services.ingest.enrolment import EnrolReference, Source
 from services.ingest.events import receipt_event
 from services.ingest.feed_messages import CustodyInput, parse
@@ -196,7 +196,8 @@ class CustodyFeed:
         self, found: CustodyInput, message: events_pb2.CustodySubjectMerged | events_pb2.CustodySubjectSplit
     ) -> ReceiptOutcome:
         into = message.into_subject_id
-        if not into or into == found.subject_id or len(into) > MAX_TEXT or not into.isprintable():
+        is_identifier = 0 < len(into) <= MAX_TEXT and into.isprintable() and has_one_spelling(into)
+        if not is_identifier or into == found.subject_id:
             raise InvalidMessage("malformed_message", "`into_subject_id` is empty, the same or no identifier")
         images = list(message.image_sha256s) if isinstance(message, events_pb2.CustodySubjectSplit) else [""]
         if not images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -113,3 +114,10 @@ def test_only_a_custodian_of_the_owner_with_the_watchlist_enrols() -> None:
     ):
         with pytest.raises(Forbidden):
             require_custodian(principal, owner, watchlist_id)
+
+
+def test_an_identifier_has_one_spelling(tmp_path: Path) -> None:
+    composed, decomposed = "NS-Jos\u00e9", "NS-Jose\u0301"
+    assert checks(tmp_path, "2026-03-01").check(replace(COMMAND, subject_id=composed)) == "OPL-1"
+    with pytest.raises(InvalidRequest, match="composed"):
+        checks(tmp_path, "2026-03-01").check(replace(COMMAND, subject_id=decomposed))
