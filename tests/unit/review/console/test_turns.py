@@ -13,6 +13,7 @@ import pytest
 from services.review.casework.caller import Caller
 from services.review.casework.probes import Picture
 from services.review.console.turns import PICTURES_AT_ONCE
+from services.shared.errors import AuditUnavailable, DependencyUnavailable, LikenessError, Overloaded
 from tests.unit.review.console.browser import ORIGIN, Browser
 from tests.unit.review.console.fake_desk import PROBE_ID, REQUEST_ID, FakeDesk
 
@@ -82,3 +83,42 @@ def test_a_page_comes_while_more_pictures_wait_than_there_are_threads(desk: Slow
         return statuses
 
     assert anyio.run(visit) == [200] * ASKED
+
+
+class BusyDesk(FakeDesk):
+    """Its services are busy twice, or for ever where they are `down`."""
+
+    def __init__(self, error: LikenessError) -> None:
+        super().__init__()
+        self.error = error
+        self.tries = 0
+
+    @property
+    def pictures(self) -> Any:
+        ready: Any = super().pictures
+
+        def probe(caller: Caller, *what: str) -> Picture:
+            self.tries += 1
+            if self.tries < 3:
+                raise self.error
+            made: Picture = ready.probe(caller, *what)
+            return made
+
+        return SimpleNamespace(probe=probe)
+
+
+@pytest.mark.parametrize("error", [Overloaded("Too many."), DependencyUnavailable("Away.")])
+def test_a_picture_is_tried_again_while_somebody_is_busy(error: LikenessError) -> None:
+    desk = BusyDesk(error)
+    browser = Browser(desk)
+    browser.sign_in()
+    assert browser.get(PICTURE).status_code == 200
+    assert desk.tries == 3
+
+
+def test_a_picture_that_cannot_be_recorded_is_not_tried_again() -> None:
+    desk = BusyDesk(AuditUnavailable("The log is away."))
+    browser = Browser(desk)
+    browser.sign_in()
+    assert browser.get(PICTURE).status_code == 503
+    assert desk.tries == 1
