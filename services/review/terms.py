@@ -35,7 +35,7 @@ class ProbeSource(StrEnum):
 
 
 class ImageNature(StrEnum):
-    """What kind of image it is. The first two are searched like any, the next three are flagged and need a supervisor;
+    """What kind of image it is. The first two are searched like any, the next two are flagged and need a supervisor;
     the others are refused as probes, by name."""
 
     PHOTOGRAPH = "photograph"

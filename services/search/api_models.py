@@ -307,9 +307,9 @@ SEARCH_FORM: dict[str, Any] = {
                         "type": "string",
                         "enum": [nature.value for nature in ImageNature],
                         "default": ImageNature.UNSTATED.value,
-                        "description": "What kind of picture it is. `composite`, `look_alike` and `generated` are not "
-                        "searched (403); `retouched`, `rephotographed` and `drawing` flag the probe: a supervisor "
-                        "decides whether its candidates may be used.",
+                        "description": "What kind of picture it is. `drawing`, `composite`, `look_alike` and "
+                        "`generated` are not searched (403); `retouched` and `rephotographed` flag the probe: a "
+                        "supervisor decides whether its candidates may be used.",
                     },
                     "case_type": {
                         "type": "string",

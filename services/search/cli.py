@@ -26,7 +26,7 @@ SourceOption = Annotated[
 NatureOption = Annotated[
     str,
     typer.Option(
-        help="What kind of picture: photograph, video_frame, retouched, rephotographed or drawing; others are refused."
+        help="What kind of picture: photograph, video_frame, retouched or rephotographed; others are refused."
     ),
 ]
 ModeOption = Annotated[

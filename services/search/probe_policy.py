@@ -34,7 +34,7 @@ _MEASURED: Mapping[str, str] = {
 
 
 # What was declared of the picture, where that is not a plain photograph or frame. The packaged policy permits no
-# composites, look-alikes and generated images; where a force's own policy permits them they are flagged all the same.
+# drawings, composites, look-alikes and generated images; where a force's own does they are flagged all the same.
 _DECLARED: Mapping[ImageNature, str] = {
     ImageNature.RETOUCHED: "The request says that the picture was retouched.",
     ImageNature.REPHOTOGRAPHED: "The request says that it is a picture of a screen or of a print.",

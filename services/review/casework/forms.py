@@ -26,7 +26,7 @@ SINGLE_FIELDS = (
     "face_chosen_by",
     "remarks",
 )
-_NEVER_SEARCHED = (ImageNature.COMPOSITE, ImageNature.LOOK_ALIKE, ImageNature.GENERATED)
+_NEVER_SEARCHED = (ImageNature.DRAWING, ImageNature.COMPOSITE, ImageNature.LOOK_ALIKE, ImageNature.GENERATED)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -83,7 +83,7 @@ def parse_form(
         remarks=form.prose("remarks", is_required=False),
     )
     if request.nature in _NEVER_SEARCHED:
-        form.problems.setdefault("nature", "Composites, look-alikes and generated images are never searched.")
+        form.problems.setdefault("nature", "Composites, drawings, look-alikes and generated images are never searched.")
     if not (0 if has_film else 1) <= picture_count <= MAX_PICTURES:
         form.problems["images"] = f"Required: 1 to {MAX_PICTURES} pictures, or a film."
     form.complain()

@@ -52,8 +52,8 @@ def test_json_is_the_answer_itself(search: RunningSearch) -> None:
 
 def test_what_the_picture_is_said_to_be_goes_with_it(search: RunningSearch) -> None:
     assert (
-        "needs a supervisor: The request says that it is a drawing."
-        in call(search, b"face:ann", "--nature", "drawing").output
+        "needs a supervisor: The request says that the picture was retouched."
+        in call(search, b"face:ann", "--nature", "retouched").output
     )
     assert isinstance(call(search, b"face:ann", "--nature", "generated").exception, Forbidden)
     assert isinstance(call(search, b"face:ann", "--nature", "painting").exception, InvalidRequest)

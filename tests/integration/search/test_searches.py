@@ -135,12 +135,12 @@ def test_what_is_declared_to_be_no_plain_photograph_needs_a_supervisor_or_is_not
     operator = shared_search.operator()
     plain = operator.answer(b"face:ann", nature="photograph")
     assert (plain["request"]["nature"], plain["probe"]["needs_supervisor"]) == ("photograph", False)
-    drawn = operator.answer(b"face:ann", nature="drawing")
-    assert [flag["code"] for flag in drawn["probe"]["flags"]] == ["declared_drawing"]
+    drawn = operator.answer(b"face:ann", nature="retouched")
+    assert [flag["code"] for flag in drawn["probe"]["flags"]] == ["declared_retouched"]
     assert drawn["probe"]["needs_supervisor"]
-    assert any("declared_drawing" in said for said in drawn["statements"])
+    assert any("declared_retouched" in said for said in drawn["statements"])
     intent, done = shared_peers.audit.of(drawn["search_id"])
-    assert (intent.details["nature"], done.details["flags"]) == ("drawing", "declared_drawing")
+    assert (intent.details["nature"], done.details["flags"]) == ("retouched", "declared_retouched")
     unstated = operator.answer(b"face:ann")
     assert unstated["request"]["nature"] == "unstated"
     assert any("was not stated" in said for said in unstated["statements"])

@@ -78,13 +78,13 @@ def test_an_incomplete_request_names_everything_that_is_missing(unit: Unit) -> N
     assert unit.audit.of("submit_request") == ["REFUSED"]
 
 
-@pytest.mark.parametrize("nature", ["composite", "look_alike", "generated"])
+@pytest.mark.parametrize("nature", ["drawing", "composite", "look_alike", "generated"])
 def test_what_is_no_picture_of_a_person_is_refused_as_a_probe(unit: Unit, nature: str) -> None:
     with pytest.raises(InvalidRequest, match="nature"):
         unit.requested(nature=[nature])
 
 
-@pytest.mark.parametrize("nature", ["retouched", "rephotographed", "drawing"])
+@pytest.mark.parametrize("nature", ["retouched", "rephotographed"])
 def test_what_is_no_plain_photograph_is_searched_by_that_name(unit: Unit, nature: str) -> None:
     unit.searched(nature=[nature])
     assert {request.nature for _, request in unit.search.asked} == {nature}
