@@ -15,6 +15,7 @@ from services.embed.gate import colour
 from services.embed.gate.formats import count_gif_frames, recognise_format
 from services.embed.gate.jpeg import UncommonJpeg, decode_jpeg, orientation_of
 from services.embed.gate.limits import GateLimits, TooManyPixels, Undecodable, check_pixels
+from services.embed.gate.png import check_rows
 from services.embed.ports import DecodedImage
 
 _ORIENTATION = 0x0112
@@ -84,6 +85,8 @@ def _decode_with_pillow(name: str, data: memoryview, pixels: memoryview, limits:
             _check_strips(picture)
             picture.load()
             _check_palette(picture)
+            if name == "PNG":
+                check_rows(picture, data)
             orientation = _orientation(picture)
             converted = colour.to_srgb(picture, picture.info.get("icc_profile"))
             check_pixels(*converted.size, limits)

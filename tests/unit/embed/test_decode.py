@@ -301,3 +301,31 @@ def test_gif_frames_are_counted_without_end_and_without_trust() -> None:
 )
 def test_formats_are_told_by_content(head: bytes, name: str | None) -> None:
     assert recognise_format(head) == name
+
+
+def _png_of_rows(rows: int, *, colour: int = 0, is_interlaced: bool = False, sizes: int | None = None) -> bytes:
+    """64 rows are promised; so many come, in a stream that ends in order, in pieces of `sizes` bytes."""
+    raw = zlib.compress((b"\x00" + bytes([colour]) * WIDTH) * rows)
+    step = sizes or len(raw)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 0, 0, 0, int(is_interlaced))
+    pieces = [(b"IDAT", raw[at : at + step]) for at in range(0, len(raw), step)]
+    chunks = [(b"IHDR", header), *pieces, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+@pytest.mark.parametrize("rows", [1, HEIGHT // 2, HEIGHT - 1])
+def test_a_png_that_lacks_rows_is_refused_not_shown_black(rows: int, is_interlaced: bool) -> None:
+    with pytest.raises(Undecodable):
+        _decoded(_png_of_rows(rows, colour=200, is_interlaced=is_interlaced))
+
+
+@pytest.mark.parametrize("sizes", [None, 1, 7])
+def test_a_png_whose_last_row_is_black_is_whole(sizes: int | None) -> None:
+    assert _decoded(_png_of_rows(HEIGHT, sizes=sizes))[1].max() == 0
+    for bits, mode in ((1, "1"), (8, "P"), (8, "RGBA")):
+        black = Image.new(mode, (WIDTH + bits, HEIGHT))
+        for interlace in (0, 1):
+            assert _decoded(_saved(black, "PNG", interlace=interlace))[0].stored_width == WIDTH + bits
