@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -73,7 +74,7 @@ class TokenVerifier:
                 raise ValueError("length")  # noqa: TRY301 - all failures leave through one door
             claims = self._claims(token, self._settings.audience)
             principal = Principal(
-                person_id=_text(claims, "sub"),
+                person_id=_person(claims),
                 force=_text(claims, "force"),
                 roles=_texts(claims, "roles"),
                 watchlists=_texts(claims, "watchlists"),
@@ -166,6 +167,14 @@ def _signing_keys(text: str) -> dict[str, jwt.PyJWK]:
 
 def _is_long_enough(key: jwt.PyJWK) -> bool:
     return not isinstance(key.key, rsa.RSAPublicKey) or key.key.key_size >= MIN_RSA_BITS
+
+
+def _person(claims: dict[str, object]) -> str:
+    """One spelling a person: spaces around it, or an accent apart from its letter, would make two of one."""
+    person_id = _text(claims, "sub")
+    if person_id != person_id.strip() or not unicodedata.is_normalized("NFC", person_id):
+        raise ValueError("sub")
+    return person_id
 
 
 def _text(claims: dict[str, object], name: str) -> str:

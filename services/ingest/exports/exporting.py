@@ -26,6 +26,7 @@ from services.shared.errors import (
     NotFound,
 )
 from services.shared.ids import is_id, new_id
+from services.shared.people import is_same_person
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
 
@@ -108,7 +109,7 @@ class ExportReferences:
     def approve(self, export_id: str, principal: Principal) -> Export:
         """Raises NotFound, Forbidden (by who requested it), Conflict (approved already), AuditUnavailable."""
         export = self.find(export_id, principal)
-        if principal.person_id == export.requested_by:
+        if is_same_person(principal.person_id, export.requested_by):
             self._record(audit_pb2.REFUSED, APPROVAL, export, principal, {"reason": "own_request"})
             raise Forbidden(
                 "Nobody approves their own request.", advice="Ask another custodian.", code="second_person_needed"

@@ -30,6 +30,7 @@ from services.rpc.v1 import audit_pb2, migration_pb2
 from services.shared.clock import Clock
 from services.shared.errors import Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id
+from services.shared.people import is_same_person
 from services.shared.tokens import Principal
 
 ACTIVITY = "model_migration"
@@ -376,7 +377,7 @@ def _not_evidence(why: str) -> InvalidRequest:
 
 
 def _require_other_person(others: Sequence[Approval], principal: Principal, sha256: str) -> None:
-    if any(each.person_id == principal.person_id for each in others):
+    if any(is_same_person(each.person_id, principal.person_id) for each in others):
         raise Forbidden("You have approved already.", advice="A second person has to.", code="same_person")
     if any(each.evidence_sha256 != sha256 for each in others):
         raise Conflict(

@@ -12,7 +12,7 @@ from services.review.casework.probes import permitted
 from services.review.casework.retention import check_day
 from services.review.casework.signing import arbitration_sha256
 from services.review.casework.statements import statements
-from services.review.casework.steps import Casebook, Step
+from services.review.casework.steps import Casebook, Step, is_requester
 from services.review.casework.trail import About
 from services.review.casework.training import TrainingCheck
 from services.review.error_rates import ErrorRates
@@ -30,9 +30,10 @@ from services.review.model import (
     Signature,
 )
 from services.review.ports import AgreementRegister
-from services.review.workflow import JUDGEMENTS_REQUIRED, SUPERVISOR, Action, agree, disputed, settled
+from services.review.workflow import SUPERVISOR, Action, agree, disputed, settled
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict, Forbidden, InvalidRequest
+from services.shared.people import is_same_person
 from services.shared.watchlists import WatchlistFile, Watchlists
 
 SEE_DISAGREEMENT = "see_disagreement"
@@ -97,7 +98,7 @@ class Deciding:
         """
         with self._book.step(caller, request_id, Action.ARBITRATE, version) as step:
             first, second = _signed(self._book.store.examinations(request_id))
-            if caller.person_id in {first.examiner, second.examiner}:
+            if any(is_same_person(caller.person_id, one.examiner) for one in (first, second)):
                 raise Forbidden(
                     "Who has examined a case does not decide its disagreement.",
                     advice="Another supervisor has to do it.",
@@ -164,10 +165,11 @@ class Deciding:
 def require_two_judgements(case: Case, examinations: tuple[Examination, Examination]) -> None:
     """The rule of release, asked again of what is stored, whatever brought the case here. Raises Conflict."""
     first, second = examinations
-    people = {first.examiner, second.examiner}
+    are_two = not is_same_person(first.examiner, second.examiner)
+    is_own = any(is_requester(case, one.examiner) for one in examinations)
     is_settled = agree(first.findings(), second.findings()) or case.arbitration is not None
     is_whole = all(set(one.findings()) == {c.candidate_id for c in case.candidates} for one in examinations)
-    if len(people) < JUDGEMENTS_REQUIRED or case.requested_by in people or not is_settled or not is_whole:
+    if not are_two or is_own or not is_settled or not is_whole:
         raise Conflict(
             "A release needs two signed judgements of every candidate, by different people who did not ask for it.",
             advice="Tell the operators: this case is not in order.",

@@ -31,6 +31,7 @@ from services.review.workflow import Action, agree, settled
 from services.rpc.v1 import audit_pb2, reference_pb2
 from services.shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import new_id
+from services.shared.people import is_same_person
 
 JUDGE, UNDO, OPEN_CANDIDATE, SEE_COMPARISON = "judge_candidate", "undo_judgement", "open_candidate", "see_comparison"
 # A possible match is said feature by feature, not at a glance.
@@ -194,7 +195,8 @@ class Examining:
         )
 
     def _require_new(self, caller: Caller, request_id: str) -> None:
-        if any(one.examiner == caller.person_id for one in self._book.store.examinations(request_id)):
+        examined = self._book.store.examinations(request_id)
+        if any(is_same_person(one.examiner, caller.person_id) for one in examined):
             raise Forbidden(
                 "You have examined this case already; the second review is another person's.",
                 advice="Leave it to another trained operator.",

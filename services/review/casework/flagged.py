@@ -15,6 +15,7 @@ from services.review.casework.steps import Casebook, Step
 from services.review.model import Case, ProbeDecision, SearchRecord, SearchVariant
 from services.review.workflow import Action
 from services.shared.errors import Forbidden
+from services.shared.people import is_same_person
 
 UNNAMED_FLAG = "needs_supervisor"  # search asks for a supervisor and names no flag
 
@@ -103,7 +104,7 @@ class FlaggedProbes:
 
 
 def _require_other(caller: Caller, step: Step) -> None:
-    if any(record.searched_by == caller.person_id for record in step.case.searches):
+    if any(is_same_person(record.searched_by, caller.person_id) for record in step.case.searches):
         raise Forbidden(
             "Who searched a flagged probe does not decide whether it may be used.",
             advice="Another supervisor has to do it.",

@@ -11,6 +11,7 @@ from services.review.disclosures import DisclosureApproval
 from services.review.model import Case
 from services.shared.clock import rfc3339
 from services.shared.errors import Conflict, Forbidden, InvalidRequest
+from services.shared.people import is_same_person
 
 _LONGEST = 200
 _ADVICE = "A supervisor other than you approves: POST /v1/casework/{request_id}/disclosure-approvals."
@@ -23,7 +24,7 @@ def usable_approval(case: Case, caller: Caller, approval_id: str, now: datetime)
         raise Conflict(
             "The full pack needs an approval that can still be used.", advice=_ADVICE, code="approval_needed"
         )
-    if found.approved_by == caller.person_id:
+    if is_same_person(found.approved_by, caller.person_id):
         raise Forbidden(
             "Nobody discloses on their own approval.",
             advice=_ADVICE,

@@ -14,6 +14,7 @@ from services.review.model import Case, CaseState, Examination, Finding, Release
 from services.review.ports import CaseFilter
 from services.review.unsolved.ports import KeptLook
 from services.review.workflow import OPERATOR, REQUESTER, ROLE_OF, SUPERVISOR, Action, allowed
+from services.shared.people import is_same_person
 
 SEE_QUEUE, SEE_CASE, SEE_RESULT = "see_queue", "see_case", "see_result"
 _OVER = frozenset({CaseState.RETURNED, CaseState.UNSUITABLE, CaseState.CLOSED, CaseState.WITHDRAWN})
@@ -263,7 +264,7 @@ def _is_permitted(caller: Caller, case: Case) -> bool:
 
 
 def _examined(caller: Caller, examinations: Sequence[Examination]) -> bool:
-    return any(one.examiner == caller.person_id for one in examinations)
+    return any(is_same_person(one.examiner, caller.person_id) for one in examinations)
 
 
 def _is_examining(caller: Caller, examinations: Sequence[Examination]) -> bool:
@@ -271,7 +272,7 @@ def _is_examining(caller: Caller, examinations: Sequence[Examination]) -> bool:
 
 
 def _searched(caller: Caller, case: Case) -> bool:
-    return any(record.searched_by == caller.person_id for record in case.searches)
+    return any(is_same_person(record.searched_by, caller.person_id) for record in case.searches)
 
 
 def _is_judging(action: Action) -> bool:

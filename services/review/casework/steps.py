@@ -17,6 +17,7 @@ from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, Forbidden, NotFound
 from services.shared.ids import is_id
+from services.shared.people import is_same_person
 
 # Beside the role: nobody judges, decides or releases their own request.
 _NOT_BY_REQUESTER = frozenset(
@@ -137,7 +138,8 @@ def told_to(case: Case, caller: Caller, now: datetime) -> bool:
 def is_requester(case: Case, person_id: str) -> bool:
     """A known-answer probe has two: the one it is shown with, and the one who planted it and knows the answer."""
     known = case.known_answer
-    return person_id == case.requested_by or (isinstance(known, KnownAnswer) and person_id == known.planted_by)
+    planted_by = known.planted_by if isinstance(known, KnownAnswer) else case.requested_by
+    return is_same_person(person_id, case.requested_by) or is_same_person(person_id, planted_by)
 
 
 def own_request() -> Forbidden:

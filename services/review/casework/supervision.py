@@ -18,6 +18,7 @@ from services.review.ports import CaseFilter
 from services.review.suitability import BANDS, quality_band
 from services.review.workflow import ADMINISTRATOR, SUPERVISOR, agree
 from services.shared.errors import CallerError, Forbidden, InvalidRequest
+from services.shared.people import is_same_person
 
 SEE_FIGURES, RECORD_TRAINING = "see_figures", "record_training"
 _EXPIRES_SOON = timedelta(days=60)
@@ -145,7 +146,7 @@ class Supervision:
         about = About((f"person:{person_id[:128]}",))
         try:
             require_role(caller, SUPERVISOR, ADMINISTRATOR)
-            if person_id == caller.person_id:
+            if is_same_person(person_id, caller.person_id):
                 raise Forbidden(
                     "Nobody records their own training.",
                     advice="Another supervisor has to do it.",

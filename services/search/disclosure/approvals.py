@@ -11,6 +11,7 @@ from services.search.disclosure.access import APPROVAL, DisclosureAccess, Disclo
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import CallerError, Conflict, Forbidden, LikenessError
 from services.shared.ids import is_id, new_id
+from services.shared.people import is_same_person
 from services.shared.tokens import Principal
 
 APPROVERS = frozenset({"supervisor"})
@@ -91,6 +92,6 @@ def require_approval(
         raise Conflict(
             "This disclosure needs an approval that can still be used.", advice=_ADVICE, code="approval_needed"
         )
-    if found.approved_by == principal.person_id:
+    if is_same_person(found.approved_by, principal.person_id):
         raise Forbidden("Nobody discloses on their own approval.", advice=_ADVICE, code="own_approval")
     return found

@@ -183,3 +183,17 @@ def test_the_wrong_role_does_nothing(unit: Unit) -> None:
         assert refusal(lambda who=who: unit.desk.examining.begin(who, case.request_id, case.version)) == [  # type: ignore[misc]
             "role_missing"
         ]
+
+
+def test_a22_one_person_whose_name_is_typed_otherwise_is_no_second_one(unit: Unit) -> None:
+    case = unit.searched()
+    unit.signed(ANNA, case)
+    for spelling in ("Anna", "ANNA", "\uff41nna"):
+        with pytest.raises(Forbidden) as refused:
+            unit.desk.examining.begin(person(spelling, "operator"), case.request_id, unit.version(case))
+        assert refused.value.context["reasons"] == ["already_examined"]
+    own = person(OFFICER.person_id.upper(), "operator")
+    with pytest.raises(Forbidden) as refused:
+        unit.desk.examining.begin(own, case.request_id, unit.version(case))
+    assert refused.value.context["reasons"] == ["own_request"]
+    unit.signed(BERT, case)

@@ -202,6 +202,8 @@ def test_an_unknown_critical_header(issuer: Issuer, verifier: TokenVerifier) -> 
         {"sub": 7},
         {"sub": "x" * 129},
         {"sub": "op-7\nrole: auditor"},
+        {"sub": " op-7"},
+        {"sub": "Jose\u0301"},
         {"force": None},
         {"force": ["northshire"]},
         {"roles": None},
