@@ -25,6 +25,9 @@ def serve_http(app: FastAPI, host: str, port: int, *, on_stop: Callable[[], None
         timeout_graceful_shutdown=5,
         timeout_keep_alive=15,
         server_header=False,
+        # uvicorn believes whoever connects from this machine in X-Forwarded-For, unless it is told not to: with it an
+        # address that bad sign-ins are counted by would be anybody's own choice.
+        proxy_headers=False,
     )
     # uvicorn raises the signal that ended it once more, under the handlers that stood before: by default the process
     # would die of it here, before `on_stop`.

@@ -68,3 +68,14 @@ def test_a24_five_bad_sign_ins_lock_and_say_nothing_of_the_token(platform: Platf
         assert answer.status_code == 401
         assert "signature" not in answer.text
     assert visitor.sign_in(platform.token("operator", person_id="a24-locked")).status_code == 429
+
+
+def test_a24_nobody_chooses_the_address_that_is_counted(visitor: Visitor, platform: Platform) -> None:
+    """With a header that any browser can send, bad sign-ins would be another address's each time."""
+    chosen = "198.51.100.24"
+    for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        visitor.client.headers[name] = f"for={chosen}" if name == "Forwarded" else chosen
+    assert visitor.sign_in(platform.token("operator", person_id="a24-chosen")).status_code == 303
+    page = visitor.get("/console/sessions").text
+    assert "127.0.0.1" in page
+    assert chosen not in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, IPvAnyNetwork
 
 from services.review.console import (
     compare_pages,
@@ -18,6 +18,7 @@ from services.review.console import (
     result_pages,
     unit_pages,
 )
+from services.review.console.addresses import Addresses
 from services.review.console.context import Console
 from services.review.console.entry import Entrance, open_routes, signed_in_routes
 from services.review.console.oidc import Oidc, OidcSettings
@@ -42,7 +43,14 @@ class ConsoleSettings(BaseModel):
     oidc: OidcSettings = OidcSettings()
     # Signing in by pasting a token: for trying the platform out. `likeness up` switches it on.
     token_sign_in: bool = False
+    # Gateways before the console, by address: the address that bad sign-ins are counted by, and that people see of
+    # their sessions, is then the one that they write into X-Forwarded-For. Without them a gateway's own.
+    trusted_gateways: tuple[IPvAnyNetwork, ...] = ()
     oversight: OversightSettings = OversightSettings()
+
+
+def _entrance(settings: ConsoleSettings, oidc: Oidc | None) -> Entrance:
+    return Entrance(settings.sessions, settings.token_sign_in, oidc, Addresses(settings.trusted_gateways))
 
 
 def create_console(
@@ -63,7 +71,7 @@ def create_console(
     )
     console = Console(desk, Pages(static.path), sessions, clock, watchlists, films)
     router = APIRouter(include_in_schema=False)
-    router.include_router(open_routes(console, Entrance(settings.sessions, settings.token_sign_in, oidc), static))
+    router.include_router(open_routes(console, _entrance(settings, oidc), static))
     router.include_router(signed_in_routes(console, oidc))
     # Before the pages of one request, whose addresses take any name.
     oversight = Oversight(settings.oversight, films.search_url)

@@ -10,10 +10,11 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
+from services.review.console.addresses import Addresses
 from services.review.console.context import Console, see_other
 from services.review.console.guard import COOKIE, Visit, read_form, require_own_origin, visit_of, with_headers
 from services.review.console.oidc import CALLBACK, Oidc, SignInFlow
-from services.review.console.own_sessions import add_own_sessions, address_of, agent_of
+from services.review.console.own_sessions import add_own_sessions, agent_of
 from services.review.console.rendering import THEME_COOKIE, THEMES, home_of
 from services.review.console.sessions import Place, SessionSettings
 from services.review.console.static_files import StaticFiles
@@ -33,6 +34,7 @@ class Entrance:
     sessions: SessionSettings
     by_token: bool
     oidc: Oidc | None
+    addresses: Addresses
 
 
 def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> APIRouter:
@@ -62,7 +64,7 @@ def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> AP
             if not entrance.by_token:
                 raise Forbidden("Tokens are not taken here.", advice="Sign in with your force account.")
             form = await read_form(request)
-            address = address_of(request)
+            address = entrance.addresses.of(request)
             cookie, session = await run_sync(console.sessions.sign_in, form.text("token"), address, agent_of(request))
             await run_sync(console.sessions.end, request.cookies.get(COOKIE, ""))
         except LikenessError as error:
@@ -70,7 +72,7 @@ def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> AP
         return with_headers(signed_in(RedirectResponse(home_of(session.principal.roles), status_code=303), cookie))
 
     if entrance.oidc is not None:
-        _add_provider(router, console, entrance.oidc, sign_in_page)
+        _add_provider(router, console, entrance, entrance.oidc, sign_in_page)
 
     @router.get("/console/static/{version}/{name}")
     def static_file(request: Request, version: str, name: str) -> Response:
@@ -88,7 +90,9 @@ def signed_in(response: Response, cookie: str) -> Response:
     return response
 
 
-def _add_provider(router: APIRouter, console: Console, oidc: Oidc, sign_in_page: Callable[..., Response]) -> None:
+def _add_provider(
+    router: APIRouter, console: Console, entrance: Entrance, oidc: Oidc, sign_in_page: Callable[..., Response]
+) -> None:
     @router.get("/console/oidc/start")
     def start() -> Response:
         flow = SignInFlow.begin()
@@ -104,7 +108,7 @@ def _add_provider(router: APIRouter, console: Console, oidc: Oidc, sign_in_page:
         secret = request.cookies.get(FLOW_COOKIE, "")
         try:
             tokens = oidc.complete(SignInFlow(secret) if secret else None, dict(request.query_params))
-            cookie, session = console.sessions.begin(tokens, Place(address_of(request), agent_of(request)))
+            cookie, session = console.sessions.begin(tokens, Place(entrance.addresses.of(request), agent_of(request)))
             console.sessions.end(request.cookies.get(COOKIE, ""))
         except LikenessError as error:
             response = sign_in_page(request, error)

@@ -51,11 +51,6 @@ def add_own_sessions(router: APIRouter, console: Console, signed_out: Callable[[
         return see_other("/console/sessions", "session-ended")
 
 
-def address_of(request: Request) -> str:
-    """As the connection has it; an ingress in front has its own."""
-    return request.client.host if request.client else ""
-
-
 def agent_of(request: Request) -> str:
     """The browser in a few words of ours: what it says of itself is a stranger's text and is kept nowhere."""
     said = request.headers.get("user-agent", "")
