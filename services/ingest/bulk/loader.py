@@ -13,7 +13,7 @@ from typing import Protocol
 from services.ingest.bulk.client import EnrolmentClient, Image, Outcome, Submitted
 from services.ingest.bulk.journal import Journal
 from services.ingest.bulk.manifest import BulkRow
-from services.shared.settings import MAX_IMAGE_BYTES
+from services.ingest.bulk.reading import Unreadable, key_of, read_image
 
 _BATCH_IMAGES = 16
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -168,16 +168,14 @@ class BulkLoader:
     def _images(self, rows: Sequence[BulkRow], report: Report) -> Iterator[Image]:
         for row in rows:
             try:
-                key = row.key
+                key = key_of(row)
                 known = self._journal.enrolment_id(key)
-                content = b"" if known else row.path.read_bytes()
-            except OSError as error:
-                self._note([Submitted(row, problem="file_unreadable", detail=str(error))], report)
+                content = b"" if known else read_image(row)
+            except Unreadable as error:
+                self._note([Submitted(row, problem=error.problem, detail=error.detail)], report)
                 continue
             if known:
                 self._note([Submitted(row, enrolment_id=known, key=key)], report)
-            elif len(content) > MAX_IMAGE_BYTES:
-                self._note([Submitted(row, problem="payload_too_large", detail="The file is over 32 MiB.")], report)
             else:
                 yield Image(row, key, content)
                 if self._pause_s and self._stop.wait(self._pause_s):

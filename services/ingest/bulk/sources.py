@@ -6,10 +6,14 @@ an archive ever becomes a path. The caller removes the folder afterwards, for it
 
 from __future__ import annotations
 
+import hashlib
+import lzma
 import os
+import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -26,6 +30,25 @@ TYPE10_SUFFIXES = frozenset({".an2", ".nist", ".eft", ".nst"})
 MANIFEST = "manifest.csv"
 _CHUNK = 1024 * 1024
 _MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+_MAX_TRANSACTION_BYTES = 1024**3
+# Images hardly compress: what grows like this holds none.
+_BOMB_RATIO, _BOMB_BYTES = 100, 1024**3
+# What other programs on the disk are left.
+_SPARE_BYTES = 512 * 1024**2
+
+
+# What the standard library raises over an archive that is not whole, not one, or has a password.
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +104,13 @@ def _relocated(row: BulkRow, unpacked: Mapping[str, Path]) -> BulkRow:
 def _type10_rows(source: Path, shared: Mapping[str, str], work: Path, mapping: Type10Mapping) -> Iterator[BulkRow]:
     folder = work / f"t10-{len(list(work.iterdir()))}"
     folder.mkdir()
-    for number, face in enumerate(faces_of(read_transaction(source.read_bytes())), 1):
+    for number, face in enumerate(_faces(source), 1):
         if len(face.image) > MAX_IMAGE_BYTES:
             raise InvalidRequest(f"{source.name}: record {number} is over 32 MiB.", advice="Send smaller images.")
         subject_id = _subject_id(source, face, mapping)
         path = folder / str(number)
         path.write_bytes(face.image)
-        os.utime(path, (0, 0))  # the same image has the same key in the journal the next time
+        _mark(path, hashlib.sha256(face.image).digest())
         line: dict[str, str | None] = {
             PATH: f"{source.name}#{number}",
             SUBJECT: subject_id,
@@ -96,6 +119,23 @@ def _type10_rows(source: Path, shared: Mapping[str, str], work: Path, mapping: T
             "custody_reference": _identifier(face.descriptive.get(mapping.custody_field, "")),
         }
         yield row_of(source, number, line, shared, path)
+
+
+def _faces(source: Path) -> Sequence[FaceRecord]:
+    """Raises InvalidRequest with the file's name: one of thousands is meant."""
+    try:
+        size_bytes = source.stat().st_size
+        content = source.read_bytes() if size_bytes <= _MAX_TRANSACTION_BYTES else b""
+    except OSError as error:
+        raise InvalidRequest(
+            f"{source} cannot be read: {error.strerror}.", advice="Check who may read it, and its disk."
+        ) from error
+    if size_bytes > _MAX_TRANSACTION_BYTES:
+        raise InvalidRequest(f"{source.name} is over 1 GiB.", advice="Ask for several transactions.")
+    try:
+        return faces_of(read_transaction(content))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{source.name}: {error.detail}", advice=error.advice, code="type10") from error
 
 
 def _subject_id(source: Path, face: FaceRecord, mapping: Type10Mapping) -> str:
@@ -122,15 +162,17 @@ def _identifier(text: str) -> str:
 
 def _unpack(source: Path, work: Path, limits: UnpackLimits) -> dict[str, Path]:
     """The archive's regular files by their names."""
+    most = max(_BOMB_BYTES, _BOMB_RATIO * source.stat().st_size)
     try:
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
-                return _store(_zip_members(archive), work, limits)
+                return _store(_zip_members(archive), work, limits, most)
         with tarfile.open(source, "r:*") as archive:
-            return _store(_tar_members(archive), work, limits)
-    except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+            return _store(_tar_members(archive), work, limits, most)
+    except _BROKEN as error:
         raise InvalidRequest(
-            f"{source.name} cannot be unpacked: {error}", advice="Give a folder, a zip or tar file, or a .an2 file."
+            f"{source.name} cannot be unpacked: {error or type(error).__name__}.",
+            advice="Give a folder, a zip or tar file without a password, or a .an2 file; is it whole?",
         ) from error
 
 
@@ -150,25 +192,39 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
                     yield member.name, stream
 
 
-def _store(members: Iterator[tuple[str, IO[bytes]]], work: Path, limits: UnpackLimits) -> dict[str, Path]:
+def _store(members: Iterator[tuple[str, IO[bytes]]], work: Path, limits: UnpackLimits, most: int) -> dict[str, Path]:
+    """`most`: what so large an archive of images can hold. Raises InvalidRequest."""
     found: dict[str, Path] = {}
     total = 0
     for number, (named, stream) in enumerate(members, 1):
         if number > limits.members:
             raise InvalidRequest(f"The archive holds more than {limits.members} files.", advice="Split it.")
         name = named.removeprefix("./")
+        if name in found:
+            raise InvalidRequest(
+                f"The archive holds {name[:200]} twice.", advice="Take the one out that does not count."
+            )
         is_manifest = name == MANIFEST
         path = work / f"{number}"
         total += _copy(stream, path, _MAX_MANIFEST_BYTES if is_manifest else limits.member_bytes, name)
         if total > limits.total_bytes:
             raise InvalidRequest(f"The archive unpacks to over {limits.total_bytes} bytes.", advice="Split it.")
-        os.utime(path, (0, 0))
+        if total > most:
+            raise InvalidRequest(
+                f"The archive unpacks to over {_BOMB_RATIO} times its size.",
+                advice="Images do not compress like that: ask the sender what it is.",
+            )
+        if shutil.disk_usage(work).free < _SPARE_BYTES:
+            raise InvalidRequest(
+                f"{work.parent} has no room to unpack the archive.",
+                advice="Point TMPDIR to a disk that has, or give the folder with the images.",
+            )
         found[name] = path
     return found
 
 
 def _copy(stream: IO[bytes] | BufferedIOBase, path: Path, limit: int, name: str) -> int:
-    size = 0
+    size, digest = 0, hashlib.sha256()
     with path.open("wb") as file:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
@@ -176,5 +232,12 @@ def _copy(stream: IO[bytes] | BufferedIOBase, path: Path, limit: int, name: str)
                 raise InvalidRequest(
                     f"{name[:200]} in the archive is over {limit} bytes.", advice="Take it out of the archive."
                 )
+            digest.update(chunk)
             file.write(chunk)
+    _mark(path, digest.digest())
     return size
+
+
+def _mark(path: Path, digest: bytes) -> None:
+    """The same image has the same key in the journal the next time; another one under the same name has another."""
+    os.utime(path, ns=(0, int.from_bytes(digest[:6], "big")))

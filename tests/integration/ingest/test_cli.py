@@ -84,15 +84,25 @@ def test_a_folder_is_enrolled_and_summed_up(load: BulkLoad) -> None:
 
 
 def test_what_cannot_be_submitted_is_named_and_the_rest_is_done(load: BulkLoad) -> None:
-    load.write(portraits(5, "part"), more="gone.jpg,NS-1\npart-001.jpg,SYNTHETIC-000001\n")
+    (load.folder / "made-up.jpg").write_bytes(b"portrait of nobody")
+    load.write(portraits(5, "part"), more="gone.jpg,NS-1\nmade-up.jpg,SYNTHETIC-000001\n../token,NS-2\n")
     status, text = load.run()
     assert status == 1
     assert load.states() == {
         ("enrolled", ""): 5,
         ("not_submitted", "file_unreadable"): 1,
         ("not_submitted", "invalid_request"): 1,
+        ("not_submitted", "path_outside_folder"): 1,
     }
     assert "not submitted" in text
+
+
+def test_a_file_of_two_people_stops_the_load_before_it_begins(load: BulkLoad) -> None:
+    load.write(portraits(2, "two"), more="two-001.jpg,NS-other\n")
+    status, text = load.run()
+    assert status == 1
+    assert "line 4: two-001.jpg is NS-other, and NS-two-001.jpg in line 3" in " ".join(text.split())
+    assert not load.report.exists()
 
 
 def test_the_same_command_again_sends_nothing_twice(ingest: IngestProcess, load: BulkLoad) -> None:
@@ -111,7 +121,7 @@ def test_stopped_in_the_middle_it_goes_on(ingest: IngestProcess, peers: FakePeer
     peers.audit.delay_s = 0.05
     process = load.start()
     sleep(3.0)
-    process.terminate()
+    process.kill()  # no chance to write anything more
     process.communicate(timeout=BOUND_S)
     peers.audit.delay_s = 0.0
     status, text = load.run()

@@ -6,6 +6,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from services.ingest.bulk import sources
 from services.ingest.bulk.manifest import BulkRow
 from services.ingest.bulk.sources import Type10Mapping, UnpackLimits, read_source
 from services.ingest.bulk.type10 import FaceRecord, faces_of, read_transaction, write_transaction
@@ -206,6 +208,62 @@ def test_bombs_do_not_go_off(tmp_path: Path, limits: UnpackLimits) -> None:
     with pytest.raises(InvalidRequest):
         rows_of(source, tmp_path / "work", limits)
     assert sum(path.stat().st_size for path in (tmp_path / "work").iterdir()) < 2_000_000
+
+
+def test_a_bomb_that_no_other_limit_stops_is_told_by_its_growth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_BOMB_BYTES", 1_000_000)
+    source = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(5):
+            archive.writestr(f"{number}.jpg", b"\0" * 1_000_000)
+    with pytest.raises(InvalidRequest, match="times its size"):
+        rows_of(source, tmp_path / "work")
+
+
+def test_an_archive_that_names_a_file_twice_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "images.tar"
+    with tarfile.open(source, "w") as archive:
+        for content in (b"one", b"two"):
+            member = tarfile.TarInfo("faces/one.jpg")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(InvalidRequest, match="twice"):
+        rows_of(source, tmp_path / "work")
+
+
+@pytest.mark.parametrize("pack", [_zip, _tar])
+def test_a_broken_archive_is_refused_in_words_wherever_it_breaks(tmp_path: Path, pack: Callable[[Path], None]) -> None:
+    source = tmp_path / "images.archive"
+    pack(source)
+    whole = source.read_bytes()
+    for place in range(0, len(whole), 7):
+        source.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        with suppress(InvalidRequest):
+            rows_of(source, tmp_path / f"work-{place}")
+        source.write_bytes(whole[:place])
+        with suppress(InvalidRequest):
+            rows_of(source, tmp_path / f"cut-{place}")
+
+
+def test_another_image_under_the_same_name_is_another_to_the_journal(tmp_path: Path) -> None:
+    keys = []
+    for number, content in enumerate((b"one", b"two", b"one")):
+        source = tmp_path / "images.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr("manifest.csv", b"path,subject_id\na.jpg,S-1\n")
+            archive.writestr("a.jpg", content)
+        keys.append(rows_of(source, tmp_path / str(number))[0].key)
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_transaction_among_others_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "good.an2").write_bytes(ours())
+    (tmp_path / "in" / "torn.an2").write_bytes(ours()[:-1])
+    with pytest.raises(InvalidRequest, match=r"torn\.an2"):
+        rows_of(tmp_path / "in", tmp_path / "work")
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
