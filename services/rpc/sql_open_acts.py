@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from services.rpc.open_acts import OpenAct
 from services.rpc.v1 import audit_pb2
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import transaction
 from services.shared.tokens import Principal
 
 
@@ -57,16 +57,8 @@ class SqlOpenActs:
         with self._transaction() as connection:
             return [_act(value) for value in connection.execute(query).scalars()]
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "What is begun cannot be noted, so it is not begun.",
-                advice="Try again in a few seconds; operators: check the service's database and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "What is begun cannot be noted, so it is not begun.", "the service")
 
 
 def _value(act: OpenAct) -> dict[str, Any]:

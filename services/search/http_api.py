@@ -1,7 +1,7 @@
 """The REST search API: thin, all decisions are the use cases'."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Annotated, Any
@@ -96,6 +96,19 @@ def _documented(*statuses: int, only: frozenset[str] = frozenset()) -> dict[int 
     return documented
 
 
+def documented_problems(
+    problems: Mapping[int, tuple[str, str, str]], statuses: Iterable[int]
+) -> dict[int | str, dict[str, Any]]:
+    """For the API's own description: of each status an example with code, detail and advice."""
+    return {status: _documented_problem(status, *problems[status]) for status in statuses}
+
+
+def _documented_problem(status: int, code: str, detail: str, advice: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    example = problem_body(code, status, detail, advice)
+    return {"description": f"`{code}`", "content": {PROBLEM: {"schema": schema, "example": example}}}
+
+
 _ANSWERED: dict[int | str, dict[str, Any]] = {
     200: {"description": "the candidate list", "content": {"application/json": {"example": SEARCH_EXAMPLE}}}
 }
@@ -134,7 +147,7 @@ class Slots:
             self._free.release()
 
 
-def _upload(
+def upload_reader(
     caller: Callable[..., Awaitable[Principal]], slots: Slots
 ) -> Callable[..., AsyncIterator[Upload | CallerError]]:
     """The dependency that reads the form of a search, for a caller within its limits and while a slot is free."""
@@ -161,7 +174,7 @@ def create_router(identify: Identify, view: ViewSearch, verifier: TokenVerifier,
     caller = bearer(verifier)
     several = SearchFaces(identify)
 
-    upload = _upload(caller, slots)
+    upload = upload_reader(caller, slots)
 
     @router.post(
         "/searches",

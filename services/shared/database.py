@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from services.shared.errors import ConfigurationError
+from services.shared.errors import ConfigurationError, DependencyUnavailable
 from services.shared.settings import DatabaseSettings
 
 _MIGRATION_LOCK = 0x4C494B4D  # any number that no other advisory lock of these databases has
@@ -49,6 +49,21 @@ def create_engine(settings: DatabaseSettings) -> sa.Engine:
         cursor.close()
 
     return engine
+
+
+@contextmanager
+def transaction(engine: sa.Engine, detail: str, owner: str) -> Iterator[sa.Connection]:
+    """One transaction, committed at the end of the block.
+
+    Raises DependencyUnavailable with `detail`, what cannot be done now, when the database of `owner` cannot do it.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        raise DependencyUnavailable(
+            detail, advice=f"Try again in a few seconds; operators: check the database of {owner} and its disk."
+        ) from error
 
 
 def migrate(engine: sa.Engine, migrations: Path) -> None:

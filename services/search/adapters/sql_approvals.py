@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 
 from services.search.adapters.schema import disclosure_approvals
 from services.search.disclosure.approvals import Approval
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import transaction
 
 _UNUSED = disclosure_approvals.c.used_at.is_(None)
 
@@ -42,16 +41,8 @@ class SqlApprovals:
         with self._transaction() as connection:
             return connection.execute(change).rowcount == 1
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "Approvals cannot be read, so nothing is disclosed.",
-                advice="Try again in a few seconds; operators: check the database of search and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "Approvals cannot be read, so nothing is disclosed.", "search")
 
 
 def _utc(moment: datetime) -> datetime:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from services.search.adapters.schema import candidates, idempotency_keys, searches
 from services.search.ports import Candidate, NewSearch, SearchStatus, StoredSearch
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.database import transaction
+from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
 _WITH_AN_OUTCOME = (SearchStatus.DONE, SearchStatus.REFUSED)
@@ -127,16 +128,8 @@ class SqlSearchStore:
             raise _still_running()
         return None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "The record of searches cannot be used.",
-                advice="Try again in a few seconds; operators: check the database of search and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of searches cannot be used.", "search")
 
 
 def _bound(owner: Mapping[str, str]) -> dict[str, str]:

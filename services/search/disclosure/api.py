@@ -10,9 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.search.disclosure.approvals import ApproveDisclosure
 from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
-from services.search.http_api import Slots
-from services.shared.http import PROBLEM, bearer
-from services.shared.problems import problem_body
+from services.search.http_api import Slots, documented_problems
+from services.shared.http import bearer
 from services.shared.tokens import Principal, TokenVerifier
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -21,6 +20,15 @@ _Reason = Annotated[
 ]
 
 _Approval = Annotated[str, Query(max_length=64, description="The approval of a supervisor other than you.")]
+
+
+_EXAMPLES = {
+    401: ("unauthenticated", "The bearer token is missing or does not verify.", "Send a current token."),
+    403: ("forbidden", "Only operator and supervisor disclose searches.", "Ask your administrator."),
+    404: ("not_found", "There is no such search.", "Check the search_id."),
+    409: ("search_without_answer", "The search has no answer that could be disclosed.", "Export the log instead."),
+    503: ("audit_unavailable", "The audit log cannot be written.", "Try again in a few seconds."),
+}
 
 
 class Bundle(BaseModel):
@@ -86,7 +94,7 @@ def create_disclosure_router(
         "/searches/{search_id}/disclosure-approvals",
         status_code=201,
         summary="Approve a disclosure",
-        responses=_responses(401, 403, 404, 409, 503),
+        responses=documented_problems(_EXAMPLES, (401, 403, 404, 409, 503)),
     )
     def post_approval(principal: caller, search_id: str, wanted: ApprovalRequest) -> ApprovalView:
         """A supervisor says to whom a search may be disclosed; somebody else then fetches the bundle, once."""
@@ -97,7 +105,7 @@ def create_disclosure_router(
         "/searches/{search_id}/disclosure",
         summary="Disclose a search",
         response_model=Bundle,
-        responses=_responses(401, 403, 404, 409, 503),
+        responses=documented_problems(_EXAMPLES, (401, 403, 404, 409, 503)),
     )
     def get_disclosure(principal: caller, search_id: str, reason: _Reason, approval: _Approval = "") -> Response:
         """Everything about one search that a check without the platform needs; recorded as a disclosure."""
@@ -107,7 +115,7 @@ def create_disclosure_router(
         "/searches/{search_id}/replay",
         summary="Run a search again",
         response_model=Replay,
-        responses=_responses(401, 403, 404, 409, 503),
+        responses=documented_problems(_EXAMPLES, (401, 403, 404, 409, 503)),
     )
     def post_replay(principal: caller, search_id: str, reason: _Reason) -> Response:
         """The sealed probe searched again as it was then; needs the permission that a search needs today."""
@@ -115,28 +123,3 @@ def create_disclosure_router(
             return Response(replay(principal, search_id, reason), media_type="application/json")
 
     return router
-
-
-_EXAMPLES = {
-    401: ("unauthenticated", "The bearer token is missing or does not verify.", "Send a current token."),
-    403: ("forbidden", "Only operator and supervisor disclose searches.", "Ask your administrator."),
-    404: ("not_found", "There is no such search.", "Check the search_id."),
-    409: ("search_without_answer", "The search has no answer that could be disclosed.", "Export the log instead."),
-    503: ("audit_unavailable", "The audit log cannot be written.", "Try again in a few seconds."),
-}
-
-
-def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    documented: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        code, detail, advice = _EXAMPLES[status]
-        documented[status] = {
-            "description": f"`{code}`",
-            "content": {
-                PROBLEM: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "example": problem_body(code, status, detail, advice),
-                }
-            },
-        }
-    return documented

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -24,7 +24,8 @@ from services.search.film.ports import (
 )
 from services.search.film.schema import film_picks, film_segments, film_stills, film_tracks, films
 from services.search.film.sql_holding import removable_images
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.database import transaction
+from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
 _WORKABLE = [status.value for status in WORKABLE]
@@ -278,16 +279,8 @@ class SqlFilmStore:
         if added != standing:
             connection.execute(sa.update(films).where(films.c.film_id == film_id).values(warnings=added))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "The record of films cannot be used.",
-                advice="Try again in a few seconds; operators: check the database of search and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of films cannot be used.", "search")
 
 
 def _row_of(film: NewFilm) -> dict[str, Any]:

@@ -1,24 +1,21 @@
 """The REST routes of consortium searches, for this force's operators."""
 
 # No postponed annotations: FastAPI could not resolve the local names in those below.
-from collections.abc import AsyncIterator, Awaitable, Callable
 from copy import deepcopy
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel, Field
 
-from services.search.acceptance import IMAGE_FIELD
 from services.search.api_models import SEARCH_FORM, Problem, SearchAnswer
-from services.search.http_api import Slots
+from services.search.http_api import Slots, documented_problems, upload_reader
 from services.search.partners.answers import PartnerPolicy, PartnerScope, PartnerStatus, PartnerThreshold
 from services.search.partners.asking import AUTHORITY_FIELD, PARTNERS_FIELD, SearchConsortium
 from services.search.partners.viewing import ViewConsortium
 from services.search.requests import MAX_TEXT_CHARS
 from services.shared.errors import CallerError
-from services.shared.http import PROBLEM, bearer, within_limits
-from services.shared.multipart import Upload, read_multipart
-from services.shared.problems import problem_body
+from services.shared.http import bearer
+from services.shared.multipart import Upload
 from services.shared.tokens import Principal, TokenVerifier
 
 CONSORTIUM_FORM: dict[str, Any] = deepcopy(SEARCH_FORM)
@@ -151,7 +148,7 @@ def create_consortium_router(
     """`POST /v1/consortium-searches` and `GET /v1/consortium-searches/{consortium_id}`."""
     router = APIRouter(prefix="/v1", tags=["consortium"])
     caller = bearer(verifier)
-    upload = _upload(caller, slots)
+    upload = upload_reader(caller, slots)
 
     @router.post(
         "/consortium-searches",
@@ -190,36 +187,6 @@ def create_consortium_router(
     return router
 
 
-def _upload(
-    caller: Callable[..., Awaitable[Principal]], slots: Slots
-) -> Callable[..., AsyncIterator[Upload | CallerError]]:
-    async def upload(
-        request: Request, principal: Annotated[Principal, Depends(caller)]
-    ) -> AsyncIterator[Upload | CallerError]:
-        """The form, or what is wrong with it: recording that blocks, which only the endpoint's thread may."""
-        if slots.limits is not None:
-            await within_limits(slots.limits, principal)
-        with slots.taken():
-            try:
-                read: Upload | CallerError = await read_multipart(request, frozenset({IMAGE_FIELD}))
-            except CallerError as error:
-                read = error
-            yield read
-
-    return upload
-
-
 def _responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    documented: dict[int | str, dict[str, Any]] = {"default": {"description": "Any other problem", "model": Problem}}
-    for status in statuses:
-        code, detail, advice = _PROBLEMS[status]
-        documented[status] = {
-            "description": f"`{code}`",
-            "content": {
-                PROBLEM: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "example": problem_body(code, status, detail, advice),
-                }
-            },
-        }
-    return documented
+    rest: dict[int | str, dict[str, Any]] = {"default": {"description": "Any other problem", "model": Problem}}
+    return rest | documented_problems(_PROBLEMS, statuses)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 import orjson
@@ -14,7 +14,7 @@ from services.search.film.ports import FilmStatus
 from services.search.film.schema import film_picks, film_stills, films
 from services.search.ports import SearchStatus
 from services.search.probes.erasing import Sealed
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import transaction
 
 _COLUMNS = (
     searches.c.search_id,
@@ -54,16 +54,8 @@ class SqlSealedProbes:
                 .values(probe_erased_at=at.astimezone(UTC))
             )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "The record of searches cannot be used.",
-                advice="Try again in a few seconds; operators: check the database of search and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of searches cannot be used.", "search")
 
 
 def _frames(result: bytes | None) -> set[str]:
