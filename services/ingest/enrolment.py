@@ -42,11 +42,6 @@ _STATE_OF = {
 
 # The closed list of reasons for which an image becomes no reference: by policy or because it cannot be used.
 REFUSAL_REASONS = IMAGE_REFUSALS | {"no_face_found", "several_faces", "quality_too_low", "duplicate"}
-# And those that ask for a person to look: the image, or what the platform made of it, is out of the ordinary.
-QUARANTINE_REASONS = frozenset({
-    "crashes_analysis", "image_missing", "image_damaged", "unusable_template", "no_template_of_the_model"
-})  # fmt: skip
-
 
 # What an owner may say of an image beside what the law wants to know; see services.ingest.life.custody.EnrolmentFacts.
 IMAGE_FACTS = ("pose", "custody_reference", "capture_device", "birth_band")
