@@ -32,6 +32,11 @@ LEFT_OUT: Mapping[str, str] = {
     "ALLOW_SYNTHETIC": "never on a platform with casework",
     "*RATE_LIMITS__*": "one person trying out a platform is faster than an operator; the defaults hold here",
     "NEAR_DUPLICATES__*": "the same",
+    # docs/operations/real-servers.md; those of enrolled images are asked for below.
+    "PROBES__KEYS_URL": "replicas of search would need one file of their master key: the bucket seals and locks probes",
+    "PROBES__MASTER_KEY_PATH": "the same",
+    "IMAGES__KEYS_URL": "the same of review's pictures",
+    "IMAGES__MASTER_KEY_PATH": "the same",
 }
 # Settings that are switched on for a deployment although one machine leaves them alone.
 SECRET = re.compile(r"KEY_PATH|KEYS_URL|PASSWORD|SECRET|ACCESS_KEY|DATABASE__URL|GALLERY__TOKEN")
