@@ -191,7 +191,7 @@ def _partners(camera: Camera, people: dict[str, Person], picture: Path) -> None:
         picture,
         "NS/2026/004720",
         ("Burglary, across the border", "urgent"),
-        "op_liberal",
+        watchlist="op_liberal",
     )
     camera.take(first, "ask-partners", show(f"{request}/probe"))
     first.page.fill("#max_candidates", "2")
