@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -112,6 +112,10 @@ class FilmReader:
         streams = [stream for stream in self._container.streams.video if _is_moving(stream)]
         if not streams:
             raise Refused("film_no_video", "no stream of pictures")
+        # Of a stream whose coding the library does not know it has nothing to say.
+        streams = [stream for stream in streams if cast("object", stream.codec_context) is not None]
+        if not streams:
+            raise Refused("film_codec_not_allowed", "unknown")
         self._stream = max(streams, key=lambda stream: stream.codec_context.width * stream.codec_context.height)
         self._codec = self._stream.codec_context
         if self._codec.codec.name not in DECODERS:

@@ -181,3 +181,15 @@ def test_more_frames_than_allowed_are_not_read_and_it_is_said(tmp_path: Path) ->
     read = reader(make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES))), limits)
     assert len(read.index.stamps) == 12
     assert "too_long" in read.warnings
+
+
+@pytest.mark.parametrize("mark", [b"avc1", b"stsd"])
+def test_a_coding_that_nobody_knows_is_refused_by_name(tmp_path: Path, mark: bytes) -> None:
+    """The library gives such a stream no decoder at all, not one that fails."""
+    film = make_film(tmp_path / "film.mp4", map(grey_picture, range(3)))
+    content = film.read_bytes()
+    assert content.count(mark) >= 1
+    film.write_bytes(content[:40] + content[40:].replace(mark, b"zzzz"))
+    with pytest.raises(Refused) as refused:
+        reader(film)
+    assert refused.value.code == "film_codec_not_allowed"
