@@ -29,6 +29,7 @@ from services.search.matching import Matching
 from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
 from services.search.operating_points import OperatingPoint, OperatingPoints
 from services.search.policy import PolicyFolder, Rulebook
+from services.search.standing import StandingPermission
 from services.search.unsolved.again import Again, Mandate, SearchAgain, principal_of
 from services.search.unsolved.newcomers import NewcomersOnly
 from services.search.unsolved.servicer import UnsolvedServicer
@@ -79,7 +80,8 @@ class Setup:
         gallery = GalleryKeeper(ExactGalleryStore(), FakeModels(), FakeLedgerSource(batch_of(REFERENCES)), metrics)
         gallery.tend()
         self.gallery = gallery
-        acceptance = Acceptance(Rulebook(PolicyFolder(), WatchlistFile()), Points(), gallery, clock)
+        rules = Rulebook(PolicyFolder(), WatchlistFile())
+        acceptance = Acceptance(rules, Points(), gallery, clock)
         make = partial(
             Identify,
             acceptance=acceptance,
@@ -89,6 +91,7 @@ class Setup:
             closing=Closing(store, trail_to(self.audit, clock), clock, 20.0),
             counts=LedgerCounts(NoCounts()),
             near_duplicates=NearDuplicates(NearDuplicateSettings(), clock, metrics),
+            standing=StandingPermission(rules, clock),
             clock=clock,
             metrics=metrics,
             executor=self.executor,
