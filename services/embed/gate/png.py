@@ -58,6 +58,6 @@ def _pixel_chunks(data: memoryview) -> Iterator[memoryview]:
     position = _SIGNATURE_BYTES
     while position + 8 <= len(data):
         length = int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] == b"IDAT":
+        if bytes(data[position + 4 : position + 8]) == b"IDAT":
             yield data[position + 8 : position + 8 + length]
         position += 12 + length
