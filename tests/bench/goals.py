@@ -62,6 +62,7 @@ def _load(load: Mapping[str, Any]) -> list[Standing]:
     found = [Standing(f"{rate}, stub networks, p95", f"{steady['p95_ms']:.0f} ms", steady["p95_ms"] / 300, 1.0)]
     if burst["shed_p50_ms"] is not None:
         figure = f"{burst['shed_p50_ms']:.0f} ms of {burst['shed']} of {burst['requests']}"
+        figure += f", others {burst['other']}" if burst["other"] else ""
         found.append(Standing("shed at ten times that, p50, 100 ms", figure, burst["shed_p50_ms"] / 100, 1.0))
     again = load["normal_again_s"]
     return [*found, Standing("normal again after it, 10 s", f"{again:.1f} s", again / 10, 1.0)]

@@ -36,6 +36,7 @@ _BURST_FACTOR, _BURST_S = 10, 20.0
 _PEOPLE = 12  # so that the limit on one person is not what is measured
 _THREADS = 160
 _SHED = frozenset({429, 503})
+_NO_ANSWER = 0  # counted among the other statuses
 
 
 @dataclass(slots=True)
@@ -137,6 +138,9 @@ class Sender:
         except ConnectionError:  # kept, and closed by the server meanwhile
             self._local.connection = None
             return self._post(body, headers)
+        except TimeoutError:
+            self._local.connection = None
+            return _NO_ANSWER
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> int:
         connection: HTTPConnection | None = getattr(self._local, "connection", None)
@@ -175,6 +179,7 @@ def load_run(minutes: float, searches_per_s: float, enrolments_per_s: float) -> 
         driver = Driver(platform, stack)
         driver.run(5.0, searches_per_s, enrolments_per_s)
         steady = driver.run(60 * minutes, searches_per_s, enrolments_per_s)
+        print(json.dumps({"steady": {kind: answers.summary() for kind, answers in steady.items()}}), flush=True)
         burst = driver.run(_BURST_S, _BURST_FACTOR * searches_per_s, _BURST_FACTOR * enrolments_per_s)
         after = driver.run(20.0, searches_per_s, enrolments_per_s)
         figures: dict[str, Any] = {
