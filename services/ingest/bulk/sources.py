@@ -170,8 +170,10 @@ def _unpack(source: Path, work: Path, limits: UnpackLimits) -> dict[str, Path]:
         with tarfile.open(source, "r:*") as archive:
             return _store(_tar_members(archive), work, limits, most)
     except _BROKEN as error:
+        # The standard library lists every format that it tried, one a line.
+        reason = "it is no archive, or a broken one" if "\n" in str(error) else str(error) or type(error).__name__
         raise InvalidRequest(
-            f"{source.name} cannot be unpacked: {error or type(error).__name__}.",
+            f"{source.name} cannot be unpacked: {reason}.",
             advice="Give a folder, a zip or tar file without a password, or a .an2 file; is it whole?",
         ) from error
 

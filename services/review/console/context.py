@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.review.casework.caller import Caller
-from services.review.console.guard import Visit, guarded_route, with_headers
+from services.review.console.guard import COOKIE, Visit, guarded_route, with_headers
 from services.review.console.rendering import Pages
 from services.review.console.sessions import Sessions
 from services.review.uploads import FilmSettings
@@ -92,7 +92,8 @@ class Console:
         """The page that says why not and what to do; without a session the way to the sign-in."""
         if isinstance(error, Unauthenticated):
             if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-                return with_headers(RedirectResponse("/console/sign-in?ended=1", status_code=303))
+                told = "?ended=1" if COOKIE in request.cookies else ""
+                return with_headers(RedirectResponse(f"/console/sign-in{told}", status_code=303))
             return with_headers(Response("Please sign in.", status_code=401, media_type="text/plain"))
         session = getattr(request.state, "session", None)
         # Where the person stood, so that one click shows the case as it is now.

@@ -49,6 +49,12 @@ def test_nothing_but_the_entrance_is_open_without_a_session(browser: Browser) ->
 def test_a_person_without_a_session_is_shown_the_way_in(browser: Browser) -> None:
     answer = browser.get(QUEUE)
     assert answer.status_code == 303
+    assert answer.headers["location"] == "/console/sign-in"
+
+
+def test_whose_session_is_over_is_told_so(browser: Browser) -> None:
+    browser.client.cookies.set(COOKIE, "of-an-ended-session")
+    answer = browser.get(QUEUE)
     assert answer.headers["location"] == "/console/sign-in?ended=1"
 
 
