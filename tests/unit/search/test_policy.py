@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from services.search.policy import Decision, PermittedScope, decide
+from services.search.policy import Decision, PermittedScope, PolicyEngine, PolicyFolder, decide
 from services.search.requests import ProbeSource, SearchRequest
 from services.shared.errors import Forbidden
 from services.shared.tokens import Principal
@@ -145,6 +145,16 @@ def test_signatories_search_each_other_while_in_force() -> None:
     assert scope == PermittedScope("liberal", frozenset({"northshire", "eastmoor"}), ("A-N", "A-E"))
     (scope,) = decide(OPERATOR, request("liberal"), configured, date(2026, 5, 31)).scopes
     assert scope.owners == frozenset({"northshire", "eastmoor", "westhaven"})
+
+
+def test_of_owners_that_stand_in_the_gallery_only_the_permitted_are_searched() -> None:
+    """Each decided by name: what stands in a partition is no permission to search it."""
+    engine = PolicyEngine(PolicyFolder().current())
+    configured = watchlists(agreement("A-N", "liberal", "northshire"), agreement("A-E", "liberal", "eastmoor"))
+    standing = ("northshire", "eastmoor", "westhaven")
+    asked = request("liberal", "custody")
+    assert engine.permits(OPERATOR, asked, configured, "liberal", standing, TODAY) == {"northshire", "eastmoor"}
+    assert engine.permits(OPERATOR, asked, configured, "custody", standing, TODAY) == {"northshire"}
 
 
 def test_a_force_whose_own_agreement_is_not_in_force_searches_nobody() -> None:
