@@ -87,7 +87,13 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Accepted without an outcome yet", {"pending": "sum(likeness_ingest_pending_enrolments)"}),
         Panel("Custody events not read yet", {"lag": "max(likeness_ingest_consumer_lag_events)"}),
-        Panel("Events in the outbox", {"waiting": "sum(likeness_ingest_outbox_events)"}),
+        Panel(
+            "Events in the outbox",
+            {
+                "waiting": "max(likeness_ingest_outbox_events)",
+                "published": "sum(increase(likeness_ingest_outbox_published_total[$__rate_interval]))",
+            },
+        ),
         Panel(
             "Images that nothing names",
             {

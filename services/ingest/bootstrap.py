@@ -380,7 +380,7 @@ def _maintenance(
 ) -> list[Loop]:
     ledger, audit, feed = parts.stores.ledger, parts.peers.audit, parts.settings.custody_feed
     loops = [
-        Loop("relay", OutboxRelay(parts.stores.outbox, parts.log).step),
+        Loop("relay", OutboxRelay(parts.stores.outbox, parts.log, parts.metrics).step),
         Loop("withdrawals", lambda: 0.0 if withdrawal.finish_all() else _WITHDRAWAL_REST_S),
         Loop("intents", CloseAbandonedIntents(ledger, audit, parts.clock, acceptance.is_under_way).step),
         Loop("backlog", parts.backlog.step),

@@ -30,15 +30,17 @@ class OutboxRelay:
     """Publishes the outbox in order. An event is removed once the log has it: a crash in between publishes it twice,
     under the same event_id."""
 
-    def __init__(self, outbox: Outbox, log: EventLog) -> None:
+    def __init__(self, outbox: Outbox, log: EventLog, metrics: Metrics) -> None:
         self._outbox = outbox
         self._log = log
+        self._metrics = metrics
 
     def step(self) -> float:
         waiting = self._outbox.oldest(_RELAY_BATCH)
         if waiting:
             with together("publish", [event.headers.get(TRACEPARENT, "") for _, event in waiting]):
                 self._log.publish([event for _, event in waiting])
+            self._metrics.ingest_outbox_published_total.inc(len(waiting))
             self._outbox.remove([event_id for event_id, _ in waiting])
         return 0.0 if len(waiting) == _RELAY_BATCH else _RELAY_REST_S
 

@@ -112,6 +112,9 @@ class Metrics:
         self.ingest_outbox_events = Gauge(
             "likeness_ingest_outbox_events", "Events in the outbox, not published yet", registry=registry
         )
+        self.ingest_outbox_published_total = Counter(
+            "likeness_ingest_outbox_published_total", "Events that the event log took from the outbox", registry=registry
+        )
         self.ingest_dead_letters_total = Counter(
             "likeness_ingest_dead_letters_total",
             "Messages put aside as dead letters, by topic and reason",
