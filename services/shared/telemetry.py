@@ -113,7 +113,7 @@ class Metrics:
             "likeness_ingest_outbox_events", "Events in the outbox, not published yet", registry=registry
         )
         self.ingest_outbox_published_total = Counter(
-            "likeness_ingest_outbox_published_total", "Events that the event log took from the outbox", registry=registry
+            "likeness_ingest_outbox_published_total", "Events of the outbox that the log took", registry=registry
         )
         self.ingest_dead_letters_total = Counter(
             "likeness_ingest_dead_letters_total",
