@@ -73,7 +73,7 @@ PARTS = {
     "disclosure": Part(
         "services.local.disclosure.cli", "disclosure_app", "Disclose a search, check a disclosure, run a search again."
     ),
-    "policy": Part("services.search.policy_cli", "policy_app", "Try policies on cases and on past searches."),
+    "policy": Part("services.search.policy.cli", "policy_app", "Try policies on cases and on past searches."),
     "agreements": Part(
         "services.search.agreements.cli", "agreements_app", "Sign, register and withdraw owners' agreements."
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingest.enrolment import Acceptance, EnrolmentOutcome, EnrolmentState, EnrolmentView
+from services.ingest.enrolling.enrolment import Acceptance, EnrolmentOutcome, EnrolmentState, EnrolmentView
 from services.shared.capture_advice import capture_advice
 from services.shared.clock import rfc3339
 from services.shared.errors import LikenessError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from services.ingest.enrolment import (
+from services.ingest.enrolling.enrolment import (
     EnrolmentView,
     NewEnrolment,
     PendingEnrolment,

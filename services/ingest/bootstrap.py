@@ -11,7 +11,6 @@ from pathlib import Path
 import grpc
 import sqlalchemy as sa
 
-from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.acts import open_ingest_acts
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.image_holds import SqlImageHolds
@@ -22,16 +21,20 @@ from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
 from services.ingest.adapters.sql_subjects import SqlSubjectReferences
 from services.ingest.adapters.template_vault import TemplateVault
-from services.ingest.admission import Admission
-from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import LawfulnessChecks
 from services.ingest.consent import SharingConsent
 from services.ingest.custodian_bootstrap import Desk, DeskParts, build_desk
-from services.ingest.custody_feed import CustodyFeed
+from services.ingest.enrolling.acceptance import AcceptEnrolments, Backlog
+from services.ingest.enrolling.admission import Admission
+from services.ingest.enrolling.analysis import ImageAnalyst
+from services.ingest.enrolling.checks import LawfulnessChecks
+from services.ingest.enrolling.settlement import SettleEnrolments
+from services.ingest.enrolling.worker import EnrolmentWorker
+from services.ingest.feed.custody_feed import CustodyFeed
 from services.ingest.grpc_server import SERVICE_NAME, LedgerServicer
 from services.ingest.http_api import EnrolmentApi
-from services.ingest.life_bootstrap import Life, LifeParts, build_life, custody_topics
+from services.ingest.life.wiring import Life, LifeParts, build_life, custody_topics
+from services.ingest.life.withdrawal import WithdrawReference
 from services.ingest.loops import Loop
 from services.ingest.maintenance import BacklogWatch, CloseAbandonedIntents, LagWatch, ModelWatch, OutboxRelay
 from services.ingest.migrating.embeds import BaseEmbed, Embeds
@@ -44,10 +47,7 @@ from services.ingest.reference_server import SERVICE_NAME as REFERENCES
 from services.ingest.reference_server import ReferencesServicer
 from services.ingest.service import IngestService
 from services.ingest.settings import IngestSettings
-from services.ingest.settlement import SettleEnrolments
 from services.ingest.synthetic import FillSynthetic
-from services.ingest.withdrawal import WithdrawReference
-from services.ingest.worker import EnrolmentWorker
 from services.rpc.auditing import AuditRecorder, BatchAuditRecorder, rate_reporter
 from services.rpc.clients import (
     AgreementClient,

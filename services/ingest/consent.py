@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ingest.checks import AgreementSource
+from services.ingest.enrolling.checks import AgreementSource
 from services.shared.clock import Clock
 from services.shared.errors import Forbidden
 from services.shared.watchlists import WatchlistFile

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from google.protobuf.message import Message
 
-from services.ingest.enrolment import PendingEnrolment, PendingWithdrawal, Source, Verdict, derived_id
+from services.ingest.enrolling.enrolment import PendingEnrolment, PendingWithdrawal, Source, Verdict, derived_id
 from services.ingest.life.custody import Receipt
 from services.ingest.life.erasure import ErasedRow
 from services.rpc.v1 import events_pb2

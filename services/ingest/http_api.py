@@ -11,8 +11,6 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from services.ingest.acceptance import AcceptEnrolments
-from services.ingest.admission import Admission
 from services.ingest.api_models import (
     AcceptedEnrolment,
     BatchAnswer,
@@ -26,8 +24,10 @@ from services.ingest.api_models import (
     WithdrawalRequest,
 )
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN, MAX_TEXT, LawfulnessChecks, require_custodian
-from services.ingest.enrolment import (
+from services.ingest.enrolling.acceptance import AcceptEnrolments
+from services.ingest.enrolling.admission import Admission
+from services.ingest.enrolling.checks import CUSTODIAN, MAX_TEXT, LawfulnessChecks, require_custodian
+from services.ingest.enrolling.enrolment import (
     IMAGE_FACTS,
     POSES,
     Acceptance,
@@ -37,8 +37,8 @@ from services.ingest.enrolment import (
     Source,
 )
 from services.ingest.life.custody import BIRTH_BANDS, CustodyLedger, EnrolmentFacts
+from services.ingest.life.withdrawal import WithdrawReference
 from services.ingest.ports import EnrolmentFilter, EnrolmentLedger
-from services.ingest.withdrawal import WithdrawReference
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, LikenessError, NotFound, PlatformError
 from services.shared.http import bearer
 from services.shared.ids import is_id, new_id

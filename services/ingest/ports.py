@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.ingest.enrolment import (
+from services.ingest.enrolling.enrolment import (
     Acceptance,
     Decision,
     EnrolmentKey,

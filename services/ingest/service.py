@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
+from services.ingest.enrolling.worker import EnrolmentWorker
 from services.ingest.loops import Loop
-from services.ingest.worker import EnrolmentWorker
 from services.rpc.server import GrpcServer
 from services.shared.consume import ConsumeLoop
 

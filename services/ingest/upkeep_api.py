@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN
+from services.ingest.enrolling.checks import CUSTODIAN
+from services.ingest.life.api import ADMINISTRATOR
 from services.ingest.life.reconciliation import Reconcile, Reconciliation
 from services.ingest.life.sweeping import Sweep, SweepImages
-from services.ingest.life_api import ADMINISTRATOR
 from services.shared.errors import Forbidden, NotFound
 from services.shared.http import bearer
 from services.shared.ids import new_id

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.search.gallery_models import SearchableSnapshot, UsedIndex
-from services.search.requests import (
+from services.search.identification.requests import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
     MAX_TEXT_CHARS,
@@ -17,6 +16,7 @@ from services.search.requests import (
     ProbeSource,
     SearchMode,
 )
+from services.search.upkeep.models import SearchableSnapshot, UsedIndex
 from services.shared.watchlists import CaseType
 
 

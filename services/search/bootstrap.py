@@ -25,12 +25,9 @@ from services.rpc.v1 import (
     search_pb2_grpc,
     unsolved_pb2_grpc,
 )
-from services.search.acceptance import Acceptance
 from services.search.adapters.sql_approvals import SqlApprovals
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.agreements.grpc_server import SERVICE_NAME as AGREEMENTS
-from services.search.closing import Closing
-from services.search.compacting import Compacting, compacting
 from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
 from services.search.disclosure.api import create_disclosure_router
 from services.search.disclosure.approvals import ApproveDisclosure
@@ -38,24 +35,27 @@ from services.search.disclosure.bundle import DiscloseSearch
 from services.search.disclosure.replay import ReplaySearch
 from services.search.film.http_api import FILMS_PATH, MAX_FORM_BYTES
 from services.search.film.wiring import FilmParts, wire_films
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.governing import Governance, govern
 from services.search.grpc_server import SERVICE_NAME
 from services.search.http_api import API_DESCRIPTION, Slots, create_router
-from services.search.identification_server import SERVICE_NAME as IDENTIFICATION
-from services.search.identification_server import IdentificationServicer
-from services.search.identify import Identify
-from services.search.identifying import IdentifyFor
-from services.search.ledger_counts import LedgerCounts
-from services.search.matching import Matching
-from services.search.near_duplicates import NearDuplicates
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.closing import Closing
+from services.search.identification.identify import Identify
+from services.search.identification.identifying import IdentifyFor
+from services.search.identification.matching import Matching
+from services.search.identification.near_duplicates import NearDuplicates
+from services.search.identification.operating_points import OperatingPoints
+from services.search.identification.servicer import SERVICE_NAME as IDENTIFICATION
+from services.search.identification.servicer import IdentificationServicer
+from services.search.identification.standing import StandingPermission
+from services.search.identification.trail import SearchTrail
+from services.search.identification.view import ViewSearch
 from services.search.neighbours.finding import FindNeighbours
 from services.search.neighbours.points import FlagPointsFile
 from services.search.neighbours.returns import SqlReturns
 from services.search.neighbours.servicer import NeighbourServicer
-from services.search.operating_points import OperatingPoints
 from services.search.partners.gateway import PartnerGateway
 from services.search.partners.wiring import PartnerParts, wire_partners
+from services.search.policy.governing import Governance, govern
 from services.search.ports import GalleryStore
 from services.search.probes.erasing import EraseProbes
 from services.search.probes.servicer import SERVICE_NAME as PROBES
@@ -64,12 +64,12 @@ from services.search.probes.sql_sealed import SqlSealedProbes
 from services.search.serving.grpc_server import SERVICE_NAME as MODELS
 from services.search.serving.wiring import Serving, wire_serving
 from services.search.settings import GallerySettings, SearchSettings
-from services.search.standing import StandingPermission
-from services.search.trail import SearchTrail
 from services.search.unsolved.servicer import SERVICE_NAME as UNSOLVED
 from services.search.unsolved.servicer import UnsolvedServicer
 from services.search.unsolved.wiring import wire_unsolved
-from services.search.view import ViewSearch
+from services.search.upkeep.compacting import Compacting, compacting
+from services.search.upkeep.keeper import GalleryKeeper
+from services.search.upkeep.ledger_counts import LedgerCounts
 from services.shared.adapters.opening import open_originals, scanner_in_words
 from services.shared.clock import Clock, SystemClock
 from services.shared.database import create_engine, migrate

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 from services.rpc.v1 import ingest_pb2, search_pb2, search_pb2_grpc
-from services.search.gallery_keeper import GalleryKeeper
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.tracing import stage
 
 SERVICE_NAME = "likeness.v1.Gallery"

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from services.search.acceptance import IMAGE_FIELD
 from services.search.api_models import (
     SEARCH_EXAMPLE,
     SEARCH_FORM,
@@ -18,9 +17,10 @@ from services.search.api_models import (
     SeveralAnswers,
     UnansweredSearch,
 )
-from services.search.identify import Identify
-from services.search.several import SearchFaces
-from services.search.view import ViewSearch
+from services.search.identification.acceptance import IMAGE_FIELD
+from services.search.identification.identify import Identify
+from services.search.identification.several import SearchFaces
+from services.search.identification.view import ViewSearch
 from services.shared.errors import CallerError, Overloaded
 from services.shared.http import PROBLEM, bearer, within_limits
 from services.shared.multipart import Upload, read_multipart

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from services.search.requests import SearchRequest
+from services.search.identification.requests import SearchRequest
 from services.shared.biometric import Vector
 from services.shared.tokens import Principal
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.search.film.settings import FilmsSettings
-from services.search.near_duplicates import NearDuplicateSettings
+from services.search.identification.near_duplicates import NearDuplicateSettings
 from services.search.partners.settings import PartnersSettings
 from services.search.shadow.settings import ShadowSettings
 from services.shared.settings import (

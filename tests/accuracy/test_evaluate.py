@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from services.cli import assemble
 from services.local.evaluation.labelled_set import LabelledSet, read_labelled_set
 from services.local.evaluation.summary import summarise
-from services.search.operating_points import parse_operating_points
+from services.search.identification.operating_points import parse_operating_points
 from tests.accuracy.naive import OpenCvPipeline, naive_templates
 from tests.accuracy.offline import search_offline
 from tests.support.faces import DevelopmentFaces

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry
 
-from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
-from services.search.requests import ProbeSource, SearchRequest
+from services.search.identification.near_duplicates import NearDuplicates, NearDuplicateSettings
+from services.search.identification.requests import ProbeSource, SearchRequest
 from services.shared.errors import TooManyRequests
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal

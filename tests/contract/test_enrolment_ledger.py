@@ -20,7 +20,7 @@ from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.sql_outbox import SqlOutbox
 from services.ingest.adapters.sql_references import SqlReferenceReader, SqlSyntheticLedger
 from services.ingest.bootstrap import MIGRATIONS
-from services.ingest.enrolment import (
+from services.ingest.enrolling.enrolment import (
     Acceptance,
     Decision,
     EnrolmentKey,

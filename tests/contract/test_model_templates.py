@@ -12,7 +12,7 @@ import pytest
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_migrations import LOST_TO_THE_MODEL, SqlMigrations
 from services.ingest.adapters.sql_model_templates import SqlBaseReferences, SqlModelReferences, SqlModelTemplates
-from services.ingest.enrolment import EnrolmentState, Verdict
+from services.ingest.enrolling.enrolment import EnrolmentState, Verdict
 from services.ingest.migrating.migration import MigrationState, ModelMigration, OtherTemplate, Progress
 from services.shared.errors import Conflict, ModelMismatch
 from services.shared.ids import new_id

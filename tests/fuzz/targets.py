@@ -77,7 +77,7 @@ TOPICS = tuple(
 
 
 def _event_parser() -> Attempt:
-    from services.ingest.feed_messages import about, parse  # noqa: PLC0415 - instrumented first
+    from services.ingest.feed.messages import about, parse  # noqa: PLC0415 - instrumented first
     from services.shared.consume import InvalidMessage  # noqa: PLC0415
     from services.shared.ports.event_log import ReceivedEvent  # noqa: PLC0415
 
@@ -208,7 +208,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("image-gate", ("services.embed.gate", "PIL"), _image_gate, _pictures),
-        Target("event-parser", ("services.ingest.feed_messages", "google.protobuf"), _event_parser, _events),
+        Target("event-parser", ("services.ingest.feed.messages", "google.protobuf"), _event_parser, _events),
         Target("audit-verifier", ("services.audit.verification",), _audit_verifier, _exports),
         Target("token-parser", ("services.shared", "jwt"), _token_parser, _tokens),
     )

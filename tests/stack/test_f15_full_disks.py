@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.bootstrap import MIGRATIONS
-from services.ingest.enrolment import NewEnrolment
+from services.ingest.enrolling.enrolment import NewEnrolment
 from services.shared.adapters.minio_image_store import MinioImageStore
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable, DependencyUnavailable

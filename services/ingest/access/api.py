@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.access.give import NOT_FOUND, AccessCommand, GiveAccess
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN
+from services.ingest.enrolling.checks import CUSTODIAN
 from services.ingest.whole_subject import Watchlists, require_every_watchlist
 from services.shared.errors import Forbidden, NotFound
 from services.shared.http import bearer

@@ -18,7 +18,7 @@ from services.ingest.access.package import (
     sha256_of,
     sign_package,
 )
-from services.ingest.checks import MAX_TEXT
+from services.ingest.enrolling.checks import MAX_TEXT
 from services.ingest.life.certificates import CertificateSigner
 from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2

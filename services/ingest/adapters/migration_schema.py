@@ -8,7 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from services.ingest.adapters.schema import metadata
-from services.ingest.enrolment import NewEnrolment
+from services.ingest.enrolling.enrolment import NewEnrolment
 from services.ingest.migrating.migration import MigrationState
 
 model_migrations = sa.Table(

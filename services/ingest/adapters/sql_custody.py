@@ -15,7 +15,7 @@ from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
 from services.ingest.adapters.sql_ledger import insert_ignoring, next_versions
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState
+from services.ingest.enrolling.enrolment import EnrolmentState
 from services.ingest.life.custody import (
     CustodyFacts,
     EnrolmentFacts,

@@ -14,7 +14,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import enrolment_facts
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState
+from services.ingest.enrolling.enrolment import EnrolmentState
 from services.ingest.exports.model import Export, ExportedReference, ExportState
 
 

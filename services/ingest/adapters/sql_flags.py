@@ -17,7 +17,7 @@ from services.ingest.adapters.schema import enrolments, ledger_sequence
 from services.ingest.adapters.sql_ledger import insert_ignoring
 from services.ingest.adapters.sql_queries import reading
 from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
-from services.ingest.enrolment import EnrolmentState, Source
+from services.ingest.enrolling.enrolment import EnrolmentState, Source
 from services.ingest.flags.model import (
     CheckedReference,
     Flag,

@@ -24,7 +24,7 @@ from services.ingest.adapters.schema import (
 )
 from services.ingest.adapters.sql_queries import LedgerQueries, key_condition, key_of
 from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
-from services.ingest.enrolment import (
+from services.ingest.enrolling.enrolment import (
     Acceptance,
     Decision,
     EnrolmentKey,

@@ -14,7 +14,7 @@ from services.ingest.adapters.migration_schema import model_migrations, model_te
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_ledger import insert_ignoring
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState, Verdict
+from services.ingest.enrolling.enrolment import EnrolmentState, Verdict
 from services.ingest.migrating.migration import Approval, MigrationState, ModelMigration, Step
 from services.shared.errors import Conflict
 

@@ -13,7 +13,7 @@ from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_ledger import insert_ignoring, remember_provenance
 from services.ingest.adapters.sql_queries import key_of, reading
 from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
-from services.ingest.enrolment import EnrolmentState, PendingEnrolment, Source, Verdict
+from services.ingest.enrolling.enrolment import EnrolmentState, PendingEnrolment, Source, Verdict
 from services.ingest.migrating.batches import batch_of
 from services.ingest.migrating.embeds import BaseModelSource
 from services.ingest.migrating.migration import Loss, MigrationState, OtherTemplate, PlacedTemplate, Progress

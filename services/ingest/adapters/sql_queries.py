@@ -11,7 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.ingest.adapters.schema import enrolments
-from services.ingest.enrolment import Acceptance, EnrolmentKey, EnrolmentOutcome, EnrolmentState, EnrolmentView, Source
+from services.ingest.enrolling.enrolment import (
+    Acceptance,
+    EnrolmentKey,
+    EnrolmentOutcome,
+    EnrolmentState,
+    EnrolmentView,
+    Source,
+)
 from services.ingest.ports import EnrolmentFilter
 from services.rpc.v1 import ingest_pb2
 from services.shared.errors import DependencyUnavailable

@@ -12,7 +12,7 @@ from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_ledger import enrolment_row, next_versions, remember_provenance
 from services.ingest.adapters.sql_queries import reading
 from services.ingest.adapters.template_vault import KeptTemplate, TemplateVault
-from services.ingest.enrolment import EnrolmentKey, EnrolmentState, NewEnrolment, Source, Verdict
+from services.ingest.enrolling.enrolment import EnrolmentKey, EnrolmentState, NewEnrolment, Source, Verdict
 from services.ingest.ports import SyntheticBatch
 from services.rpc.v1 import ingest_pb2
 from services.shared.errors import ModelMismatch

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_ledger import next_versions
-from services.ingest.enrolment import EnrolmentState
+from services.ingest.enrolling.enrolment import EnrolmentState
 
 _IN_ONE_QUERY = 1000
 

@@ -13,7 +13,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, review_decisions
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState, Source
+from services.ingest.enrolling.enrolment import EnrolmentState, Source
 from services.ingest.life.retention import ReviewDecision, ReviewedReference
 
 _PAGE = 5000

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.ingest.adapters.life_schema import enrolment_facts
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import Source
+from services.ingest.enrolling.enrolment import Source
 from services.ingest.life.searchability import Tally
 
 

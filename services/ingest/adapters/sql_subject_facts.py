@@ -21,7 +21,7 @@ from services.ingest.adapters.life_schema import (
 )
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState
+from services.ingest.enrolling.enrolment import EnrolmentState
 from services.ingest.life.erasure import ERASED
 from services.shared.clock import rfc3339
 

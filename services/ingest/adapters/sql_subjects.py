@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_queries import reading
-from services.ingest.enrolment import EnrolmentState
+from services.ingest.enrolling.enrolment import EnrolmentState
 from services.rpc.v1 import reference_pb2
 
 _MOST = 200  # of one subject; nobody compares more

@@ -21,7 +21,7 @@ from typing import IO
 
 from services.ingest.bulk.manifest import PATH, SUBJECT, BulkRow, read_manifest, row_of
 from services.ingest.bulk.type10 import FaceRecord, faces_of, read_transaction
-from services.ingest.checks import MAX_TEXT
+from services.ingest.enrolling.checks import MAX_TEXT
 from services.shared.errors import InvalidRequest
 from services.shared.settings import MAX_IMAGE_BYTES
 

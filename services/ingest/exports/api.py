@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN
+from services.ingest.enrolling.checks import CUSTODIAN
 from services.ingest.exports.exporting import ExportCommand, ExportReferences
 from services.ingest.exports.model import MAX_SUBJECTS, Export, ExportState, ExportStore
 from services.shared.errors import Forbidden

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from services.ingest.bulk.type10 import FaceRecord, write_transaction
-from services.ingest.checks import MAX_TEXT
+from services.ingest.enrolling.checks import MAX_TEXT
 from services.ingest.exports.model import MAX_SUBJECTS, Export, ExportedReference, ExportState, ExportStore
 from services.ingest.exports.rules import ExportRules
 from services.ingest.exports.sizes import picture_size

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingest.auditing import EnrolmentAudit
-from services.ingest.checks import CUSTODIAN
+from services.ingest.enrolling.checks import CUSTODIAN
 from services.ingest.flags.deciding import DecideFlag
 from services.ingest.flags.model import Flag, FlagFilter, FlagKind, FlagState, FlagStore
 from services.shared.errors import Forbidden

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ingest.checks import MAX_TEXT
+from services.ingest.enrolling.checks import MAX_TEXT
 from services.ingest.flags.model import DECISIONS, Flag, FlagState, FlagStore
 from services.ingest.flags.trail import FlagTrail
 from services.shared.clock import Clock

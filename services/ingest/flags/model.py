@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from services.ingest.enrolment import derived_id
+from services.ingest.enrolling.enrolment import derived_id
 
 
 class FlagKind(StrEnum):

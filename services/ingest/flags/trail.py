@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.ingest.enrolment import derived_id
+from services.ingest.enrolling.enrolment import derived_id
 from services.ingest.flags.model import CheckedReference, Flag
 from services.rpc.auditing import AuditRecorder, platform_principal
 from services.rpc.open_acts import OpenAct, OpenActs

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from services.ingest.feed_messages import about, parse
+from services.ingest.feed.messages import about, parse
 from services.ingest.life.custody import CustodyLedger, ReceiptOutcome
 from services.shared.consume import InvalidMessage, dead_letter_topic
 from services.shared.errors import NotFound

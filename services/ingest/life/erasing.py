@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from services.ingest.checks import MAX_TEXT
+from services.ingest.enrolling.checks import MAX_TEXT
 from services.ingest.events import erasure_event
 from services.ingest.life.certificates import CertificateSigner, certificate_body
 from services.ingest.life.clock_guard import ClockGuard

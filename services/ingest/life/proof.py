@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.ingest.enrolment import derived_id
+from services.ingest.enrolling.enrolment import derived_id
 from services.ingest.life.erasure import Erasure
 from services.rpc.auditing import AuditRecorder, platform_principal
 from services.rpc.v1 import audit_pb2

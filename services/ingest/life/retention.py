@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.ingest.checks import MAX_TEXT
-from services.ingest.enrolment import EnrolmentView
+from services.ingest.enrolling.checks import MAX_TEXT
+from services.ingest.enrolling.enrolment import EnrolmentView
 from services.ingest.life.erasing import EraseCommand, EraseSubject
 from services.shared.clock import Clock
 from services.shared.errors import ConfigurationError, Conflict, InvalidRequest

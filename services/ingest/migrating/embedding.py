@@ -12,8 +12,8 @@ from time import sleep
 import numpy as np
 import structlog
 
-from services.ingest.analysis import ImageAnalyst, Interrupted
-from services.ingest.enrolment import Decision, PendingEnrolment, Source, Verdict
+from services.ingest.enrolling.analysis import ImageAnalyst, Interrupted
+from services.ingest.enrolling.enrolment import Decision, PendingEnrolment, Source, Verdict
 from services.ingest.migrating.batches import batch_of
 from services.ingest.migrating.embeds import Embeds
 from services.ingest.migrating.migration import MigrationLedger, MigrationState, OtherTemplate, OtherTemplates

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from services.ingest.enrolment import PendingEnrolment
+from services.ingest.enrolling.enrolment import PendingEnrolment
 from services.shared.biometric import ModelProvenance
 
 

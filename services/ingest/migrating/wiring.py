@@ -12,8 +12,8 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_migrations import SqlMigrations
 from services.ingest.adapters.sql_model_templates import SqlBaseReferences, SqlModelReferences, SqlModelTemplates
 from services.ingest.adapters.template_vault import TemplateVault
-from services.ingest.analysis import ImageAnalyst
 from services.ingest.auditing import EnrolmentAudit
+from services.ingest.enrolling.analysis import ImageAnalyst
 from services.ingest.loops import Loop
 from services.ingest.migrating.api import MigrationApi
 from services.ingest.migrating.embedding import EmbedWithOtherModel

@@ -19,7 +19,7 @@ from services.ingest.settings import IngestSettings
 from services.local.deployment import DEFAULT_PORTS, DataFolder, environment
 from services.local.state import running_state
 from services.review.settings import ReviewSettings
-from services.search.operating_points import OperatingPoint, parse_operating_points
+from services.search.identification.operating_points import OperatingPoint, parse_operating_points
 from services.search.settings import SearchSettings
 from services.shared.errors import ConfigurationError
 from services.shared.settings import ServiceSettings

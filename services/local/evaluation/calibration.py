@@ -18,7 +18,7 @@ import orjson
 
 from services.local.evaluation.metrics import BOOTSTRAP_ROUNDS, CONFIDENCE, NonMatedSearches, wilson
 from services.local.evaluation.records import ProbeResult, Run
-from services.search.calibration import MIN_PEOPLE, MIN_REACHED
+from services.search.identification.calibration import MIN_PEOPLE, MIN_REACHED
 
 # The cuts between the grades of a probe: unsuitable, with caution, suitable.
 BAND_STARTS = (0, 40, 60)

@@ -12,12 +12,13 @@ import orjson
 from services.local.evaluation.metrics import MIN_EXPECTED_FALSE_POSITIVES, Rate, TpirAtFpir, tpir_at_fpir
 from services.local.evaluation.records import Run
 from services.local.evaluation.searching import LIST_LENGTH
-from services.search.calibration import LARGEST_FACTOR
+from services.search.identification.calibration import LARGEST_FACTOR
 from services.shared.errors import InvalidRequest
 
 
 def fpir_as_measured(wished_fpir: float, enrolled: int, in_service: int) -> float:
-    """The FPIR with `enrolled` that becomes the wished one with `in_service` (services/search/calibration.py).
+    """The FPIR with `enrolled` that becomes the wished one with `in_service`
+    (services/search/identification/calibration.py).
 
     Raises InvalidRequest where the two are further apart than the rule was tested.
     """

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from services.search.adapters import milvus_schema as schema
 from services.search.adapters.milvus_calls import MilvusCalls, seeing
-from services.search.gallery_index import GalleryIndex, IndexRecall
 from services.search.settings import EXACT_INDEXES, GalleryIndexSettings
+from services.search.upkeep.index import GalleryIndex, IndexRecall
 from services.shared.errors import ConfigurationError, DependencyUnavailable
 
 _OPEN_TIMEOUT_S = 60.0

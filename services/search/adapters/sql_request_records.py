@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.search.adapters.schema import denied_requests, searches
+from services.search.identification.requests import ImageNature, ProbeSource, SearchMode, SearchRequest
 from services.search.policy import Decision
 from services.search.policy.dry_run import RecordedRequest
-from services.search.requests import ImageNature, ProbeSource, SearchMode, SearchRequest
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable
 from services.shared.tokens import Principal

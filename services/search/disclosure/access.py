@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from services.rpc.auditing import AuditRecorder
 from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
-from services.search.closing import Closing
+from services.search.identification.closing import Closing
+from services.search.identification.trail import search_object
 from services.search.ports import SearchStatus, SearchStore, StoredSearch
-from services.search.trail import search_object
 from services.shared.errors import CallerError, Conflict, Forbidden, NotFound
 from services.shared.ids import is_id, new_id
 from services.shared.tokens import Principal

@@ -12,8 +12,8 @@ import orjson
 from services.rpc.v1 import audit_pb2
 from services.search.disclosure.access import DISCLOSURE, DisclosureAccess, DisclosureTrail, require_probe
 from services.search.disclosure.approvals import Approval, ApprovalStore, require_approval
+from services.search.identification.trail import search_object
 from services.search.ports import StoredSearch
-from services.search.trail import search_object
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import CallerError, Conflict, IntegrityError, LikenessError
 from services.shared.ports.image_store import ImageStore

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 import orjson
 
 from services.rpc.v1 import ingest_pb2
-from services.search.acceptance import IMAGE_FIELD, Acceptance, Accepted
-from services.search.answer import model_document
-from services.search.candidates import is_permitted, list_candidates
 from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail, require_probe
-from services.search.evidence import Analyser, begin_analysis, evidence_of, of_model
-from services.search.faces import choose_face
-from services.search.gallery_keeper import GalleryKeeper
+from services.search.identification.acceptance import IMAGE_FIELD, Acceptance, Accepted
+from services.search.identification.answer import model_document
+from services.search.identification.candidates import is_permitted, list_candidates
+from services.search.identification.evidence import Analyser, begin_analysis, evidence_of, of_model
+from services.search.identification.faces import choose_face
+from services.search.identification.requests import FIELDS
 from services.search.ports import Candidate, GalleryHit, ReferenceRecord, SearchScope, StoredSearch
-from services.search.requests import FIELDS
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import FaceTemplate, ImageAnalysis
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import CallerError, LikenessError, ModelMismatch

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.search.api_models import SEARCH_FORM, SearchAnswer
 from services.search.film.picks import MAX_PICKS
-from services.search.requests import MAX_TEXT_CHARS
+from services.search.identification.requests import MAX_TEXT_CHARS
 
 Status = Literal[
     "opened", "queued", "reading", "choosing", "closing", "done", "refused", "cancelled", "failed", "erased"

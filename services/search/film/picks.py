@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from services.search.evidence import FilmEvidence, Still
 from services.search.film.ports import FilmStatus, FilmStore, FilmTrack, Pick, StoredFilm
 from services.search.film.trail import FILM_VIEW
 from services.search.film.view import FilmAccess
-from services.search.identify import Identify
-from services.search.requests import ImageNature
+from services.search.identification.evidence import FilmEvidence, Still
+from services.search.identification.identify import Identify
+from services.search.identification.requests import ImageNature
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, InvalidRequest, NotFound
 from services.shared.multipart import Upload
@@ -25,8 +25,8 @@ MAX_PICKS = 20
 
 class SearchTracks:
     """Makes a search of each picked track. Policy, audit, answer and disclosure are those of any search; the probe is
-    the track's best still, and the scores are fused over its stills (services/search/evidence.py). Who picked is the
-    caller, and is kept with the film and in every search's log entries."""
+    the track's best still, and the scores are fused over its stills (services/search/identification/evidence.py). Who
+    picked is the caller, and is kept with the film and in every search's log entries."""
 
     def __init__(
         self, access: FilmAccess, store: FilmStore, identify: Identify, probes: ImageStore, clock: Clock

@@ -16,13 +16,13 @@ import structlog
 
 from services.rpc.convert import provenance_from_message
 from services.rpc.v1 import audit_pb2, films_pb2
-from services.search.answer import model_document
 from services.search.film.choosing import CutStill, found_tracks, sightings_of, wished_stills
 from services.search.film.ports import FilmStatus, FilmStore, StoredFilm
 from services.search.film.sealing import unseal
 from services.search.film.settings import FilmsSettings
 from services.search.film.tracking import Tracking, find_tracks
 from services.search.film.trail import FilmTrail
+from services.search.identification.answer import model_document
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Conflict, FilmRefused, LikenessError
 from services.shared.ids import new_id

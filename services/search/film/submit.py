@@ -11,11 +11,11 @@ import orjson
 import structlog
 
 from services.rpc.v1 import audit_pb2, films_pb2
-from services.search.acceptance import IMAGE_FIELD, Acceptance, Accepted
 from services.search.film.ports import FilmStatus, FilmStore, NewFilm
 from services.search.film.sealing import seal, sha256_of
 from services.search.film.settings import FilmsSettings
 from services.search.film.trail import FILM, FilmTrail
+from services.search.identification.acceptance import IMAGE_FIELD, Acceptance, Accepted
 from services.shared.clock import Clock
 from services.shared.errors import (
     AuditUnavailable,

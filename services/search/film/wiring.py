@@ -10,7 +10,6 @@ from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.clients import FilmsClient
-from services.search.acceptance import Acceptance
 from services.search.film.erasing import EraseFilm, ListFilms
 from services.search.film.http_api import create_film_router
 from services.search.film.picks import SearchTracks
@@ -23,7 +22,8 @@ from services.search.film.submit import SubmitFilm
 from services.search.film.trail import FilmTrail
 from services.search.film.view import CancelFilm, FilmAccess, ViewFilm
 from services.search.http_api import Slots
-from services.search.identify import Identify
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.identify import Identify
 from services.shared.clock import Clock
 from services.shared.periodic import Periodic
 from services.shared.ports.image_store import ImageStore

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from services.rpc.v1 import search_pb2
-from services.search.candidates import is_permitted, meets_threshold
-from services.search.gallery_keeper import GalleryKeeper
+from services.search.identification.candidates import is_permitted, meets_threshold
 from services.search.neighbours.points import FlagPoints, FlagPointsFile
 from services.search.ports import GalleryHit, SearchScope
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import Vector
 from services.shared.clock import Clock
 from services.shared.errors import InvalidRequest, ModelMismatch

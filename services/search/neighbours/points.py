@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from services.search.candidates import meets_threshold
+from services.search.identification.candidates import meets_threshold
 from services.shared.biometric import ModelProvenance
 from services.shared.errors import ConfigurationError
 

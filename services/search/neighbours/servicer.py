@@ -7,10 +7,10 @@ from collections.abc import Callable
 import grpc
 
 from services.rpc.v1 import search_pb2
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.grpc_server import GalleryServicer
 from services.search.neighbours.finding import FindNeighbours, queries_of, response_of
 from services.search.neighbours.returns import SqlReturns
+from services.search.upkeep.keeper import GalleryKeeper
 
 
 class NeighbourServicer(GalleryServicer):

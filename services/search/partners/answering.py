@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from services.search.acceptance import IMAGE_FIELD
+from services.search.identification.acceptance import IMAGE_FIELD
+from services.search.identification.trail import search_object
 from services.search.partners import tokens
 from services.search.partners.answers import answer_of
 from services.search.partners.config import Partner, PartnerFile
 from services.search.partners.ports import Direction, IdentificationFor, PartnerStore
 from services.search.partners.tokens import Asked, Question
 from services.search.partners.trail import PartnerTrail
-from services.search.trail import search_object
 from services.shared.clock import Clock
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, Unauthenticated
 from services.shared.multipart import Upload

@@ -12,7 +12,9 @@ from uuid import UUID, uuid5
 import orjson
 
 from services.rpc.v1 import audit_pb2
-from services.search.acceptance import IMAGE_FIELD, MAX_KEY_CHARS
+from services.search.identification.acceptance import IMAGE_FIELD, MAX_KEY_CHARS
+from services.search.identification.requests import MAX_TEXT_CHARS, ImageNature
+from services.search.identification.trail import search_object
 from services.search.partners.answers import PartnerAnswer, PartnerStatus
 from services.search.partners.config import Partner, PartnerFile, Partners
 from services.search.partners.merging import SourceList, merge, source_list
@@ -21,8 +23,6 @@ from services.search.partners.ports import Consortium, Direction, Identification
 from services.search.partners.tokens import Question
 from services.search.partners.trail import PartnerTrail, consortium_object, partner_search_object
 from services.search.policy import SEARCHING_ROLE
-from services.search.requests import MAX_TEXT_CHARS, ImageNature
-from services.search.trail import search_object
 from services.shared.clock import Clock, rfc3339
 from services.shared.errors import CallerError, Forbidden, InvalidRequest, LikenessError
 from services.shared.ids import new_id

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from services.search.api_models import SEARCH_FORM, Problem, SearchAnswer
 from services.search.http_api import Slots, documented_problems, upload_reader
+from services.search.identification.requests import MAX_TEXT_CHARS
 from services.search.partners.answers import PartnerPolicy, PartnerScope, PartnerStatus, PartnerThreshold
 from services.search.partners.asking import AUTHORITY_FIELD, PARTNERS_FIELD, SearchConsortium
 from services.search.partners.viewing import ViewConsortium
-from services.search.requests import MAX_TEXT_CHARS
 from services.shared.errors import CallerError
 from services.shared.http import bearer
 from services.shared.multipart import Upload

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from services.search.identification.requests import MAX_CANDIDATES, MAX_TEXT_CHARS, MIN_CANDIDATES, ImageNature
 from services.search.partners.config import Partner, Partners
-from services.search.requests import MAX_CANDIDATES, MAX_TEXT_CHARS, MIN_CANDIDATES, ImageNature
 from services.shared.clock import Clock
 from services.shared.errors import Unauthenticated
 from services.shared.ids import is_id, new_id

@@ -12,8 +12,8 @@ import structlog
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
+from services.search.identification.trail import search_object
 from services.search.partners.ports import Direction, Exchange, PartnerStore
-from services.search.trail import search_object
 from services.shared.clock import Clock
 from services.shared.errors import AuditUnavailable, Conflict, LikenessError
 from services.shared.ids import is_id, new_id

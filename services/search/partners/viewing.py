@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 
+from services.search.identification.standing import StandingPermission
 from services.search.partners.ports import Consortium, PartnerStore
 from services.search.partners.trail import PartnerTrail
 from services.search.policy import SEARCHING_ROLE
-from services.search.standing import StandingPermission
 from services.shared.errors import CallerError, Forbidden, NotFound
 from services.shared.ids import is_id
 from services.shared.tokens import Principal

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
 from services.search.http_api import Slots
+from services.search.identification.standing import StandingPermission
 from services.search.partners.answering import AnswerPartner
 from services.search.partners.asking import SearchConsortium
 from services.search.partners.config import MAX_PARTNERS, PartnerFile
@@ -26,7 +27,6 @@ from services.search.partners.sql_store import SqlPartnerStore
 from services.search.partners.trail import PartnerTrail
 from services.search.partners.viewing import ViewConsortium
 from services.search.policy import WatchlistSource
-from services.search.standing import StandingPermission
 from services.shared.clock import Clock
 from services.shared.errors import CallerError
 from services.shared.multipart import Upload

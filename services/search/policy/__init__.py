@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date
 from functools import cache
 
+from services.search.identification.requests import SearchRequest
 from services.search.policy.decision import Decision, Denial, PermittedScope
 from services.search.policy.engine import PolicyEngine
 from services.search.policy.rules import Rulebook, Rules, WatchlistSource
 from services.search.policy.text import PolicyFolder, PolicySource, PolicyText
-from services.search.requests import SearchRequest
 from services.shared.tokens import Principal
 from services.shared.watchlists import Watchlists
 

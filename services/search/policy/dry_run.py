@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from services.search.identification.requests import SearchRequest
 from services.search.policy.decision import Decision
 from services.search.policy.rules import Rules
-from services.search.requests import SearchRequest
 from services.shared.tokens import Principal
 
 MAX_DIFFERENCES = 1000

@@ -14,9 +14,9 @@ from typing import Any
 
 import cedarpy
 
+from services.search.identification.requests import SearchRequest
 from services.search.policy.decision import Decision, Denial, PermittedScope
 from services.search.policy.text import PolicyText
-from services.search.requests import SearchRequest
 from services.shared.tokens import Principal
 from services.shared.watchlists import Agreement, Watchlist, Watchlists
 

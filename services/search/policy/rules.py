@@ -8,10 +8,10 @@ from datetime import date
 from threading import Lock
 from typing import Protocol
 
+from services.search.identification.requests import SearchRequest
 from services.search.policy.decision import Decision
 from services.search.policy.engine import PolicyEngine
 from services.search.policy.text import PolicySource
-from services.search.requests import SearchRequest
 from services.shared.tokens import Principal
 from services.shared.watchlists import Watchlists
 

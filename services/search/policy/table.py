@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from services.search.identification.requests import ImageNature, ProbeSource, SearchRequest
 from services.search.policy.decision import Decision
 from services.search.policy.engine import EVERY_OWNER, PolicyEngine
-from services.search.requests import ImageNature, ProbeSource, SearchRequest
 from services.shared.errors import ConfigurationError
 from services.shared.tokens import Principal
 from services.shared.watchlists import Agreement, CaseType, Watchlists

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from services.rpc.clients import EmbedClient, PendingAnalysis
 from services.rpc.v1 import embed_pb2, ingest_pb2
-from services.search.gallery_index import GalleryIndex
-from services.search.gallery_keeper import GalleryKeeper, GalleryState
 from services.search.ports import GalleryAnswer, HeldReferences, PutOutcome, SearchScope
 from services.search.serving.lanes import ModelLanes
+from services.search.upkeep.index import GalleryIndex
+from services.search.upkeep.keeper import GalleryKeeper, GalleryState
 from services.shared.biometric import ImageAnalysis, ModelProvenance, Vector
 from services.shared.errors import GalleryIncomplete, ModelMismatch
 from services.shared.gallery_snapshot import GallerySnapshot

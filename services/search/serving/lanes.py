@@ -16,7 +16,7 @@ import structlog
 
 from services.rpc.clients import EmbedClient
 from services.rpc.v1 import ingest_pb2, migration_pb2
-from services.search.gallery_keeper import GalleryKeeper, GalleryState
+from services.search.upkeep.keeper import GalleryKeeper, GalleryState
 from services.shared.errors import DependencyUnavailable, GalleryIncomplete, LikenessError, ModelMismatch
 from services.shared.telemetry import Metrics
 

@@ -13,8 +13,6 @@ from prometheus_client import CollectorRegistry
 
 from services.rpc.clients import EmbedClient, LedgerClient, open_channel
 from services.rpc.migration_clients import MigrationClient
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.index_watch import IndexWatch
 from services.search.ports import GalleryStore
 from services.search.serving.gallery import ServedEmbed, ServedGallery
 from services.search.serving.grpc_server import ModelsServicer
@@ -22,6 +20,8 @@ from services.search.serving.lanes import Lane, LaneLedger, ModelLanes
 from services.search.settings import GallerySettings, SearchSettings
 from services.search.shadow.searching import ShadowSearches
 from services.search.shadow.store import SqlShadowCounts
+from services.search.upkeep.index_watch import IndexWatch
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.clock import Clock
 from services.shared.ids import new_id
 from services.shared.periodic import Periodic

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from services.rpc.v1 import embed_pb2
-from services.search.candidates import is_permitted, list_candidates
+from services.search.identification.candidates import is_permitted, list_candidates
 from services.search.ports import Candidate, SearchScope
 from services.search.serving.lanes import Lane, ModelLanes
 from services.search.shadow.comparing import compare, document

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from services.search.acceptance import Acceptance
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.identifying import IdentifyFor
-from services.search.matching import Matching
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.identifying import IdentifyFor
+from services.search.identification.matching import Matching
+from services.search.identification.requests import SearchMode
 from services.search.ports import SearchScope
-from services.search.requests import SearchMode
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.errors import CallerError, Forbidden, InvalidRequest
 from services.shared.ids import is_id
 from services.shared.multipart import Upload

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from services.rpc.v1 import ingest_pb2
-from services.search.acceptance import Acceptance, Accepted
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.matching import Found, Matching
+from services.search.identification.acceptance import Acceptance, Accepted
+from services.search.identification.matching import Found, Matching
 from services.search.ports import Candidate
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import FaceTemplate
 from services.shared.clock import Clock
 

@@ -6,9 +6,9 @@ import grpc
 
 from services.rpc.mtls import caller_of
 from services.rpc.v1 import unsolved_pb2, unsolved_pb2_grpc
-from services.search.acceptance import IMAGE_FIELD
 from services.search.http_api import Slots
-from services.search.identification_server import form_of
+from services.search.identification.acceptance import IMAGE_FIELD
+from services.search.identification.servicer import form_of
 from services.search.unsolved.again import LONGEST_LIST, Again, Mandate, SearchAgain, principal_of
 from services.shared.errors import Forbidden
 from services.shared.multipart import Upload

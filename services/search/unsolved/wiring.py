@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from services.search.acceptance import Acceptance
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.http_api import Slots
-from services.search.identifying import IdentifyFor
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.identifying import IdentifyFor
 from services.search.unsolved.again import SearchAgain
 from services.search.unsolved.newcomers import NewcomersOnly, ReferenceHistory
 from services.search.unsolved.servicer import UnsolvedServicer
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.clock import Clock
 from services.shared.revocations import Revocations, open_revocations
 from services.shared.settings import TokenSettings

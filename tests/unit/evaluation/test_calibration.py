@@ -9,8 +9,8 @@ import pytest
 from services.local.evaluation.calibration import calibration_document
 from services.local.evaluation.evidence import fpir_as_measured
 from services.local.evaluation.records import Run
-from services.search.calibration import Calibration
-from services.search.operating_points import parse_calibrations
+from services.search.identification.calibration import Calibration
+from services.search.identification.operating_points import parse_calibrations
 from services.shared.errors import InvalidRequest
 from tests.unit.evaluation.builders import failed, result, run_of
 

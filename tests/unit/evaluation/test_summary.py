@@ -12,7 +12,7 @@ import pytest
 from services.local.evaluation.evidence import operating_points_document, propose_threshold
 from services.local.evaluation.records import Run
 from services.local.evaluation.summary import band, plain, summarise
-from services.search.operating_points import parse_operating_points
+from services.search.identification.operating_points import parse_operating_points
 from services.shared.errors import InvalidRequest
 from tests.unit.evaluation.builders import failed, result, run_of
 

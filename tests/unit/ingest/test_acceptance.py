@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.ingest.acceptance import AcceptEnrolments, Backlog
 from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.bootstrap import MIGRATIONS
-from services.ingest.checks import LawfulnessChecks
-from services.ingest.enrolment import EnrolReference, Source
+from services.ingest.enrolling.acceptance import AcceptEnrolments, Backlog
+from services.ingest.enrolling.checks import LawfulnessChecks
+from services.ingest.enrolling.enrolment import EnrolReference, Source
 from services.ingest.maintenance import CloseAbandonedIntents
 from services.ingest.models import CurrentModel
 from services.rpc.v1 import audit_pb2, embed_pb2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.ingest.checks import LawfulnessChecks, require_custodian
-from services.ingest.enrolment import EnrolReference
+from services.ingest.enrolling.checks import LawfulnessChecks, require_custodian
+from services.ingest.enrolling.enrolment import EnrolReference
 from services.shared.errors import ConfigurationError, Forbidden, InvalidRequest
 from services.shared.tokens import Principal
 from services.shared.watchlists import WatchlistFile

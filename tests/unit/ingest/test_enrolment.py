@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.enrolment import derived_id
+from services.ingest.enrolling.enrolment import derived_id
 from services.ingest.synthetic import synthetic_vectors
 from services.shared.ids import is_id, new_id
 

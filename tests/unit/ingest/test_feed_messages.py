@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.feed_messages import about, parse
+from services.ingest.feed.messages import about, parse
 from services.rpc.v1 import events_pb2
 from services.shared.consume import InvalidMessage
 from services.shared.ports.event_log import ReceivedEvent

@@ -18,7 +18,7 @@ from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_flags import SqlFlags
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.adapters.template_vault import TemplateVault
-from services.ingest.enrolment import Decision, EnrolmentKey, NewEnrolment, Source, Verdict
+from services.ingest.enrolling.enrolment import Decision, EnrolmentKey, NewEnrolment, Source, Verdict
 from services.ingest.flags.checking import CheckReferences
 from services.ingest.flags.deciding import DecideFlag
 from services.ingest.flags.model import Flag, FlagFilter, FlagKind, FlagState

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.ingest.analysis import ImageAnalyst
+from services.ingest.enrolling.analysis import ImageAnalyst
 from services.ingest.migrating.embedding import EmbedWithOtherModel
 from services.ingest.migrating.embeds import BaseEmbed, Embeds
 from services.ingest.migrating.migration import MigrationState

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from services.ingest.enrolment import Verdict
-from services.ingest.quality import decide
+from services.ingest.enrolling.enrolment import Verdict
+from services.ingest.enrolling.quality import decide
 from services.ingest.settings import QualityPolicy
 from services.shared.biometric import (
     Box,

@@ -258,7 +258,7 @@ def test_uploads_and_sweeps_of_the_same_bytes_at_once_lose_nothing(yard: Yard) -
 def test_an_upload_does_not_wait_for_ever_and_says_when_to_come_again(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.acceptance._HELD_WAIT_S", 0.2)
+    monkeypatch.setattr("services.ingest.enrolling.acceptance._HELD_WAIT_S", 0.2)
     orphan = yard.orphan(b"held")
     yard.holds.hold("a removal that hangs", [orphan], 1)
     with pytest.raises(DependencyUnavailable, match="being removed"):

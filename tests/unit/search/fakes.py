@@ -10,15 +10,15 @@ import sqlalchemy as sa
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2, ingest_pb2
-from services.search.acceptance import Accepted
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
 from services.search.adapters.sql_search_store import SqlSearchStore
 from services.search.bootstrap import MIGRATIONS
-from services.search.operating_points import OperatingPoint
+from services.search.identification.acceptance import Accepted
+from services.search.identification.operating_points import OperatingPoint
+from services.search.identification.requests import ProbeSource, SearchRequest
+from services.search.identification.trail import SearchTrail
 from services.search.policy import Decision, PermittedScope
 from services.search.ports import NewSearch
-from services.search.requests import ProbeSource, SearchRequest
-from services.search.trail import SearchTrail
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import Clock
 from services.shared.database import create_engine, migrate

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.search.calibration import LARGEST_FACTOR, Calibration
-from services.search.operating_points import OperatingPoints, parse_calibrations
+from services.search.identification.calibration import LARGEST_FACTOR, Calibration
+from services.search.identification.operating_points import OperatingPoints, parse_calibrations
 from services.shared.errors import ConfigurationError
 from tests.integration.search.peers import provenance
 

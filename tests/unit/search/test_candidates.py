@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.search.candidates import is_permitted, list_candidates, meets_threshold
+from services.search.identification.candidates import is_permitted, list_candidates, meets_threshold
 from services.search.ports import GalleryHit, ReferenceRecord, SearchScope
 
 SCOPES = (SearchScope("custody", frozenset({"northshire"})), SearchScope("liberal", frozenset({"eastmoor"})))

@@ -7,7 +7,7 @@ import pytest
 
 from services.rpc.v1 import audit_pb2
 from services.search.adapters.sql_search_store import SqlSearchStore
-from services.search.closing import Closing
+from services.search.identification.closing import Closing
 from services.search.ports import NewSearch, SearchStatus, StoredSearch
 from services.shared.errors import AuditUnavailable
 from tests.unit.search.fakes import ManualClock, MemoryAudit, new_search, open_store, trail_to

@@ -8,8 +8,8 @@ import random
 from prometheus_client import CollectorRegistry
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.ports import SearchScope
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.gallery_snapshot import GallerySnapshot, parse_snapshot, partition_digest
 from services.shared.telemetry import Metrics
 from tests.integration.search.peers import Reference, batch_of, vector_of

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_index import EXACT, GalleryIndex, IndexRecall
-from services.search.index_watch import IndexWatch
 from services.search.settings import GalleryIndexSettings
+from services.search.upkeep.index import EXACT, GalleryIndex, IndexRecall
+from services.search.upkeep.index_watch import IndexWatch
 from services.shared.errors import GalleryIncomplete
 from services.shared.telemetry import Metrics
 

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.columns import records_of
-from services.search.gallery_keeper import GalleryKeeper, GalleryState
 from services.search.ports import GalleryAnswer, GalleryHit, GalleryStore, ReferenceRecord, SearchScope
+from services.search.upkeep.columns import records_of
+from services.search.upkeep.keeper import GalleryKeeper, GalleryState
 from services.shared.biometric import Vector
 from services.shared.errors import DependencyUnavailable, GalleryIncomplete, InvalidRequest, ModelMismatch
 from services.shared.telemetry import Metrics

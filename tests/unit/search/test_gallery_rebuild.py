@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from services.rpc.v1 import ingest_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.ports import SearchScope
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.errors import Conflict, DependencyUnavailable
 from services.shared.telemetry import Metrics

@@ -12,19 +12,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.rpc.v1 import audit_pb2, embed_pb2, ingest_pb2
-from services.search.acceptance import Acceptance
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
 from services.search.adapters.sql_search_store import SqlSearchStore
-from services.search.closing import Closing
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.identify import Identify
-from services.search.ledger_counts import LedgerCounts
-from services.search.matching import Matching
-from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
-from services.search.operating_points import OperatingPoints
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.closing import Closing
+from services.search.identification.identify import Identify
+from services.search.identification.matching import Matching
+from services.search.identification.near_duplicates import NearDuplicates, NearDuplicateSettings
+from services.search.identification.operating_points import OperatingPoints
+from services.search.identification.standing import StandingPermission
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.ports import Candidate, GalleryAnswer, NewSearch, SearchScope, SearchStatus, StoredSearch
-from services.search.standing import StandingPermission
+from services.search.upkeep.keeper import GalleryKeeper
+from services.search.upkeep.ledger_counts import LedgerCounts
 from services.shared.biometric import DetectedFace, ImageAnalysis, ImageInfo, Vector
 from services.shared.clock import SystemClock
 from services.shared.errors import (

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.search.acceptance import ANSWER_MARGIN, Acceptance
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_keeper import GalleryKeeper
-from services.search.matching import Found, Matching
-from services.search.operating_points import Evidence, OperatingPoint, OperatingPoints
+from services.search.identification.acceptance import ANSWER_MARGIN, Acceptance
+from services.search.identification.matching import Found, Matching
+from services.search.identification.operating_points import Evidence, OperatingPoint, OperatingPoints
 from services.search.policy import PermittedScope, PolicyFolder, Rulebook
 from services.search.ports import GalleryAnswer
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import FaceTemplate
 from services.shared.errors import Forbidden, GalleryIncomplete
 from services.shared.telemetry import Metrics

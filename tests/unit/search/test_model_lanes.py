@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from services.rpc.v1 import ingest_pb2, migration_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_keeper import GalleryKeeper, GalleryState
 from services.search.ports import SearchScope
 from services.search.serving.gallery import ServedEmbed, ServedGallery
 from services.search.serving.lanes import Lane, LaneLedger, ModelLanes
+from services.search.upkeep.keeper import GalleryKeeper, GalleryState
 from services.shared.biometric import ModelProvenance
 from services.shared.errors import DependencyUnavailable, GalleryIncomplete, LikenessError, ModelMismatch
 from services.shared.telemetry import Metrics

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
+from services.search.identification.near_duplicates import NearDuplicates, NearDuplicateSettings
 from services.shared.biometric import Vector
 from services.shared.errors import TooManyRequests
 from services.shared.telemetry import Metrics

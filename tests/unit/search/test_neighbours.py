@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from services.rpc.v1 import ingest_pb2, search_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.neighbours.finding import FindNeighbours, queries_of, response_of
 from services.search.neighbours.points import FlagPointsFile, parse_flag_points
 from services.search.ports import ReferenceRecord
+from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, InvalidRequest, ModelMismatch

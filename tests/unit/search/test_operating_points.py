@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.search.operating_points import OperatingPoints, parse_operating_points
+from services.search.identification.operating_points import OperatingPoints, parse_operating_points
 from services.shared.errors import ConfigurationError
 from tests.integration.search.peers import provenance
 

@@ -5,8 +5,8 @@ from datetime import date
 
 import pytest
 
+from services.search.identification.requests import ProbeSource, SearchRequest
 from services.search.policy import Decision, PermittedScope, PolicyEngine, PolicyFolder, decide
-from services.search.requests import ProbeSource, SearchRequest
 from services.shared.errors import Forbidden
 from services.shared.tokens import Principal
 from services.shared.watchlists import Watchlists, parse_watchlists

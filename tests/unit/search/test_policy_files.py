@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from services.cli import assemble
+from services.search.identification.requests import ProbeSource, SearchRequest
 from services.search.policy import PolicyEngine, PolicyFolder, PolicyText, Rulebook
 from services.search.policy.table import COLUMNS, read_table, run_table
 from services.search.policy.text import POLICIES, SCHEMA, packaged
-from services.search.requests import ProbeSource, SearchRequest
 from services.shared.errors import ConfigurationError
 from services.shared.tokens import Principal
 from services.shared.watchlists import CaseType, WatchlistFile, parse_watchlists

@@ -22,11 +22,11 @@ from services.search.disclosure.access import require_probe
 from services.search.film.ports import FilmStatus
 from services.search.film.schema import film_picks, film_stills, films
 from services.search.film.sql_holding import removable_images
+from services.search.identification.requests import parse_request
 from services.search.ports import NewSearch, SearchStatus
 from services.search.probes.erasing import EraseProbes, Order
 from services.search.probes.servicer import ProbesServicer
 from services.search.probes.sql_sealed import SqlSealedProbes
-from services.search.requests import parse_request
 from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.errors import Conflict, DependencyUnavailable, Forbidden, InvalidRequest
 from services.shared.ids import new_id

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.review.terms import ImageNature as CaseworkNature
-from services.search.requests import ImageNature, ProbeSource, SearchMode, SearchRequest, parse_request
+from services.search.identification.requests import ImageNature, ProbeSource, SearchMode, SearchRequest, parse_request
 from services.shared.errors import InvalidRequest
 from services.shared.watchlists import WatchlistFile
 

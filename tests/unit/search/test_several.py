@@ -8,8 +8,8 @@ from typing import NoReturn
 import orjson
 import pytest
 
-from services.search.acceptance import MAX_KEY_CHARS, part_key
-from services.search.several import MAX_FACES, SearchFaces
+from services.search.identification.acceptance import MAX_KEY_CHARS, part_key
+from services.search.identification.several import MAX_FACES, SearchFaces
 from services.shared.errors import AuditUnavailable, CallerError, Forbidden, InvalidRequest, LikenessError
 from services.shared.multipart import Upload
 from services.shared.tokens import Principal

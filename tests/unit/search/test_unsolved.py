@@ -17,22 +17,22 @@ from prometheus_client import CollectorRegistry
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2, ingest_pb2, unsolved_pb2
-from services.search.acceptance import Acceptance
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.closing import Closing
-from services.search.gallery_keeper import GalleryKeeper
 from services.search.http_api import Slots
-from services.search.identify import Identify
-from services.search.identifying import IdentifyFor
-from services.search.ledger_counts import LedgerCounts
-from services.search.matching import Matching
-from services.search.near_duplicates import NearDuplicates, NearDuplicateSettings
-from services.search.operating_points import OperatingPoint, OperatingPoints
+from services.search.identification.acceptance import Acceptance
+from services.search.identification.closing import Closing
+from services.search.identification.identify import Identify
+from services.search.identification.identifying import IdentifyFor
+from services.search.identification.matching import Matching
+from services.search.identification.near_duplicates import NearDuplicates, NearDuplicateSettings
+from services.search.identification.operating_points import OperatingPoint, OperatingPoints
+from services.search.identification.standing import StandingPermission
 from services.search.policy import PolicyFolder, Rulebook
-from services.search.standing import StandingPermission
 from services.search.unsolved.again import Again, Mandate, SearchAgain, principal_of
 from services.search.unsolved.newcomers import NewcomersOnly
 from services.search.unsolved.servicer import UnsolvedServicer
+from services.search.upkeep.keeper import GalleryKeeper
+from services.search.upkeep.ledger_counts import LedgerCounts
 from services.shared.biometric import ModelProvenance
 from services.shared.clock import SystemClock
 from services.shared.errors import Forbidden, InvalidRequest

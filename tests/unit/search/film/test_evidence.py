@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.search.evidence import FilmEvidence, Still, begin_analysis, fuse
+from services.search.identification.evidence import FilmEvidence, Still, begin_analysis, fuse
 from services.shared.biometric import Box, DetectedFace, FaceTemplate, ImageAnalysis, ImageInfo, Quality
 from services.shared.errors import DependencyUnavailable, ModelMismatch
 from tests.integration.search.peers import MODEL_ID, face_of, provenance, vector_of

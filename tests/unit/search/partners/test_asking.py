@@ -16,6 +16,7 @@ from PIL import Image
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2, picture_pb2
+from services.search.identification.standing import StandingPermission
 from services.search.partners.answers import PartnerStatus, answer_of, read_answer
 from services.search.partners.asking import SearchConsortium
 from services.search.partners.config import Partner, PartnerFile, Partners
@@ -26,7 +27,6 @@ from services.search.partners.tokens import Question
 from services.search.partners.trail import PartnerTrail
 from services.search.partners.viewing import ViewConsortium
 from services.search.policy import PolicyFolder, Rulebook
-from services.search.standing import StandingPermission
 from services.shared.errors import CallerError, Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import new_id
 from services.shared.multipart import Upload

@@ -1,0 +1,1 @@
+"""One enrolment, from the bytes that are accepted to the settled outcome."""

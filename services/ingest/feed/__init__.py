@@ -1,0 +1,1 @@
+"""The custody feed: what custody systems send on the topic, and what is asked about it."""
