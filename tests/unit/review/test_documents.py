@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.review.casework.documents import disclosure_facts, result_facts
+from services.review.documents.characters import KnownCharacters, replaced
 from services.review.documents.typesetting import Typesetter
 from services.review.enhancement import as_jpeg
 from services.review.model import EnhancementStep, StepKind
@@ -174,6 +175,17 @@ def test_a_watermark_is_text_whatever_stands_in_it(unit: Unit, setter: Typesette
     marked = setter.disclosure({**facts, "given": f"Disclosed to {NASTY} alone, request 1."}, {})
     assert is_tagged(marked)
     assert len(marked) > len(plain)
+
+
+def test_a_character_that_no_font_has_costs_nobody_the_document(unit: Unit, setter: Typesetter) -> None:
+    case = unit.released(frozenset({"S2"}))
+    facts = result_facts(case, unit.store.examinations(case.request_id))
+    written = "王小明 👍 สมชาย \x07"
+    pdf = setter.result({**facts, "offence": written, "given": f"Given to {written}"}, {})
+    assert is_tagged(pdf)
+    plain = KnownCharacters(lambda one: one in "é…")
+    assert plain.missing({"a": ["é…王", 3], "b": {"c": ("王\x07",)}}) == {0x738B: "[U+738B]", 7: "[U+0007]"}
+    assert replaced({"a": ["x王", None]}, {0x738B: "[U+738B]"}) == {"a": ["x[U+738B]", None]}
 
 
 def test_the_templates_are_packaged() -> None:
