@@ -171,8 +171,3 @@ def draft_entry(statement: Statement) -> EntryDraft:
             advice="Record identifiers and counts, not content.",
         )
     return draft
-
-
-def entry_bytes(statement: Statement, sequence: int, recorded_at: str) -> bytes:
-    """The canonical bytes of an entry. Raises InvalidRequest when they are more than the log takes."""
-    return draft_entry(statement).complete(sequence, recorded_at)

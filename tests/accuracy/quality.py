@@ -13,7 +13,6 @@ import orjson
 
 from services.embed.faces.quality import WEIGHTS
 from services.local.evaluation.discard import (
-    TOLD_SHARES,
     WISHED_FPIR,
     DiscardCurve,
     QualityBand,
@@ -26,7 +25,7 @@ from services.local.evaluation.metrics import wilson
 from tests.accuracy.quality_data import AS_IT_IS, CONDITIONS, Measured, QualityData
 
 Floats = npt.NDArray[np.float64]
-BANDS_FILE = Path("services/embed/faces/quality_bands.json")
+TOLD_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 EDGES = (0, 30, 40, 50, 60, 70, 100)
 SUITABLE, WITH_CAUTION = 0.10, 0.40  # the most that may miss in a band of that grade
 HALVINGS = 8

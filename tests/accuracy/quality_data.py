@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 
 import cv2
@@ -197,7 +196,3 @@ def _analysed(analyser: FaceAnalyser, pixels: Pixels, selection: Selection) -> t
 
 def _prominence(face: DetectedFace) -> float:
     return face.box.width * face.box.height * face.detection_score
-
-
-def data_path() -> Path:
-    return cache_folder() / "accuracy" / "quality_data.pickle"

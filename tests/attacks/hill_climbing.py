@@ -145,10 +145,6 @@ ATTACKS: dict[str, Callable[[Gallery, Vector, int, int], Vector]] = {
 class Gain:
     """`reached`: the cosine of the attacker's best guess with the stored template, at the start it was 0.35."""
 
-    attack: str
-    decimals: int
-    is_guarded: bool
-    cases: int
     reached: float
     answered: int
     refused: int
@@ -165,7 +161,7 @@ def measure(attack: str, *, decimals: int, guarded: bool, searches: int, cases: 
         refused.append(asked.refused)
     middle = (float(np.median(values)) for values in (reached, answered, refused))
     value, given, not_given = middle
-    return Gain(attack, decimals, guarded, cases, value, round(given), round(not_given))
+    return Gain(value, round(given), round(not_given))
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -78,11 +78,6 @@ class Gatherer:
         self.thresholds: dict[tuple[str, str], ThresholdFact] = {}
         # By activity: what the intent said, until the outcome comes.
         self._begun: dict[str, Mapping[str, str]] = {}
-
-    def take_all(self, entries: Iterable[Mapping[str, Any]]) -> Gatherer:
-        for entry in entries:
-            self.take(entry)
-        return self
 
     def take(self, entry: Mapping[str, Any]) -> None:
         service, activity = entry["service"], entry["activity"]

@@ -22,7 +22,6 @@ from services.local.evaluation.records import Run
 
 Floats = npt.NDArray[np.float64]
 SHARES = tuple(round(0.01 * step, 2) for step in range(51))
-TOLD_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 WISHED_FPIR = 0.01
 _FEWEST_MISSES = 10
 

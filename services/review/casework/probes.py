@@ -10,7 +10,6 @@ from services.review import enhancement
 from services.review.casework.caller import Caller
 from services.review.casework.forms import prose
 from services.review.casework.steps import Casebook, Step
-from services.review.casework.trail import About
 from services.review.model import (
     Assessment,
     Case,
@@ -28,8 +27,6 @@ from services.shared.ids import new_id
 from services.shared.originals import unscanned
 from services.shared.ports.image_store import ImageStore
 from services.shared.watchlists import WatchlistFile, Watchlists
-
-PREVIEW = "preview_enhancement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +160,6 @@ class Probes:
                 "result_sha256": made.sha256,
             }
             return step.move(probes=_with(step.case, replace(probe, enhancements=(*probe.enhancements, made))))
-
-    def preview(self, caller: Caller, request_id: str, probe_id: str, steps: Sequence[EnhancementStep]) -> Picture:
-        """What the steps would make; nothing is kept. Looking is recorded."""
-        book = self._book
-        with book.refusals(caller, PREVIEW, request_id):
-            case = book.working(caller, request_id)
-            probe = _probe(case, probe_id)
-        book.trail.consulted(caller.principal, PREVIEW, About.case(case, f"probe:{probe_id}"))
-        content, width, height = enhancement.apply(self._images.get(probe.working_sha256), steps)
-        return Picture(enhancement.as_jpeg(content), width, height)
 
     def _assessment(self, caller: Caller, probe: ProbeImage, face: int, grade: Suitability, remarks: str) -> Assessment:
         if not 0 <= face < len(probe.faces):

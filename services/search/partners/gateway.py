@@ -28,7 +28,6 @@ from services.shared.http_guard import HttpGuard
 from services.shared.problems import SECURITY_HEADERS, ProblemResponse, problem_body
 from services.shared.settings import MAX_IMAGE_BYTES
 
-_STARTED_WITHIN_S = 10.0
 _STOPPED_WITHIN_S = 10.0
 
 

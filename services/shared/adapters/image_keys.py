@@ -48,6 +48,8 @@ master_in_use = sa.Table(
 )
 
 _IN_ONE_QUERY = 4096
+# Any number that no other advisory lock of the same database has.
+_TABLES_LOCK = 0x4C494B4B
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class ImageKeys:
         self._lock = Lock()
         self._joint = _Joint()
         with self._translated():
-            metadata.create_all(engine)
+            _make_tables(engine)
             self._masters = self._open_master()
 
     @property
@@ -271,7 +273,6 @@ class SealedBytes:
     """AES-256-GCM of content under a key, bound to the name of what it is."""
 
     MARK = b"LKS1"
-    OVERHEAD = 4 + 12 + 16
 
     @classmethod
     def seal(cls, key: bytes, name: str, content: bytes) -> bytes:
@@ -301,6 +302,15 @@ def empty_write_ahead_log(engine: sa.Engine) -> bool:
 
 def _in_use(connection: sa.Connection) -> str:
     return str(connection.scalar(sa.select(master_in_use.c.master_id)))
+
+
+def _make_tables(engine: sa.Engine) -> None:
+    """Those that are not there. Replicas that start at once on an empty server take turns: PostgreSQL fails the second of
+    two that make the same table."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
+        metadata.create_all(connection)
 
 
 def _one_at_a_time(connection: sa.Connection) -> None:

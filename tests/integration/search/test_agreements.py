@@ -53,10 +53,6 @@ def withdraw(client: httpx.Client, reference: str, **body: Any) -> httpx.Respons
     return client.post(f"/v1/agreements/{reference}/withdrawal", json={"reason": "ended", **body})
 
 
-def _only_document(body: dict[str, Any]) -> dict[str, Any]:
-    return {"document": body["document"]}
-
-
 def subjects(search: SearchProcess) -> set[str]:
     answer = search.operator().answer(b"face:ann", watchlists=["op_liberal"])
     return {candidate["subject_id"] for candidate in answer["candidates"]}

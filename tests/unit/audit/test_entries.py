@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.audit.entries import MAX_ENTRY_BYTES, OPERATIONS, PHASES, Statement, StoredEntry, entry_bytes
+from services.audit.entries import MAX_ENTRY_BYTES, OPERATIONS, PHASES, Statement, StoredEntry, draft_entry
 from services.audit.verification import VerificationFailed, parse_entry
 from services.shared.errors import InvalidRequest
 
@@ -49,7 +49,7 @@ _NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(l
 
 
 def test_canonical_bytes_are_the_documented_ones() -> None:
-    assert entry_bytes(STATEMENT, 7, RECORDED_AT) == GOLDEN
+    assert draft_entry(STATEMENT).complete(7, RECORDED_AT) == GOLDEN
     assert parse_entry(GOLDEN, 7)["sequence"] == "7"
 
 
@@ -76,7 +76,7 @@ def test_the_verifier_reads_whatever_the_log_writes(
         operation=operation,
         phase=phase,
     )
-    content = entry_bytes(statement, sequence, RECORDED_AT)
+    content = draft_entry(statement).complete(sequence, RECORDED_AT)
     facts = parse_entry(content, 0)
     assert facts.group("sequence", "phase", "entry_id") == (str(sequence), phase, statement.entry_id)
     assert json.loads(f'"{facts["activity"]}"') == name
@@ -142,7 +142,7 @@ def test_a_statement_that_is_not_well_formed_names_the_field(change: dict[str, A
 
 def test_content_does_not_fit_into_an_entry() -> None:
     with pytest.raises(InvalidRequest, match="bytes"):
-        entry_bytes(replace(STATEMENT, details={"image": "x" * MAX_ENTRY_BYTES}), 0, RECORDED_AT)
+        draft_entry(replace(STATEMENT, details={"image": "x" * MAX_ENTRY_BYTES}))
 
 
 def test_the_same_statement_is_known_again_whatever_the_time() -> None:

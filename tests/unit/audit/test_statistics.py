@@ -98,19 +98,19 @@ def _entry(activity: str, phase: str, activity_id: str, details: dict[str, str],
 
 def test_what_is_refused_planted_or_unknown_counts_nowhere() -> None:
     told = {"offence": "Burglary ", "watchlists": "op_liberal,custody"}
-    gathered = Gatherer().take_all(
-        [
-            _entry("submit_request", "INTENT", "a", told),
-            _entry("submit_request", "DONE", "a", {}, "request:1"),
-            _entry("submit_request", "INTENT", "b", told),
-            _entry("submit_request", "DONE", "b", {"planted": "known answer"}, "request:2"),
-            _entry("submit_request", "REFUSED", "c", {"reason": "forbidden"}, "request:3"),
-            _entry("release", "INTENT", "d", {}, "request:1"),
-            _entry("release", "FAILED", "d", {"potential_names": "1"}, "request:1"),
-            _entry("something_new", "DONE", "e", {}, "request:1"),
-            _entry("release", "DONE", "f", {"potential_names": "1"}, "request:99"),
-        ]
-    )
+    gathered = Gatherer()
+    for entry in (
+        _entry("submit_request", "INTENT", "a", told),
+        _entry("submit_request", "DONE", "a", {}, "request:1"),
+        _entry("submit_request", "INTENT", "b", told),
+        _entry("submit_request", "DONE", "b", {"planted": "known answer"}, "request:2"),
+        _entry("submit_request", "REFUSED", "c", {"reason": "forbidden"}, "request:3"),
+        _entry("release", "INTENT", "d", {}, "request:1"),
+        _entry("release", "FAILED", "d", {"potential_names": "1"}, "request:1"),
+        _entry("something_new", "DONE", "e", {}, "request:1"),
+        _entry("release", "DONE", "f", {"potential_names": "1"}, "request:99"),
+    ):
+        gathered.take(entry)
     assert set(gathered.requests) == {"1", "2"}
     first = gathered.requests["1"]
     assert (first.offence, first.watchlists, first.ended, first.has_name) == (

@@ -112,6 +112,7 @@ def test_the_original_is_searched_beside_the_copy_and_both_places_are_kept(unit:
     assert case.probes[0].original == probe.original
     assert [len(candidate.appearances) for candidate in case.candidates] == [2, 2, 2]
     again, _, _ = apply(png(), made.steps)
-    assert unit.desk.probes.preview(ANNA, case.request_id, probe.probe_id, steps).content[:3] == b"\xff\xd8\xff"
+    shown = unit.desk.pictures.probe(ANNA, case.request_id, probe.probe_id, made.enhancement_id)
+    assert shown.content[:3] == b"\xff\xd8\xff"
     assert len({made.sha256, probe.original.sha256}) == 2
     assert decoded(again).shape == (120, 160, 3)
