@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     import httpx
     from rich.console import Console
+    from rich.table import Table
 
 TIMEOUT_S = 60.0
 
@@ -115,37 +117,54 @@ def _post(path: str, url: str, token: Path, form: dict[str, Any], image: Path) -
 def _print_answer(response: httpx.Response, body: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(response.text + "\n")
-        return
-    if "consortium_id" in body:
+    elif "consortium_id" in body:
         from services.search.partners.cli import print_consortium  # noqa: PLC0415
 
         print_consortium(_console(), body)
-        return
-    from rich.table import Table  # noqa: PLC0415 - `likeness --help` stays quick
-    from rich.text import Text  # noqa: PLC0415
+    else:
+        print_search(_console(), body)
 
-    console = _console()
-    face = body["faces"][body["face"]]
+
+def print_search(console: Console, body: Mapping[str, Any]) -> None:
+    """One answer for a person: the face that was searched, the candidates, what their scores are worth, the caveats."""
+    from rich.text import Text  # noqa: PLC0415 - `likeness --help` stays quick
+
+    face, candidates = body["faces"][body["face"]], body["candidates"]
     console.print(
         f"search {body['search_id']}  face {body['face']} of {len(body['faces'])}, "
         f"{face['inter_eye_px']:.0f} px between the eyes, quality {face['quality']['unified']:.0f} of 100"
     )
     for flag in body["probe"]["flags"]:
         console.print(Text(f"needs a supervisor: {flag['detail']}"))
+    console.print(_candidate_table(candidates) if candidates else "No candidate.")
+    for line in _evidence(candidates[:_EVIDENCE_SHOWN]):
+        console.print(Text(line))
+    console.print(Text(body["threshold"]["why"]))
+    console.print("  ".join(f"{stage} {took_ms:.1f} ms" for stage, took_ms in (body["timings_ms"] or {}).items()))
+    for statement in body["statements"]:
+        console.print(Text(f"• {statement}"))
+
+
+def _candidate_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - `likeness --help` stays quick
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table("rank", "score", "subject", "watchlist", "owner", "reference")
-    for candidate in body["candidates"]:
+    for candidate in candidates:
         # What was enrolled is data: no markup in it counts.
         names = (candidate[name] for name in ("subject_id", "watchlist", "owner", "reference_id"))
         table.add_row(str(candidate["rank"]), f"{candidate['score']:.4f}", *(Text(str(name)) for name in names))
-    console.print(table if body["candidates"] else "No candidate.")
-    for candidate in body["candidates"][:_EVIDENCE_SHOWN]:
+    return table
+
+
+def _evidence(candidates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is known of the candidates' scores; what is said of several is said once, with their ranks."""
+    ranks: dict[str, list[str]] = {}
+    for candidate in candidates:
         if known := candidate.get("score_evidence"):
-            console.print(Text(f"rank {candidate['rank']}: {known['says']}"))
-    console.print(Text(body["threshold"]["why"]))
-    times = body["timings_ms"] or {}
-    console.print("  ".join(f"{stage} {times[stage]:.1f} ms" for stage in times))
-    for statement in body["statements"]:
-        console.print(Text(f"• {statement}"))
+            ranks.setdefault(known["says"], []).append(str(candidate["rank"]))
+    for says, ranked in ranks.items():
+        yield f"{'rank' if len(ranked) == 1 else 'ranks'} {', '.join(ranked)}: {says}"
 
 
 def _print_faces(body: dict[str, Any]) -> None:
