@@ -47,9 +47,8 @@ class Newcomer:
             for side, port in (("http", pair.http), ("grpc", pair.grpc))
         )
         self._substitutions = {
-            # What the make target does, on data in this folder; the whole suite does not run itself.
+            # What the make target does, on data in this folder.
             "make demo": "likeness demo",
-            "make test": f"make --directory {ROOT} --dry-run test",
             "source .venv/bin/activate": f"export PATH={Path(sys.executable).parent}:$PATH",
             "likeness up ": f"likeness up --ports {listed} ",
             **{f"{HOST}:{DEFAULT_PORTS[service].http}": f"{HOST}:{pair.http}" for service, pair in ports.items()},
