@@ -9,6 +9,9 @@ import pytest
 
 from tests.attacks.outsider import Listener
 from tests.attacks.scene import SETTINGS, Scene
+from tests.integration.search.conftest import filled_peers
+from tests.integration.search.peers import Peers
+from tests.integration.search.process import SearchThread
 from tests.support.platform import Platform
 
 
@@ -24,6 +27,20 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def scene(platform: Platform) -> Scene:
     """Something to attack: an enrolled reference and a search of the development force."""
     return Scene.make(platform)
+
+
+@pytest.fixture(scope="module")
+def peers() -> Iterator[Peers]:
+    """What search asks: a ledger of people drawn by code, and a log, both in this process."""
+    with filled_peers() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def search(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchThread]:
+    """Search alone, in a thread: for attacks that have to look into what it was asked or into its log."""
+    with SearchThread(tmp_path_factory.mktemp("search"), peers) as running:
+        yield running
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 from services.search.ports import GalleryAnswer, SearchScope
 from services.shared.biometric import Vector
-from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import FORM, SearchThread, problem
 
@@ -40,12 +39,6 @@ class Watched:
         client = self.search.operator(watchlists=["custody"]).http
         files = {"image": ("probe.jpg", b"face:ann", "image/jpeg")}
         return client.post(f"/v1/searches{path}", data=dict(data), files=files, headers=headers)
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from typing import Any
@@ -20,7 +20,6 @@ from scipy.stats import mannwhitneyu
 from services.rpc.v1 import audit_pb2
 from services.shared.ids import new_id
 from tests.attacks.scene import Scene, as_bearer, open_client, picture
-from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
 from tests.integration.search.process import Operator, SearchThread, problem
 from tests.support.casework import post_enrolment, wait_settled
@@ -35,18 +34,6 @@ QUESTIONS: Mapping[str, Callable[[Operator], object]] = {
 }
 # What differs from search to search whoever is on which list.
 _OF_THE_MOMENT = re.compile(r'"(search_id|searched_at|timings_ms)":("[^"]*"|\{[^}]*\})')
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def search(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchThread]:
-    with SearchThread(tmp_path_factory.mktemp("search"), peers) as running:
-        yield running
 
 
 class Presence:

@@ -9,7 +9,6 @@ import pytest
 
 from services.rpc.v1 import audit_pb2
 from services.shared.ids import new_id
-from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess, problem
 
@@ -17,12 +16,6 @@ pytestmark = pytest.mark.long
 
 # A third of a minute's worth may come at once.
 SEARCHES, REQUESTS = 6, 180
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

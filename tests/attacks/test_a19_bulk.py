@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.search.conftest import filled_peers
-from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchThread, problem
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def search(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchThread]:
-    with SearchThread(tmp_path_factory.mktemp("search"), peers) as running:
-        yield running
 
 
 @pytest.mark.parametrize("wanted", ["51", "10000", "-1", "0", "1", "99999999999999999999", "5e1", "50.5", "²", "50 50"])

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from services.rpc.v1 import audit_pb2
 from tests.attacks.hill_climbing import measure
-from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchThread, problem
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def search(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchThread]:
-    with SearchThread(tmp_path_factory.mktemp("search"), peers) as running:
-        yield running
 
 
 def test_the_twenty_first_small_change_is_refused_audited_and_counted(search: SearchThread, peers: Peers) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from services.rpc.clients import GalleryClient, open_channel
-from tests.integration.search.conftest import filled_peers
 from tests.integration.search.peers import Peers, vector_like, vector_of
 from tests.integration.search.process import SearchProcess
 
@@ -30,12 +29,6 @@ _NUMBERS = re.compile(r"(?:-?\d+\.\d+(?:e-?\d+)?[,;\s\]\[]+){16,}")
 _NAMES = re.compile(r"template|embedding|vector|descriptor|distance", re.IGNORECASE)
 # A stage of the time taken, and a measure of the picture.
 _INNOCENT = frozenset({"template", "inter_eye_distance"})
-
-
-@pytest.fixture(scope="module")
-def peers() -> Iterator[Peers]:
-    with filled_peers() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
