@@ -22,7 +22,7 @@ from services.ingest.flags.wiring import FlagParts, build_flags
 from services.ingest.life.certificates import CertificateSigner
 from services.ingest.loops import Loop
 from services.ingest.settings import IngestSettings
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.clients import AgreementClient, AuditClient, open_peer
 from services.rpc.open_acts import OpenActs
 from services.shared.adapters.image_keys import ImageKeys
@@ -65,7 +65,7 @@ class Desk:
 
 def build_desk(parts: DeskParts) -> Desk:
     """Raises ConfigurationError."""
-    recorder = AuditRecorder(parts.audit_client, "ingest", parts.clock)
+    recorder = BatchAuditRecorder(parts.audit_client, "ingest", parts.clock)
     verifier = TokenVerifier(parts.settings.tokens)
     flags = build_flags(
         FlagParts(

@@ -325,7 +325,8 @@ def _probes(core: _Core) -> ProbesServicer:
 
 
 def _neighbours(core: _Core, tidy: Compacting) -> NeighbourServicer:
-    finding = FindNeighbours(core.gallery, FlagPointsFile(core.settings.flag_points_path), core.clock)
+    points = FlagPointsFile(core.settings.flag_points_path)
+    finding = FindNeighbours(core.gallery, points, core.clock, core.closing.wait_for_none)
     return NeighbourServicer(core.gallery, finding, SqlReturns(core.engine), tidy.ask)
 
 

@@ -138,17 +138,8 @@ class SqlFlags:
             found = _flags(connection, sa.select(flags).where(flags.c.key.in_(keys)))
         return {flag.key: flag for flag in found}
 
-    def add(self, flag: Flag) -> bool:
-        values = asdict(flag) | {"kind": flag.kind.value, "state": flag.state.value}
-        del values["references"]
-
-        def work(connection: sa.Connection) -> bool:
-            if not connection.execute(insert_ignoring(connection, flags), values).rowcount:
-                return False
-            _insert_references(connection, flag.flag_id, flag.references)
-            return True
-
-        return self._committer.run(work)
+    def add(self, new: Sequence[Flag]) -> Sequence[bool]:
+        return self._committer.run(lambda connection: [_add(connection, flag) for flag in new])
 
     def extend(self, flag: Flag, references: Sequence[FlaggedReference], band: str) -> None:
         def work(connection: sa.Connection) -> int:
@@ -192,6 +183,15 @@ class SqlFlags:
 
     def lapse(self, now_ms: int) -> int:
         return self._committer.run(lambda connection: _lapse(connection, now_ms))
+
+
+def _add(connection: sa.Connection, flag: Flag) -> bool:
+    values = asdict(flag) | {"kind": flag.kind.value, "state": flag.state.value}
+    del values["references"]
+    if not connection.execute(insert_ignoring(connection, flags), values).rowcount:
+        return False
+    _insert_references(connection, flag.flag_id, flag.references)
+    return True
 
 
 def _last_settled(connection: sa.Connection, watchlist_id: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -33,6 +34,8 @@ _IDLE_REST_S = 2.0
 # Where no points are set for the model in use there is nothing to do until an administrator sets some.
 _NO_POINTS_REST_S = 60.0
 _LAPSE_EVERY_S = 30.0
+# Written together, so that a search that begins meanwhile has little in its way.
+_RAISED_AT_ONCE = 32
 _BANDS = ("probable", "strong", "near_identical")
 
 
@@ -48,10 +51,12 @@ class CheckReferences:
 
     1. audit entry (COMBINATION) for a group of one owner and watchlist, before it is compared: no kill leaves it open;
     2. search compares them, within that owner and watchlist alone;
-    3. audit entry of each new flag, then the flag;
+    3. audit entries of new flags, then the flags, some at once;
     4. the place in the ledger.
 
-    A crash before 4 checks the group again: flags are known by what they are about, so that none is raised twice.
+    Search does 2 when no search runs there, and is asked for such a moment before 3; where searches never pause it
+    waits a second and no longer. A crash before 4 checks the group again: flags are known by what they are about, so
+    that none is raised twice.
     """
 
     def __init__(
@@ -107,9 +112,14 @@ class CheckReferences:
             return _NO_POINTS_REST_S
         self._trail.compared(group, points)
         answer = self._neighbours.find(_request(model_id, group))
-        for reference, finding in zip(group, answer.findings, strict=True):
-            for flag in self._flags_of(reference, finding, answer.points_version, model_id):
-                self._raise(flag)
+        found = [
+            flag
+            for reference, finding in zip(group, answer.findings, strict=True)
+            for flag in self._flags_of(reference, finding, answer.points_version, model_id)
+        ]
+        for start in range(0, len(found), _RAISED_AT_ONCE):
+            self._await_turn(model_id, group)
+            self._raise(found[start : start + _RAISED_AT_ONCE])
         self._metrics.ingest_flag_checks_total.labels(group[0].watchlist_id).inc(len(group))
         return 0.0
 
@@ -165,23 +175,45 @@ class CheckReferences:
             references=references,
         )
 
-    def _raise(self, flag: Flag) -> None:
-        known = self._store.known([flag.key]).get(flag.key)
-        if known is not None:
-            self._extend(known, flag)
-            return
-        self._trail.raised(flag)
-        if self._store.add(flag):
-            self._metrics.ingest_flags_total.labels(flag.watchlist_id, flag.kind.value, flag.band).inc()
-            structlog.get_logger().info("flag_raised", flag_id=flag.flag_id, kind=flag.kind.value, band=flag.band)
+    def _await_turn(self, model_id: str, group: Sequence[CheckedReference]) -> None:
+        """Search answers when no search runs, or after a moment all the same. What is known of the points stays true
+        whatever became of the gallery meanwhile."""
+        with suppress(ModelMismatch, GalleryIncomplete, DependencyUnavailable):
+            self._neighbours.find(_request(model_id, group, is_empty=True))
 
-    def _extend(self, known: Flag, found: Flag) -> None:
+    def _raise(self, found: Sequence[Flag]) -> None:
+        """The log and the store are flushed once for all of them."""
+        by_key: dict[str, list[Flag]] = defaultdict(list)
+        for flag in found:
+            by_key[flag.key].append(flag)
+        known = dict(self._store.known(list(by_key)))
+        # The same matter may be found from several references; the first raises it, the others join it.
+        self._add([same[0] for key, same in by_key.items() if key not in known])
+        repeated = [key for key, same in by_key.items() if key not in known and len(same) > 1]
+        if repeated:
+            known |= self._store.known(repeated)
+        for key, same in by_key.items():
+            if key in known:
+                self._extend(known[key], same)
+
+    def _add(self, fresh: Sequence[Flag]) -> None:
+        if not fresh:
+            return
+        self._trail.raised(fresh)
+        for flag, is_added in zip(fresh, self._store.add(fresh), strict=True):
+            if is_added:
+                self._metrics.ingest_flags_total.labels(flag.watchlist_id, flag.kind.value, flag.band).inc()
+                structlog.get_logger().info("flag_raised", flag_id=flag.flag_id, kind=flag.kind.value, band=flag.band)
+
+    def _extend(self, known: Flag, found: Sequence[Flag]) -> None:
         """Further images of two subjects that are flagged already. What was decided stays decided."""
         has = {each.reference_id for each in known.references}
-        further = [each for each in found.references if each.reference_id not in has]
-        band = max(known.band, found.band, key=lambda each: _BANDS.index(each) if each in _BANDS else -1)
-        if known.state is FlagState.OPEN and (further or band != known.band):
-            self._store.extend(known, further, band)
+        further = {each.reference_id: each for flag in found for each in flag.references}
+        new = [each for reference_id, each in further.items() if reference_id not in has]
+        bands = [known.band, *(flag.band for flag in found)]
+        band = max(bands, key=lambda each: _BANDS.index(each) if each in _BANDS else -1)
+        if known.state is FlagState.OPEN and (new or band != known.band):
+            self._store.extend(known, new, band)
 
     def _keep_house(self) -> None:
         """Now and then: end flags whose references are gone, and count what is open."""

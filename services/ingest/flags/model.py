@@ -129,8 +129,8 @@ class FlagStore(Protocol):
         """Flags by key."""
         ...
 
-    def add(self, flag: Flag) -> bool:
-        """False when its key was taken meanwhile."""
+    def add(self, new: Sequence[Flag]) -> Sequence[bool]:
+        """In one transaction; for each whether it was added, which it is not when its key was taken meanwhile."""
         ...
 
     def extend(self, flag: Flag, references: Sequence[FlaggedReference], band: str) -> None:

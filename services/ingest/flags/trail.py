@@ -9,7 +9,7 @@ import structlog
 
 from services.ingest.enrolling.enrolment import derived_id
 from services.ingest.flags.model import CheckedReference, Flag
-from services.rpc.auditing import AuditRecorder, platform_principal
+from services.rpc.auditing import BatchAuditRecorder, platform_principal
 from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2
 from services.shared.errors import Conflict
@@ -26,7 +26,7 @@ _FLAG = "flag:"
 class FlagTrail:
     """Everything here raises AuditUnavailable."""
 
-    def __init__(self, recorder: AuditRecorder, acts: OpenActs) -> None:
+    def __init__(self, recorder: BatchAuditRecorder, acts: OpenActs) -> None:
         self._recorder = recorder
         self._acts = acts
         self._platform = platform_principal("ingest")
@@ -43,23 +43,33 @@ class FlagTrail:
             details={"owner": group[0].owner, "references": str(len(group)), "points": points},
         )
 
-    def raised(self, flag: Flag) -> None:
-        """Before it is stored. The same flag again, after a crash, is the same entry."""
-        details = {"kind": flag.kind.value, "band": flag.band, "points": flag.points_version}
+    def raised(self, flags: Sequence[Flag]) -> None:
+        """Before they are stored, with one flush. The same flag again, after a crash, is the same entry."""
+        entries = [self._raising(flag) for flag in flags]
         try:
-            self._recorder.record(
-                audit_pb2.COMBINATION,
-                audit_pb2.DONE,
-                FLAG,
-                flag.flag_id,
-                self._platform,
-                objects=_objects(flag),
-                details=details,
-                entry_id=derived_id(flag.flag_id, f"{FLAG}/raised"),
-            )
+            self._recorder.record_all(entries)
+        except Conflict:
+            for entry in entries:
+                self._raised_before(entry)
+
+    def _raising(self, flag: Flag) -> audit_pb2.AuditEntry:
+        return self._recorder.entry(
+            audit_pb2.COMBINATION,
+            audit_pb2.DONE,
+            FLAG,
+            flag.flag_id,
+            self._platform,
+            objects=_objects(flag),
+            details={"kind": flag.kind.value, "band": flag.band, "points": flag.points_version},
+            entry_id=derived_id(flag.flag_id, f"{FLAG}/raised"),
+        )
+
+    def _raised_before(self, entry: audit_pb2.AuditEntry) -> None:
+        try:
+            self._recorder.record_all([entry])
         except Conflict as error:
             # Written before a crash, under other points. The log keeps the first.
-            structlog.get_logger().warning("audit_entry_stands", activity_id=flag.flag_id, code=error.code)
+            structlog.get_logger().warning("audit_entry_stands", activity_id=entry.activity_id, code=error.code)
 
     def viewed(self, flag: Flag, principal: Principal) -> None:
         """Before it is shown."""

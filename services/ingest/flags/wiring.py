@@ -19,7 +19,7 @@ from services.ingest.flags.deciding import DecideFlag
 from services.ingest.flags.model import FlagStore
 from services.ingest.flags.trail import FlagTrail
 from services.ingest.loops import Loop
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.open_acts import OpenActs
 from services.rpc.upkeep import NeighbourClient
 from services.shared.clock import Clock
@@ -35,7 +35,7 @@ class FlagParts:
     committer: GroupCommitter
     vault: TemplateVault
     search: grpc.Channel
-    recorder: AuditRecorder
+    recorder: BatchAuditRecorder
     acts: OpenActs
     audit: EnrolmentAudit
     verifier: TokenVerifier

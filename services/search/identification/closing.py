@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Lock
+from threading import Condition, Lock
 
 import structlog
 
@@ -43,7 +43,7 @@ class Closing:
         self._trail = trail
         self._clock = clock
         self._orphan_age = timedelta(seconds=orphan_age_s)
-        self._lock = Lock()
+        self._lock = Condition(Lock())
         self._flushing = Lock()
         self._running: set[str] = set()
         self._confirmed: dict[str, Mapping[str, float] | None] = {}
@@ -58,6 +58,13 @@ class Closing:
         finally:
             with self._lock:
                 self._running.discard(search_id)
+                if not self._running:
+                    self._lock.notify_all()
+
+    def wait_for_none(self, at_most_s: float) -> bool:
+        """Until no search runs here, which what can wait makes way for; False when the time was over before that."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._running, at_most_s)
 
     def confirm(self, search_id: str, timings_ms: Mapping[str, float] | None = None) -> None:
         """The terminal entry is in the log; the store learns it with the next flush, off the path of the answer."""

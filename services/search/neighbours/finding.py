@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,12 @@ MAX_PROBES = 64
 MAX_NEIGHBOURS = 50
 _FIRST_LIMIT, _LAST_LIMIT = 50, 3200  # references of one subject alone may fill the first
 _UNIT_TOLERANCE = 1e-3
+# How long a comparison waits for the searches that run, and all comparisons of one request together. Then it goes on
+# beside them: where somebody searches without a pause, flags are raised all the same, only slowly.
+PATIENCE_S, PATIENCE_IN_ALL_S = 1.0, 10.0
+
+# Waits until no search runs, at most so many seconds; whether that is so.
+AwaitTurn = Callable[[float], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,17 @@ class Findings:
 
 
 class FindNeighbours:
-    """Compares references of one owner with that owner's own in the same watchlist, and with nothing else."""
+    """Compares references of one owner with that owner's own in the same watchlist, and with nothing else.
 
-    def __init__(self, gallery: GalleryKeeper, points: FlagPointsFile, clock: Clock) -> None:
+    Nobody waits for it, so it makes way: before each comparison `turn` waits until no search runs. A request without
+    queries asks for the points, and is a turn too: whoever has more to do that would be in the way asks with it.
+    """
+
+    def __init__(self, gallery: GalleryKeeper, points: FlagPointsFile, clock: Clock, turn: AwaitTurn) -> None:
         self._gallery = gallery
         self._points = points
         self._clock = clock
+        self._turn = turn
 
     def __call__(self, scope: SearchScope, model_id: str, queries: list[NeighbourQuery]) -> Findings:
         """Raises ModelMismatch, GalleryIncomplete, ConfigurationError, DependencyUnavailable."""
@@ -67,7 +79,20 @@ class FindNeighbours:
         points = self._points.find(model)
         if points is None:
             return Findings("")
-        return Findings(points.version, [self._find(scope, model_id, query, points) for query in queries])
+        if not queries:
+            self._turn(PATIENCE_S)
+        return Findings(points.version, self._in_turn(scope, model_id, queries, points))
+
+    def _in_turn(
+        self, scope: SearchScope, model_id: str, queries: list[NeighbourQuery], points: FlagPoints
+    ) -> list[Finding]:
+        found, patience_s = [], PATIENCE_IN_ALL_S
+        for query in queries:
+            began_s = self._clock.monotonic_s()
+            self._turn(max(0.0, min(PATIENCE_S, patience_s)))
+            patience_s -= self._clock.monotonic_s() - began_s
+            found.append(self._find(scope, model_id, query, points))
+        return found
 
     def _find(self, scope: SearchScope, model_id: str, query: NeighbourQuery, points: FlagPoints) -> Finding:
         at_s = self._clock.now().timestamp()

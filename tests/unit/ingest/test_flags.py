@@ -24,7 +24,7 @@ from services.ingest.flags.deciding import DecideFlag
 from services.ingest.flags.model import Flag, FlagFilter, FlagKind, FlagState
 from services.ingest.flags.trail import FlagTrail
 from services.ingest.life.custody import EnrolmentFacts
-from services.rpc.auditing import AuditRecorder
+from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.open_acts import OpenActs
 from services.rpc.v1 import audit_pb2, search_pb2
 from services.shared.biometric import ModelProvenance
@@ -48,14 +48,21 @@ class FakeAudit:
 
     entries: list[audit_pb2.AuditEntry] = field(default_factory=list)
     is_down: bool = False
+    is_conflict: bool = False  # of flags, as after a crash
+    appended: int = 0  # flushes
 
     def append(self, entry: audit_pb2.AuditEntry) -> audit_pb2.AppendResponse:
+        self.append_all([entry])
+        return audit_pb2.AppendResponse()
+
+    def append_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
         if self.is_down:
             raise AuditUnavailable("The log cannot be written.")
+        if self.is_conflict and any(entry.activity == "gallery_flag" for entry in entries):
+            raise Conflict("Another entry stands under that id.")
         known = {each.entry_id for each in self.entries}
-        if entry.entry_id not in known:
-            self.entries.append(entry)
-        return audit_pb2.AppendResponse()
+        self.entries += [entry for entry in entries if entry.entry_id not in known]
+        self.appended += 1
 
     def of(self, activity: str) -> list[audit_pb2.Phase.ValueType]:
         return [entry.phase for entry in self.entries if entry.activity == activity]
@@ -71,10 +78,12 @@ class FakeGallery:
     is_down: bool = False
     own: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    turns: int = 0  # questions without a reference
 
     def find(self, request: search_pb2.FindNeighboursRequest) -> search_pb2.FindNeighboursResponse:
         if self.is_down:
             raise DependencyUnavailable("search does not answer.")
+        self.turns += not request.probes
         response = search_pb2.FindNeighboursResponse(points_version=self.points)
         for probe in request.probes:
             self.asked.append(probe.reference_id)
@@ -117,7 +126,7 @@ class Scene:
 
     @property
     def trail(self) -> FlagTrail:
-        recorder = AuditRecorder(self.audit, "ingest", SystemClock())
+        recorder = BatchAuditRecorder(self.audit, "ingest", SystemClock())
         return FlagTrail(recorder, OpenActs(MemoryActs(), recorder, SystemClock(), 30.0))
 
     @property
@@ -234,6 +243,36 @@ class TestRaising:
         [flag] = scene.open_flags()
         assert len(flag.references) == 3
         assert flag.band == "near_identical"
+
+    def test_what_is_found_from_both_sides_is_one_flag_with_all_its_images(self, scene: Scene) -> None:
+        first, second, third = scene.enrol("S1"), scene.enrol("S2"), scene.enrol("S2")
+        alike(scene, first, second)
+        alike(scene, second, first)
+        alike(scene, third, first, "strong")
+        scene.checking().step()
+        [flag] = scene.open_flags()
+        assert flag.band == "strong"
+        assert {each.reference_id for each in flag.references} == {each.reference_id for each in (first, second, third)}
+        assert scene.audit.of("gallery_flag") == [audit_pb2.DONE]
+
+    def test_many_flags_of_one_image_share_their_flushes_and_ask_for_their_turn(self, scene: Scene) -> None:
+        others = [scene.enrol(f"S{number}") for number in range(40)]
+        scene.check_all()
+        new, appended, asked = scene.enrol("NEW"), scene.audit.appended, scene.gallery.turns
+        scene.gallery.ids = {
+            new.reference_id: [(each.reference_id, each.key.subject_id, "probable") for each in others]
+        }
+        scene.checking().step()
+        assert len(scene.open_flags()) == len(scene.audit.of("gallery_flag")) == 40
+        assert scene.audit.appended - appended == 3, "the comparison, 32 flags, 8 flags"
+        assert scene.gallery.turns - asked == 3, "before each of them"
+
+    def test_an_entry_that_stands_in_the_log_since_before_a_crash_is_kept(self, scene: Scene) -> None:
+        first, second = scene.enrol("S1"), scene.enrol("S2")
+        alike(scene, second, first)
+        scene.audit.is_conflict = True
+        scene.check_all()
+        assert len(scene.open_flags()) == 1
 
     def test_one_picture_twice_under_one_subject_is_a_duplicate(self, scene: Scene) -> None:
         first, second = scene.enrol("S1"), scene.enrol("S1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,16 @@ def test_what_cannot_be_flushed_is_kept(setup: Setup, monkeypatch: pytest.Monkey
             setup.closing.flush()
     setup.closing.flush()
     assert setup.stored(search).is_closed
+
+
+def test_what_can_wait_waits_until_no_search_runs_and_no_longer_than_it_said(setup: Setup) -> None:
+    assert setup.closing.wait_for_none(60)
+    with setup.closing.running("one"):
+        assert not setup.closing.wait_for_none(0)
+        with ThreadPoolExecutor(1) as pool, setup.closing.running("two"):
+            waiting = pool.submit(setup.closing.wait_for_none, 0.01)
+            assert waiting.result(60) is False
+    with ThreadPoolExecutor(1) as pool:
+        with setup.closing.running("three"):
+            waiting = pool.submit(setup.closing.wait_for_none, 60)
+        assert waiting.result(60) is True

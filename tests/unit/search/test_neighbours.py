@@ -11,16 +11,26 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.rpc.clients import GALLERY_DEADLINE_S
 from services.rpc.v1 import ingest_pb2, search_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
-from services.search.neighbours.finding import FindNeighbours, queries_of, response_of
+from services.search.neighbours.finding import (
+    MAX_PROBES,
+    PATIENCE_IN_ALL_S,
+    PATIENCE_S,
+    FindNeighbours,
+    NeighbourQuery,
+    queries_of,
+    response_of,
+)
 from services.search.neighbours.points import FlagPointsFile, parse_flag_points
-from services.search.ports import ReferenceRecord
+from services.search.ports import ReferenceRecord, SearchScope
 from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.clock import SystemClock
 from services.shared.errors import ConfigurationError, InvalidRequest, ModelMismatch
 from services.shared.telemetry import Metrics
+from tests.unit.search.fakes import ManualClock
 
 MODEL = ModelProvenance("m1", "det", "d" * 64, "rec-1", "e" * 64, "Apache-2.0", 4, "p1", "rt 1", "CPU")
 POINTS = {
@@ -66,7 +76,21 @@ def finding(store: ExactGalleryStore, tmp_path: Path) -> FindNeighbours:
     keeper.tend()
     path = tmp_path / "points.json"
     path.write_text(json.dumps({"format": 1, "flag_points": [POINTS]}), "utf-8")
-    return FindNeighbours(keeper, FlagPointsFile(path), SystemClock())
+    return FindNeighbours(keeper, FlagPointsFile(path), SystemClock(), lambda at_most_s: True)
+
+
+class Turn:
+    """Searches that run for so long at a time, by a clock that moves only while somebody waits for them."""
+
+    def __init__(self, waits_s: float) -> None:
+        self.waits_s = waits_s
+        self.clock = ManualClock()
+        self.asked: list[float] = []
+
+    def __call__(self, at_most_s: float) -> bool:
+        self.asked.append(at_most_s)
+        self.clock.pass_(min(at_most_s, self.waits_s))
+        return at_most_s > self.waits_s
 
 
 def put(store: ExactGalleryStore, name: str, cosine: float, subject: str = "S2", **where: str) -> None:
@@ -149,6 +173,30 @@ def test_what_is_not_sound_is_refused() -> None:
             queries_of(search_pb2.FindNeighboursRequest(probes=[probe], **(whole | changes)))
     with pytest.raises(InvalidRequest):
         queries_of(search_pb2.FindNeighboursRequest(probes=[probe] * 65, **whole))
+
+
+class TestMakingWay:
+    """Comparisons are nobody's haste: each waits until no search runs, and at last goes on beside them."""
+
+    def find(self, finding: FindNeighbours, turn: Turn, count: int) -> int:
+        made = FindNeighbours(finding._gallery, finding._points, turn.clock, turn)
+        query = NeighbourQuery("new", "S1", at(1.0), np.empty((0, 4), np.float32))
+        return len(made(SearchScope("custody", frozenset({"northshire"})), "m1", [query] * count).found)
+
+    def test_each_comparison_asks_and_so_does_a_question_without_one(self, finding: FindNeighbours) -> None:
+        turn = Turn(waits_s=0.0)
+        assert self.find(finding, turn, 3) == 3
+        assert turn.asked == [PATIENCE_S] * 3
+        assert self.find(finding, turn, 0) == 0
+        assert turn.asked == [PATIENCE_S] * 4
+
+    def test_searches_that_never_pause_hold_one_request_up_for_so_long_and_no_longer(
+        self, finding: FindNeighbours
+    ) -> None:
+        turn = Turn(waits_s=PATIENCE_S)
+        assert self.find(finding, turn, MAX_PROBES) == MAX_PROBES
+        assert sum(turn.asked) == PATIENCE_IN_ALL_S
+        assert PATIENCE_IN_ALL_S < GALLERY_DEADLINE_S / 2, "or ingest gives the request up before its answer"
 
 
 class TestPoints:
