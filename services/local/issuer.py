@@ -6,6 +6,7 @@ A force with an identity provider points the services at that provider's JWKS fi
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -89,11 +90,14 @@ class LocalIssuer:
 
     def _revoke(self, tokens: Mapping[str, int], persons: Mapping[str, int]) -> None:
         now = int(self._clock.now().timestamp())
-        old = open_revocations(self.revocations_path).current()
-        # Expired tokens are refused anyway.
-        kept = {jti: expires for jti, expires in old.tokens.items() if expires + _KEPT_AFTER_EXPIRY_S > now}
-        revoked = Revocations({**kept, **tokens}, {**old.persons, **persons})
-        write_private(self.revocations_path, revoked.as_json())
+        with (self._folder / ".revocations.lock").open("w") as turn:
+            # Of two who revoke at once the later would otherwise write what it read before the earlier wrote.
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            old = open_revocations(self.revocations_path).current()
+            # Expired tokens are refused anyway.
+            kept = {jti: expires for jti, expires in old.tokens.items() if expires + _KEPT_AFTER_EXPIRY_S > now}
+            revoked = Revocations({**kept, **tokens}, {**old.persons, **persons})
+            write_private(self.revocations_path, revoked.as_json())
 
     def issue(self, role: str, watchlists: Sequence[str], *, force: str, person_id: str, lifetime: timedelta) -> str:
         """A signed compact JWT. Raises ConfigurationError for a role or a lifetime that is not allowed."""

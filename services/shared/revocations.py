@@ -2,8 +2,8 @@
 
     {"tokens": {"<jti>": <unix time the token expires>}, "persons": {"<sub>": <unix time of the revocation>}}
 
-A token is revoked by its id, or with all others of its person that were issued at that second or before. The file is
-looked at on every call, so a change counts from the next one.
+A token is revoked by its id, or with all others of its person, however spelled, that were issued at that second or
+before. The file is looked at on every call, so a change counts from the next one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from services.shared.errors import ConfigurationError
+from services.shared.people import one_spelling
 
 T = TypeVar("T")
 
@@ -52,16 +53,23 @@ class ReadAgain(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """What has been revoked."""
+    """What has been revoked. `persons` is kept by one spelling of each: who signs in as `Anna` is `anna`."""
 
     tokens: Mapping[str, int] = field(default_factory=dict)
     persons: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        latest: dict[str, int] = {}
+        for person_id, at in self.persons.items():
+            name = one_spelling(person_id)
+            latest[name] = max(at, latest.get(name, at))
+        object.__setattr__(self, "persons", latest)
 
     def covers(self, claims: Mapping[str, Any]) -> bool:
         """Whether a token with these verified claims counts no longer."""
         if str(claims.get("jti", "")) in self.tokens:
             return True
-        revoked_at = self.persons.get(str(claims["sub"]))
+        revoked_at = self.persons.get(one_spelling(str(claims["sub"])))
         return revoked_at is not None and int(claims["iat"]) <= revoked_at
 
     def as_json(self) -> bytes:

@@ -204,6 +204,8 @@ class TestReviewStore:
         for training in (first, second, replace(first, person_id="bert")):
             store.put_training(training)
         assert store.training("northshire", "anna") == second
+        # One person, however it was typed at sign-in: another spelling is no way round a training that has ended.
+        assert store.training("northshire", "Anna") == second
         assert store.training("eastmoor", "anna") is None
         assert [one.person_id for one in store.trainings("northshire")] == ["anna", "bert"]
 

@@ -25,6 +25,7 @@ from services.review.model import Case, Examination, Training
 from services.review.ports import CaseFilter, OpenAct
 from services.shared.errors import Conflict, DependencyUnavailable
 from services.shared.ids import new_id
+from services.shared.people import is_same_person, one_spelling
 
 _CASE = TypeAdapter(Case)
 _EXAMINATION = TypeAdapter(Examination)
@@ -134,12 +135,12 @@ class SqlReviewStore:
             connection.execute(sa.insert(trainings), row)
 
     def training(self, force: str, person_id: str) -> Training | None:
-        found = self._trainings(force, trainings.c.person_id == person_id)
+        found = [one for one in self._trainings(force) if is_same_person(one.person_id, person_id)]
         return found[-1] if found else None
 
     def trainings(self, force: str) -> Sequence[Training]:
-        newest = {training.person_id: training for training in self._trainings(force, sa.true())}
-        return [newest[person_id] for person_id in sorted(newest)]
+        newest = {one_spelling(training.person_id): training for training in self._trainings(force)}
+        return [newest[name] for name in sorted(newest)]
 
     def open_act(self, act: OpenAct) -> None:
         row = {
@@ -161,8 +162,8 @@ class SqlReviewStore:
             rows = connection.execute(query.order_by(open_acts.c.opened_at).limit(limit)).all()
         return [OpenAct(row.activity_id, row.outcome_entry_id, _utc(row.opened_at), row.entry) for row in rows]
 
-    def _trainings(self, force: str, condition: sa.ColumnElement[bool]) -> Sequence[Training]:
-        query = sa.select(trainings.c.document).where(trainings.c.force == force, condition)
+    def _trainings(self, force: str) -> Sequence[Training]:
+        query = sa.select(trainings.c.document).where(trainings.c.force == force)
         with self._transaction() as connection:
             found = connection.scalars(query.order_by(trainings.c.training_id)).all()
         return [_TRAINING.validate_json(document) for document in found]

@@ -1,5 +1,6 @@
 """The local issuer: its tokens verify as any other issuer's do, and its key stays private."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +123,14 @@ def test_revocations_of_tokens_that_have_expired_are_forgotten(tmp_path: Path) -
     assert len(open_revocations(issuer.revocations_path).current().tokens) == 1
     with pytest.raises(ConfigurationError):
         issuer.revoke_token(_issue(LocalIssuer.open(tmp_path / "other", SystemClock())))
+
+
+def test_of_many_who_revoke_at_once_no_revocation_is_lost(tmp_path: Path) -> None:
+    issuers = [LocalIssuer.open(tmp_path, SystemClock()) for _ in range(24)]
+    with ThreadPoolExecutor(len(issuers)) as threads:
+        list(threads.map(lambda turn: turn[1].revoke_person(f"p-{turn[0]}"), enumerate(issuers)))
+    revoked = open_revocations(issuers[0].revocations_path).current()
+    assert set(revoked.persons) == {f"p-{number}" for number in range(24)}
 
 
 def test_the_command_revokes_a_token_or_a_person(tmp_path: Path) -> None:

@@ -61,6 +61,15 @@ def test_every_token_of_a_person_that_was_issued_until_then(
     assert not refused(verifier, issuer.token(iat=now - 60, sub="op-8"))
 
 
+def test_a_revoked_person_is_refused_in_every_spelling(issuer: Issuer, verifier: TokenVerifier, path: Path) -> None:
+    now = int(time.time())
+    # As a file says that was written by hand, or on a machine that takes accents apart.
+    path.write_text(json.dumps({"tokens": {}, "persons": {"Rene\u0301": now, "Op-7": now - 99, "op-7": now}}))
+    for spelled in ("Ren\u00e9", "ren\u00e9", "op-7", "OP-7"):
+        assert refused(verifier, issuer.token(iat=now - 60, sub=spelled))
+    assert not refused(verifier, issuer.token(iat=now - 60, sub="rene"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
