@@ -121,12 +121,14 @@ class Looking:
         )
 
     def result(self, caller: Caller, request_id: str) -> ResultView:
-        """The released result, to the requesting force alone; to everybody else, and before, there is none."""
+        """The released result, to the requesting force alone; to everybody else, and before, there is none. Nor is
+        there to who works here and may not see one of its watchlists: the names in it stand in those."""
         book = self._book
         with book.refusals(caller, SEE_RESULT, request_id):
             require_role(caller, OPERATOR, SUPERVISOR, REQUESTER)
             case = book.case(caller, request_id)
-            if case.release is None or case.state not in _RELEASED:
+            is_worker = not caller.principal.roles.isdisjoint({OPERATOR, SUPERVISOR})
+            if case.release is None or case.state not in _RELEASED or (is_worker and not _is_permitted(caller, case)):
                 raise not_found()
         recipients = [f"person:{caller.person_id}", f"force:{caller.force}"]
         book.trail.disclosed(caller.principal, SEE_RESULT, About.case(case), recipients)

@@ -110,7 +110,7 @@ class Supervision:
         found = store.list(CaseFilter(caller.force, limit=_ALL))
         everything = [case for case in found if told_to(case, caller, now)]
         examinations = store.examinations_of_force(caller.force)
-        real = [case for case in everything if case.known_answer is None]
+        real = [case for case in everything if not _is_known_planted(case)]
         pairs = _pairs(examinations, {case.request_id for case in everything})
         decided = [case for case in real if case.release is not None]
         return Figures(
@@ -267,7 +267,13 @@ def _band(case: Case) -> str:
 
 
 def _known_answers(everything: Sequence[Case], examinations: Sequence[Examination]) -> list[KnownAnswerResult]:
-    planted = {case.request_id: case for case in everything if case.known_answer is not None}
+def _is_known_planted(case: Case) -> bool:
+    """Planted, and everybody may know it. Until then it counts like any other: a figure that one request does not move,
+    or that moves when somebody signs, would tell a supervisor who may yet review it which one it is."""
+    return case.known_answer is not None and case.state in _ENDED
+
+
+    planted = {case.request_id: case for case in everything if _is_known_planted(case)}
     tally: dict[str, list[bool]] = {}
     for one in examinations:
         case = planted.get(one.request_id)

@@ -20,7 +20,7 @@ from services.review.model import (
 from services.review.workflow import TRANSITIONS, Action, following
 from services.shared.errors import AuditUnavailable, Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
 from services.shared.ids import new_id
-from tests.unit.review.people import ANNA, BERT, FORM, NOW, OFFICER, SUE, Unit, person, png
+from tests.unit.review.people import ANNA, BERT, FORM, NOW, OFFICER, SUE, WATCHLISTS, Unit, person, png
 
 STRANGER = person("anna", "operator", "requester", "supervisor", force="eastmoor")
 
@@ -340,6 +340,9 @@ def test_a_known_answer_probe_looks_like_any_other_and_is_never_released(unit: U
         ANNA, case.request_id, case.version, probe_id=probe, enhancement_id=None, reason="First search."
     )
     unit.signed(ANNA, case, frozenset({"S2"}))
+    # Nor does a figure tell it to a supervisor who may be the second reviewer, or how the first one did.
+    figures = unit.desk.supervision.figures(person("boss", "operator", "supervisor"))
+    assert (figures.known_answers, figures.unsuitable.of) == ([], 1)
     decided = unit.signed(BERT, case, frozenset({"S2"}))
     assert Action.RELEASE in unit.desk.looking.case(BERT, case.request_id).possible
     closed = unit.desk.deciding.release(BERT, case.request_id, decided.version, date(2026, 12, 1))
@@ -350,6 +353,18 @@ def test_a_known_answer_probe_looks_like_any_other_and_is_never_released(unit: U
         ("bert", 1, 1),
     ]
     assert figures.with_name.of == 0
+
+
+def test_who_works_here_sees_no_result_of_a_watchlist_that_is_not_theirs(unit: Unit) -> None:
+    case = unit.released()
+    own = unit.desk.looking.result(person("officer", "requester", watchlists=frozenset()), case.request_id)
+    assert len(own.release.names) == 1
+    for role in ("operator", "supervisor"):
+        other = person("dora", role, "requester", watchlists=WATCHLISTS - {"custody"})
+        with pytest.raises(NotFound):
+            unit.desk.looking.result(other, case.request_id)
+        with pytest.raises(NotFound):
+            unit.desk.documents.result(other, case.request_id)
 
 
 def test_another_force_finds_nothing_by_any_route(unit: Unit) -> None:
@@ -428,7 +443,7 @@ def test_what_a_crash_left_open_gets_its_outcome(unit: Unit) -> None:
     unit.clock.pass_s(61)
     unit.desk.trail.sweep()
     unit.desk.trail.sweep()
-    assert unit.audit.of("accept") == ["INTENT", "UNKNOWN"]
+    assert unit.audit.of("accept") == ["INTENT", "DONE"], "it was stored"
 
 
 def test_supervisors_see_shares_with_denominators(unit: Unit) -> None:
