@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -51,19 +52,34 @@ def create_engine(settings: DatabaseSettings) -> sa.Engine:
     return engine
 
 
+class AlreadyStored(DependencyUnavailable):
+    """What was to be stored contradicts a key that is stored: whoever stored it was quicker."""
+
+
 @contextmanager
 def transaction(engine: sa.Engine, detail: str, owner: str) -> Iterator[sa.Connection]:
     """One transaction, committed at the end of the block.
 
-    Raises DependencyUnavailable with `detail`, what cannot be done now, when the database of `owner` cannot do it.
+    Raises DependencyUnavailable with `detail`, what cannot be done now, when the database of `owner` cannot do it;
+    AlreadyStored, which is one, when a constraint forbids it.
     """
+    advice = f"Try again in a few seconds; operators: check the database of {owner} and its disk."
     try:
         with engine.begin() as connection:
             yield connection
+    except sa.exc.IntegrityError as error:
+        raise AlreadyStored(detail, advice=advice) from error
     except sa.exc.SQLAlchemyError as error:
-        raise DependencyUnavailable(
-            detail, advice=f"Try again in a few seconds; operators: check the database of {owner} and its disk."
-        ) from error
+        raise DependencyUnavailable(detail, advice=advice) from error
+
+
+def one_writer(engine: sa.Engine) -> AbstractContextManager[object]:
+    """What the writers of a store hold, each for one transaction; nothing where the database has many writers.
+
+    SQLite has one; those who wait for it look again ever less often, up to ten times a second, and some of them for a
+    second. Waiting for a lock in turn they wait for milliseconds.
+    """
+    return Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
 
 def migrate(engine: sa.Engine, migrations: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.review.adapters.schema import sessions
 from services.review.console.session_store import StoredSession
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import one_writer, transaction
 
 
 class SqlSessionStore:
@@ -20,8 +19,7 @@ class SqlSessionStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # SQLite has one writer: waiting in turn takes milliseconds, asking it again and again takes longer.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def begin(self, session: StoredSession) -> None:
         row = {
@@ -69,16 +67,8 @@ class SqlSessionStore:
         with self._writing, self._transaction() as connection:
             connection.execute(sa.delete(sessions).where(over))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "The record of sessions cannot be used.",
-                advice="Try again in a few seconds; operators: check the database of review and its disk.",
-            ) from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of sessions cannot be used.", "review")
 
 
 def _session(row: sa.Row[Any]) -> StoredSession:

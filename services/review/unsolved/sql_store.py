@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +14,7 @@ from services.review.adapters.schema import cases
 from services.review.model import Case, CaseState
 from services.review.unsolved.ports import KeptCase, KeptLook, KeptState
 from services.review.unsolved.schema import kept
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import AlreadyStored, one_writer, transaction
 
 _CASE = TypeAdapter(Case)
 _REFUSED = (KeptState.DENIED.value, KeptState.FAILED.value, KeptState.NO_MANDATE.value)
@@ -26,8 +25,7 @@ class SqlKeptStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # SQLite has one writer: waiting in turn takes milliseconds, asking it again and again takes longer.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def due(self, looked_before: datetime, denied_before: datetime, limit: int) -> Sequence[KeptCase]:
         is_due = sa.or_(
@@ -68,7 +66,7 @@ class SqlKeptStore:
                 )
                 changed = connection.execute(sa.update(kept).where(as_seen).values(**_row(request_id, look)))
                 return changed.rowcount == 1
-        except _Taken:
+        except AlreadyStored:
             return False
 
     def put(self, request_id: str, look: KeptLook) -> None:
@@ -106,21 +104,8 @@ class SqlKeptStore:
             KeptCase(_CASE.validate_json(row.document), None if row.request_id is None else _look(row)) for row in rows
         ]
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise _Taken from error
-        except sa.exc.SQLAlchemyError as error:
-            raise DependencyUnavailable(
-                "The store of casework does not answer.", advice="Try again; operators: check the database of review."
-            ) from error
-
-
-class _Taken(Exception):
-    """Another process was quicker."""
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The store of casework does not answer.", "review")
 
 
 def _row(request_id: str, look: KeptLook) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 from services.search.adapters.schema import agreement_records
 from services.search.agreements.documents import Grant, Signature, Withdrawal
 from services.search.agreements.ports import AgreementRecord
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.database import AlreadyStored, transaction
+from services.shared.errors import Conflict
 
 _DOCUMENT: TypeAdapter[Grant | Withdrawal] = TypeAdapter(Grant | Withdrawal)
 _COUNT = sa.select(sa.func.count()).select_from(agreement_records)
@@ -48,22 +49,15 @@ class SqlAgreementStore:
             "reason": record.reason,
         }
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 connection.execute(sa.insert(agreement_records), row)
-        except sa.exc.IntegrityError as error:
+        except AlreadyStored as error:
             raise Conflict(
                 "The agreement was changed by somebody else at this moment.", advice="Look at it and try again."
             ) from error
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The agreements cannot be read, so nothing is permitted.", "search")
 
 
 def _record(row: sa.Row[Any]) -> AgreementRecord:
@@ -84,10 +78,3 @@ def _record(row: sa.Row[Any]) -> AgreementRecord:
 def _utc(moment: datetime) -> datetime:
     """SQLite gives back what was stored without its zone, which is UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _unavailable() -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "The agreements cannot be read, so nothing is permitted.",
-        advice="Try again in a few seconds; operators: check the database of search and its disk.",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from services.search.identification.requests import ImageNature, ProbeSource, Se
 from services.search.policy import Decision
 from services.search.policy.dry_run import RecordedRequest
 from services.shared.clock import Clock
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import transaction
 from services.shared.tokens import Principal
 from services.shared.watchlists import CaseType
 
@@ -59,25 +60,22 @@ class SqlRequestRecords:
             "policy": decision.policy,
             "reasons": [denial.code for denial in decision.denials],
         }
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(sa.insert(denied_requests), row)
-                connection.execute(sa.delete(denied_requests).where(denied_requests.c.opened_at < self._oldest()))
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+        with self._transaction() as connection:
+            connection.execute(sa.insert(denied_requests), row)
+            connection.execute(sa.delete(denied_requests).where(denied_requests.c.opened_at < self._oldest()))
 
     def _oldest(self) -> datetime:
         return self._clock.now().astimezone(UTC) - KEPT
 
     def since(self, moment: datetime, force: str, limit: int) -> Sequence[RecordedRequest]:
-        try:
-            with self._engine.connect() as connection:
-                opened = connection.execute(_newest(searches, "search_id", moment, force, limit)).all()
-                refused = connection.execute(_newest(denied_requests, "request_id", moment, force, limit)).all()
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+        with self._transaction() as connection:
+            opened = connection.execute(_newest(searches, "search_id", moment, force, limit)).all()
+            refused = connection.execute(_newest(denied_requests, "request_id", moment, force, limit)).all()
         found = [_recorded(row, True) for row in opened] + [_recorded(row, False) for row in refused]
         return sorted(found, key=lambda one: one.opened_at)[-limit:]
+
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of requests cannot be used.", "search")
 
 
 def _newest(table: sa.Table, key: str, moment: datetime, force: str, limit: int) -> sa.Select[Any]:
@@ -108,10 +106,3 @@ def _recorded(row: sa.Row[Any], was_permitted: bool) -> RecordedRequest:
         nature=ImageNature(row.nature or ImageNature.UNSTATED),
     )
     return RecordedRequest(row.request_id, opened_at, principal, request, was_permitted)
-
-
-def _unavailable() -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "The record of requests cannot be used.",
-        advice="Try again in a few seconds; operators: check the database of search and its disk.",
-    )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.search.adapters.schema import candidates, idempotency_keys, searches
 from services.search.ports import Candidate, NewSearch, SearchStatus, StoredSearch
-from services.shared.database import transaction
+from services.shared.database import one_writer, transaction
 from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
@@ -24,9 +23,7 @@ class SqlSearchStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # SQLite has one writer; those who wait for it look again ever less often, up to ten times a second, and some of
-        # them for a second. Waiting for a lock in turn they wait for milliseconds.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def open(self, search: NewSearch) -> StoredSearch | None:
         with self._writing, self._transaction() as connection:

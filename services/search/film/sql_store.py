@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +23,7 @@ from services.search.film.ports import (
 )
 from services.search.film.schema import film_picks, film_segments, film_stills, film_tracks, films
 from services.search.film.sql_holding import removable_images
-from services.shared.database import transaction
+from services.shared.database import one_writer, transaction
 from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
@@ -38,8 +37,7 @@ class SqlFilmStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # As in SqlSearchStore: writers of SQLite wait for a lock in turn rather than look again ever less often.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def open(self, film: NewFilm) -> StoredFilm | None:
         with self._writing, self._transaction() as connection:

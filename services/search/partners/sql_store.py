@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.search.partners.ports import Consortium, Direction, Exchange
 from services.search.partners.schema import consortiums, exchanges, used_tokens
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.database import AlreadyStored, one_writer, transaction
+from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
 
@@ -21,8 +21,7 @@ class SqlPartnerStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # As in SqlSearchStore: writers of SQLite wait for a lock in turn rather than look again ever less often.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def open_exchange(self, exchange: Exchange) -> None:
         row = {
@@ -68,7 +67,7 @@ class SqlPartnerStore:
                 connection.execute(sa.delete(used_tokens).where(used_tokens.c.expires_at < now.astimezone(UTC)))
                 row = {"token_id": token_id, "expires_at": expires_at.astimezone(UTC)}
                 connection.execute(sa.insert(used_tokens), row)
-        except _Taken:
+        except AlreadyStored:
             return False
         return True
 
@@ -86,7 +85,7 @@ class SqlPartnerStore:
         try:
             with self._writing, self._transaction() as connection:
                 connection.execute(sa.insert(consortiums), row)
-        except _Taken as error:
+        except AlreadyStored as error:
             return self._earlier(consortium, error)
         return consortium
 
@@ -99,7 +98,7 @@ class SqlPartnerStore:
     def find(self, consortium_id: str) -> Consortium | None:
         return self._find(consortiums.c.consortium_id == consortium_id)
 
-    def _earlier(self, consortium: Consortium, error: _Taken) -> Consortium:
+    def _earlier(self, consortium: Consortium, error: AlreadyStored) -> Consortium:
         who = consortium.principal
         found = self._find(
             sa.and_(
@@ -109,7 +108,7 @@ class SqlPartnerStore:
             )
         )
         if found is None:
-            raise _unavailable() from error
+            raise error
         if found.fingerprint != consortium.fingerprint:
             raise Conflict(
                 "This Idempotency-Key was used for another request.",
@@ -135,25 +134,8 @@ class SqlPartnerStore:
             document=row.document,
         )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise _Taken from error
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
-
-
-class _Taken(Exception):
-    """A key is used already."""
-
-
-def _unavailable() -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "The store of searches does not answer.", advice="Try again; operators: check the database of search."
-    )
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The store of searches does not answer.", "search")
 
 
 def _person(principal: Principal) -> dict[str, Any]:

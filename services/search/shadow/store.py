@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 
 from services.search.adapters.schema import metadata
-from services.shared.errors import DependencyUnavailable
+from services.shared.database import transaction
 
 shadow_counts = sa.Table(
     "shadow_counts",
@@ -35,13 +36,10 @@ class SqlShadowCounts:
         key = {"migration_id": migration_id, "served_model_id": served_model_id, "process_id": self._process_id}
         here = sa.and_(*(shadow_counts.c[name] == value for name, value in key.items()))
         text = json.dumps(dict(counts), sort_keys=True)
-        try:
-            with self._engine.begin() as connection:
-                changed = connection.execute(sa.update(shadow_counts).where(here).values(counts=text)).rowcount
-                if not changed:
-                    connection.execute(sa.insert(shadow_counts).values(**key, counts=text))
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+        with self._transaction() as connection:
+            changed = connection.execute(sa.update(shadow_counts).where(here).values(counts=text)).rowcount
+            if not changed:
+                connection.execute(sa.insert(shadow_counts).values(**key, counts=text))
 
     def of(self, migration_id: str) -> Mapping[str, Counter[str]]:
         """By served model, of all processes together."""
@@ -49,14 +47,10 @@ class SqlShadowCounts:
             shadow_counts.c.migration_id == migration_id
         )
         found: dict[str, Counter[str]] = {}
-        try:
-            with self._engine.connect() as connection:
-                for model_id, text in connection.execute(query):
-                    found.setdefault(model_id, Counter()).update(json.loads(text))
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+        with self._transaction() as connection:
+            for model_id, text in connection.execute(query):
+                found.setdefault(model_id, Counter()).update(json.loads(text))
         return found
 
-
-def _unavailable() -> DependencyUnavailable:
-    return DependencyUnavailable("The store of search cannot be used.", advice="Try again; operators: check it.")
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The store of search cannot be used.", "search")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.shared.database import create_engine, migrate
-from services.shared.errors import ConfigurationError
+from services.shared.database import AlreadyStored, create_engine, migrate, transaction
+from services.shared.errors import ConfigurationError, DependencyUnavailable
 from services.shared.settings import DatabaseSettings
 
 _ENV = """
@@ -103,3 +103,20 @@ def test_a_store_that_is_newest_does_not_wait_for_alembic(
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_stored_already_is_told_from_a_store_that_cannot_be_used(engine: sa.Engine) -> None:
+    things = sa.Table("things", sa.MetaData(), sa.Column("name", sa.Text, primary_key=True))
+    with (
+        pytest.raises(DependencyUnavailable, match="Not now") as missing,
+        transaction(engine, "Not now.", "x") as store,
+    ):
+        store.execute(sa.insert(things), {"name": "a"})
+    assert not isinstance(missing.value, AlreadyStored)
+    things.create(engine)
+    with transaction(engine, "Not now.", "x") as store:
+        store.execute(sa.insert(things), {"name": "a"})
+    with pytest.raises(AlreadyStored, match="Not now"), transaction(engine, "Not now.", "x") as store:
+        store.execute(sa.insert(things), [{"name": "c"}, {"name": "a"}])
+    with transaction(engine, "Not now.", "x") as store:
+        assert set(store.scalars(sa.select(things.c.name))) == {"a"}
