@@ -458,6 +458,10 @@ class ProvenActivity(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    COUNTED_SHA256_FIELD_NUMBER: _builtins.int
+    counted_sha256: _builtins.bytes
+    """SHA-256 over the leaf hashes of all counted entries, in the order of the log; empty where none is."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvenEntry]:
         """In the order of the log."""
@@ -466,20 +470,62 @@ class ProvenActivity(_message.Message):
     def checkpoint(self) -> Global___Checkpoint: ...
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublicKey]: ...
+    @_builtins.property
+    def counted(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedEntries]:
+        """Where there are too many: older entries that say no more than that somebody looked or was refused, counted."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___ProvenEntry] | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
         keys: _abc.Iterable[Global___PublicKey] | None = ...,
+        counted: _abc.Iterable[Global___CountedEntries] | None = ...,
+        counted_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "entries", b"entries", "keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "counted", b"counted", "counted_sha256", b"counted_sha256", "entries", b"entries", "keys", b"keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProvenActivity: _TypeAlias = ProvenActivity  # noqa: Y015
+
+@_typing.final
+class CountedEntries(_message.Message):
+    """Entries of one person, activity and phase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVITY_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    activity: _builtins.str
+    phase: _builtins.str
+    person_id: _builtins.str
+    count: _builtins.int
+    first_sequence: _builtins.int
+    last_sequence: _builtins.int
+    def __init__(
+        self,
+        *,
+        activity: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        first_sequence: _builtins.int = ...,
+        last_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "count", b"count", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "person_id", b"person_id", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountedEntries: _TypeAlias = CountedEntries  # noqa: Y015
 
 @_typing.final
 class ProvenEntry(_message.Message):

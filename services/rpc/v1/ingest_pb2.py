@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from services.rpc.v1 import common_pb2 as services_dot_rpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/ingest.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\")\n\x15ReadReferencesRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xd5\x01\n\x0eReferenceBatch\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\x12\x13\n\x0bsubject_ids\x18\x03 \x03(\t\x12\x0e\n\x06owners\x18\x04 \x03(\t\x12\x15\n\rimage_sha256s\x18\x05 \x03(\t\x12\x0f\n\x07vectors\x18\x06 \x01(\x0c\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x10\n\x08model_id\x18\x08 \x01(\t\x12\x10\n\x08versions\x18\t \x03(\x04\x12\x12\n\nexpires_at\x18\n \x03(\x03\"\x18\n\x16\x43ountReferencesRequest\"?\n\x0cLedgerCounts\x12/\n\nwatchlists\x18\x01 \x03(\x0b\x32\x1b.likeness.v1.WatchlistCount\"\xa7\x01\n\x0eWatchlistCount\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x04\x12\x0f\n\x07pending\x18\x03 \x01(\x04\x12\x10\n\x08\x65nrolled\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x11\n\twithdrawn\x18\x07 \x01(\x04\x12\x11\n\tsynthetic\x18\x08 \x01(\x04\"\x81\x01\n\x14\x46illSyntheticRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0buntil_count\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12!\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x12.likeness.v1.Actor\"8\n\x15\x46illSyntheticResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\r\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x04\"2\n\x19\x44\x65scribeReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\"M\n\x1a\x44\x65scribeReferencesResponse\x12/\n\nreferences\x18\x01 \x03(\x0b\x32\x1b.likeness.v1.ReferenceState\"\xa8\x01\n\x0eReferenceState\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x15\n\rdecided_at_ms\x18\x04 \x01(\x03\x12\x15\n\rsettled_at_ms\x18\x05 \x01(\x03\x12\x17\n\x0fwithdrawn_at_ms\x18\x06 \x01(\x03\x12\x19\n\x11withdrawal_reason\x18\x07 \x01(\t2\xef\x02\n\x06Ledger\x12S\n\x0eReadReferences\x12\".likeness.v1.ReadReferencesRequest\x1a\x1b.likeness.v1.ReferenceBatch0\x01\x12Q\n\x0f\x43ountReferences\x12#.likeness.v1.CountReferencesRequest\x1a\x19.likeness.v1.LedgerCounts\x12\x65\n\x12\x44\x65scribeReferences\x12&.likeness.v1.DescribeReferencesRequest\x1a\'.likeness.v1.DescribeReferencesResponse\x12V\n\rFillSynthetic\x12!.likeness.v1.FillSyntheticRequest\x1a\".likeness.v1.FillSyntheticResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cservices/rpc/v1/ingest.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/common.proto\")\n\x15ReadReferencesRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xd5\x01\n\x0eReferenceBatch\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x15\n\rreference_ids\x18\x02 \x03(\t\x12\x13\n\x0bsubject_ids\x18\x03 \x03(\t\x12\x0e\n\x06owners\x18\x04 \x03(\t\x12\x15\n\rimage_sha256s\x18\x05 \x03(\t\x12\x0f\n\x07vectors\x18\x06 \x01(\x0c\x12\x11\n\tdimension\x18\x07 \x01(\r\x12\x10\n\x08model_id\x18\x08 \x01(\t\x12\x10\n\x08versions\x18\t \x03(\x04\x12\x12\n\nexpires_at\x18\n \x03(\x03\"\x18\n\x16\x43ountReferencesRequest\"?\n\x0cLedgerCounts\x12/\n\nwatchlists\x18\x01 \x03(\x0b\x32\x1b.likeness.v1.WatchlistCount\"\xd0\x01\n\x0eWatchlistCount\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x04\x12\x0f\n\x07pending\x18\x03 \x01(\x04\x12\x10\n\x08\x65nrolled\x18\x04 \x01(\x04\x12\x0f\n\x07refused\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x11\n\twithdrawn\x18\x07 \x01(\x04\x12\x11\n\tsynthetic\x18\x08 \x01(\x04\x12\'\n\x06owners\x18\t \x03(\x0b\x32\x17.likeness.v1.OwnerCount\"A\n\nOwnerCount\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x13\n\x0bquarantined\x18\x03 \x01(\x04\"\x81\x01\n\x14\x46illSyntheticRequest\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0buntil_count\x18\x03 \x01(\r\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12!\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x12.likeness.v1.Actor\"8\n\x15\x46illSyntheticResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\r\x12\x10\n\x08\x65nrolled\x18\x02 \x01(\x04\"2\n\x19\x44\x65scribeReferencesRequest\x12\x15\n\rreference_ids\x18\x01 \x03(\t\"M\n\x1a\x44\x65scribeReferencesResponse\x12/\n\nreferences\x18\x01 \x03(\x0b\x32\x1b.likeness.v1.ReferenceState\"\xa8\x01\n\x0eReferenceState\x12\x14\n\x0creference_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x15\n\rdecided_at_ms\x18\x04 \x01(\x03\x12\x15\n\rsettled_at_ms\x18\x05 \x01(\x03\x12\x17\n\x0fwithdrawn_at_ms\x18\x06 \x01(\x03\x12\x19\n\x11withdrawal_reason\x18\x07 \x01(\t2\xef\x02\n\x06Ledger\x12S\n\x0eReadReferences\x12\".likeness.v1.ReadReferencesRequest\x1a\x1b.likeness.v1.ReferenceBatch0\x01\x12Q\n\x0f\x43ountReferences\x12#.likeness.v1.CountReferencesRequest\x1a\x19.likeness.v1.LedgerCounts\x12\x65\n\x12\x44\x65scribeReferences\x12&.likeness.v1.DescribeReferencesRequest\x1a\'.likeness.v1.DescribeReferencesResponse\x12V\n\rFillSynthetic\x12!.likeness.v1.FillSyntheticRequest\x1a\".likeness.v1.FillSyntheticResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,17 +41,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEDGERCOUNTS']._serialized_start=360
   _globals['_LEDGERCOUNTS']._serialized_end=423
   _globals['_WATCHLISTCOUNT']._serialized_start=426
-  _globals['_WATCHLISTCOUNT']._serialized_end=593
-  _globals['_FILLSYNTHETICREQUEST']._serialized_start=596
-  _globals['_FILLSYNTHETICREQUEST']._serialized_end=725
-  _globals['_FILLSYNTHETICRESPONSE']._serialized_start=727
-  _globals['_FILLSYNTHETICRESPONSE']._serialized_end=783
-  _globals['_DESCRIBEREFERENCESREQUEST']._serialized_start=785
-  _globals['_DESCRIBEREFERENCESREQUEST']._serialized_end=835
-  _globals['_DESCRIBEREFERENCESRESPONSE']._serialized_start=837
-  _globals['_DESCRIBEREFERENCESRESPONSE']._serialized_end=914
-  _globals['_REFERENCESTATE']._serialized_start=917
-  _globals['_REFERENCESTATE']._serialized_end=1085
-  _globals['_LEDGER']._serialized_start=1088
-  _globals['_LEDGER']._serialized_end=1455
+  _globals['_WATCHLISTCOUNT']._serialized_end=634
+  _globals['_OWNERCOUNT']._serialized_start=636
+  _globals['_OWNERCOUNT']._serialized_end=701
+  _globals['_FILLSYNTHETICREQUEST']._serialized_start=704
+  _globals['_FILLSYNTHETICREQUEST']._serialized_end=833
+  _globals['_FILLSYNTHETICRESPONSE']._serialized_start=835
+  _globals['_FILLSYNTHETICRESPONSE']._serialized_end=891
+  _globals['_DESCRIBEREFERENCESREQUEST']._serialized_start=893
+  _globals['_DESCRIBEREFERENCESREQUEST']._serialized_end=943
+  _globals['_DESCRIBEREFERENCESRESPONSE']._serialized_start=945
+  _globals['_DESCRIBEREFERENCESRESPONSE']._serialized_end=1022
+  _globals['_REFERENCESTATE']._serialized_start=1025
+  _globals['_REFERENCESTATE']._serialized_end=1193
+  _globals['_LEDGER']._serialized_start=1196
+  _globals['_LEDGER']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

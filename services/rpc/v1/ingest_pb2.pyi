@@ -146,6 +146,7 @@ class WatchlistCount(_message.Message):
     QUARANTINED_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     SYNTHETIC_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
     watchlist_id: _builtins.str
     accepted: _builtins.int
     pending: _builtins.int
@@ -155,6 +156,10 @@ class WatchlistCount(_message.Message):
     withdrawn: _builtins.int
     synthetic: _builtins.int
     """Of the enrolled: how many are synthetic."""
+    @_builtins.property
+    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerCount]:
+        """What cannot be searched, by owner: who searches some owners' references is told of theirs alone."""
+
     def __init__(
         self,
         *,
@@ -166,14 +171,40 @@ class WatchlistCount(_message.Message):
         quarantined: _builtins.int = ...,
         withdrawn: _builtins.int = ...,
         synthetic: _builtins.int = ...,
+        owners: _abc.Iterable[Global___OwnerCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "enrolled", b"enrolled", "pending", b"pending", "quarantined", b"quarantined", "refused", b"refused", "synthetic", b"synthetic", "watchlist_id", b"watchlist_id", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "enrolled", b"enrolled", "owners", b"owners", "pending", b"pending", "quarantined", b"quarantined", "refused", b"refused", "synthetic", b"synthetic", "watchlist_id", b"watchlist_id", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchlistCount: _TypeAlias = WatchlistCount  # noqa: Y015
+
+@_typing.final
+class OwnerCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    refused: _builtins.int
+    quarantined: _builtins.int
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        refused: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "quarantined", b"quarantined", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnerCount: _TypeAlias = OwnerCount  # noqa: Y015
 
 @_typing.final
 class FillSyntheticRequest(_message.Message):

@@ -26,7 +26,7 @@ from services.rpc.v1 import ingest_pb2 as services_dot_rpc_dot_v1_dot_ingest__pb
 from services.rpc.v1 import search_pb2 as services_dot_rpc_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/rpc/v1/migration.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\x1a\x1cservices/rpc/v1/search.proto\"\x1a\n\x18\x44\x65scribeMigrationRequest\"\x96\x02\n\x0eModelMigration\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x15\n\rfrom_model_id\x18\x03 \x01(\t\x12\x13\n\x0bto_model_id\x18\x04 \x01(\t\x12\x18\n\x10serving_model_id\x18\x05 \x01(\t\x12K\n\x11lost_by_watchlist\x18\x06 \x03(\x0b\x32\x30.likeness.v1.ModelMigration.LostByWatchlistEntry\x12\x14\n\x0cis_shadowing\x18\x07 \x01(\x08\x1a\x36\n\x14LostByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\".\n\x1aReadModelReferencesRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x15\n\x13\x46ollowModelsRequest\"V\n\x0cServedModels\x12\x18\n\x10serving_model_id\x18\x01 \x01(\t\x12,\n\tgalleries\x18\x02 \x03(\x0b\x32\x19.likeness.v1.ModelGallery\"\xe5\x01\n\x0cModelGallery\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12U\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32\x34.likeness.v1.ModelGallery.SearchableByWatchlistEntry\x12\x10\n\x08obstacle\x18\x05 \x01(\t\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"+\n\x13ReportShadowRequest\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\"%\n\x0cShadowReport\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\"+\n\x17ListModelGalleryRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t2\xc4\x01\n\nMigrations\x12W\n\x11\x44\x65scribeMigration\x12%.likeness.v1.DescribeMigrationRequest\x1a\x1b.likeness.v1.ModelMigration\x12]\n\x13ReadModelReferences\x12\'.likeness.v1.ReadModelReferencesRequest\x1a\x1b.likeness.v1.ReferenceBatch0\x01\x32\xfb\x01\n\x06Models\x12K\n\x0c\x46ollowModels\x12 .likeness.v1.FollowModelsRequest\x1a\x19.likeness.v1.ServedModels\x12K\n\x0cReportShadow\x12 .likeness.v1.ReportShadowRequest\x1a\x19.likeness.v1.ShadowReport\x12W\n\x10ListModelGallery\x12$.likeness.v1.ListModelGalleryRequest\x1a\x1b.likeness.v1.GalleryListing0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fservices/rpc/v1/migration.proto\x12\x0blikeness.v1\x1a\x1cservices/rpc/v1/ingest.proto\x1a\x1cservices/rpc/v1/search.proto\"\x1a\n\x18\x44\x65scribeMigrationRequest\"\xc5\x02\n\x0eModelMigration\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x15\n\rfrom_model_id\x18\x03 \x01(\t\x12\x13\n\x0bto_model_id\x18\x04 \x01(\t\x12\x18\n\x10serving_model_id\x18\x05 \x01(\t\x12K\n\x11lost_by_watchlist\x18\x06 \x03(\x0b\x32\x30.likeness.v1.ModelMigration.LostByWatchlistEntry\x12\x14\n\x0cis_shadowing\x18\x07 \x01(\x08\x12-\n\rlost_by_owner\x18\x08 \x03(\x0b\x32\x16.likeness.v1.OwnerLoss\x1a\x36\n\x14LostByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"?\n\tOwnerLoss\x12\x14\n\x0cwatchlist_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\".\n\x1aReadModelReferencesRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x15\n\x13\x46ollowModelsRequest\"V\n\x0cServedModels\x12\x18\n\x10serving_model_id\x18\x01 \x01(\t\x12,\n\tgalleries\x18\x02 \x03(\x0b\x32\x19.likeness.v1.ModelGallery\"\xe5\x01\n\x0cModelGallery\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\x12U\n\x17searchable_by_watchlist\x18\x04 \x03(\x0b\x32\x34.likeness.v1.ModelGallery.SearchableByWatchlistEntry\x12\x10\n\x08obstacle\x18\x05 \x01(\t\x1a<\n\x1aSearchableByWatchlistEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"+\n\x13ReportShadowRequest\x12\x14\n\x0cmigration_id\x18\x01 \x01(\t\"%\n\x0cShadowReport\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\"+\n\x17ListModelGalleryRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t2\xc4\x01\n\nMigrations\x12W\n\x11\x44\x65scribeMigration\x12%.likeness.v1.DescribeMigrationRequest\x1a\x1b.likeness.v1.ModelMigration\x12]\n\x13ReadModelReferences\x12\'.likeness.v1.ReadModelReferencesRequest\x1a\x1b.likeness.v1.ReferenceBatch0\x01\x32\xfb\x01\n\x06Models\x12K\n\x0c\x46ollowModels\x12 .likeness.v1.FollowModelsRequest\x1a\x19.likeness.v1.ServedModels\x12K\n\x0cReportShadow\x12 .likeness.v1.ReportShadowRequest\x1a\x19.likeness.v1.ShadowReport\x12W\n\x10ListModelGallery\x12$.likeness.v1.ListModelGalleryRequest\x1a\x1b.likeness.v1.GalleryListing0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,27 +40,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEMIGRATIONREQUEST']._serialized_start=108
   _globals['_DESCRIBEMIGRATIONREQUEST']._serialized_end=134
   _globals['_MODELMIGRATION']._serialized_start=137
-  _globals['_MODELMIGRATION']._serialized_end=415
-  _globals['_MODELMIGRATION_LOSTBYWATCHLISTENTRY']._serialized_start=361
-  _globals['_MODELMIGRATION_LOSTBYWATCHLISTENTRY']._serialized_end=415
-  _globals['_READMODELREFERENCESREQUEST']._serialized_start=417
-  _globals['_READMODELREFERENCESREQUEST']._serialized_end=463
-  _globals['_FOLLOWMODELSREQUEST']._serialized_start=465
-  _globals['_FOLLOWMODELSREQUEST']._serialized_end=486
-  _globals['_SERVEDMODELS']._serialized_start=488
-  _globals['_SERVEDMODELS']._serialized_end=574
-  _globals['_MODELGALLERY']._serialized_start=577
-  _globals['_MODELGALLERY']._serialized_end=806
-  _globals['_MODELGALLERY_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=746
-  _globals['_MODELGALLERY_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=806
-  _globals['_REPORTSHADOWREQUEST']._serialized_start=808
-  _globals['_REPORTSHADOWREQUEST']._serialized_end=851
-  _globals['_SHADOWREPORT']._serialized_start=853
-  _globals['_SHADOWREPORT']._serialized_end=890
-  _globals['_LISTMODELGALLERYREQUEST']._serialized_start=892
-  _globals['_LISTMODELGALLERYREQUEST']._serialized_end=935
-  _globals['_MIGRATIONS']._serialized_start=938
-  _globals['_MIGRATIONS']._serialized_end=1134
-  _globals['_MODELS']._serialized_start=1137
-  _globals['_MODELS']._serialized_end=1388
+  _globals['_MODELMIGRATION']._serialized_end=462
+  _globals['_MODELMIGRATION_LOSTBYWATCHLISTENTRY']._serialized_start=408
+  _globals['_MODELMIGRATION_LOSTBYWATCHLISTENTRY']._serialized_end=462
+  _globals['_OWNERLOSS']._serialized_start=464
+  _globals['_OWNERLOSS']._serialized_end=527
+  _globals['_READMODELREFERENCESREQUEST']._serialized_start=529
+  _globals['_READMODELREFERENCESREQUEST']._serialized_end=575
+  _globals['_FOLLOWMODELSREQUEST']._serialized_start=577
+  _globals['_FOLLOWMODELSREQUEST']._serialized_end=598
+  _globals['_SERVEDMODELS']._serialized_start=600
+  _globals['_SERVEDMODELS']._serialized_end=686
+  _globals['_MODELGALLERY']._serialized_start=689
+  _globals['_MODELGALLERY']._serialized_end=918
+  _globals['_MODELGALLERY_SEARCHABLEBYWATCHLISTENTRY']._serialized_start=858
+  _globals['_MODELGALLERY_SEARCHABLEBYWATCHLISTENTRY']._serialized_end=918
+  _globals['_REPORTSHADOWREQUEST']._serialized_start=920
+  _globals['_REPORTSHADOWREQUEST']._serialized_end=963
+  _globals['_SHADOWREPORT']._serialized_start=965
+  _globals['_SHADOWREPORT']._serialized_end=1002
+  _globals['_LISTMODELGALLERYREQUEST']._serialized_start=1004
+  _globals['_LISTMODELGALLERYREQUEST']._serialized_end=1047
+  _globals['_MIGRATIONS']._serialized_start=1050
+  _globals['_MIGRATIONS']._serialized_end=1246
+  _globals['_MODELS']._serialized_start=1249
+  _globals['_MODELS']._serialized_end=1500
 # @@protoc_insertion_point(module_scope)

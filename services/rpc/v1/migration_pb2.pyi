@@ -64,6 +64,7 @@ class ModelMigration(_message.Message):
     SERVING_MODEL_ID_FIELD_NUMBER: _builtins.int
     LOST_BY_WATCHLIST_FIELD_NUMBER: _builtins.int
     IS_SHADOWING_FIELD_NUMBER: _builtins.int
+    LOST_BY_OWNER_FIELD_NUMBER: _builtins.int
     migration_id: _builtins.str
     state: _builtins.str
     """"embedding", "shadowing", "approved", "switched" or "finished"."""
@@ -77,6 +78,10 @@ class ModelMigration(_message.Message):
     def lost_by_watchlist(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Enrolled references that have no template of the model in service, by watchlist: reported losses."""
 
+    @_builtins.property
+    def lost_by_owner(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerLoss]:
+        """`lost_by_watchlist`, by owner."""
+
     def __init__(
         self,
         *,
@@ -87,14 +92,40 @@ class ModelMigration(_message.Message):
         serving_model_id: _builtins.str = ...,
         lost_by_watchlist: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         is_shadowing: _builtins.bool = ...,
+        lost_by_owner: _abc.Iterable[Global___OwnerLoss] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_model_id", b"from_model_id", "is_shadowing", b"is_shadowing", "lost_by_watchlist", b"lost_by_watchlist", "migration_id", b"migration_id", "serving_model_id", b"serving_model_id", "state", b"state", "to_model_id", b"to_model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_model_id", b"from_model_id", "is_shadowing", b"is_shadowing", "lost_by_owner", b"lost_by_owner", "lost_by_watchlist", b"lost_by_watchlist", "migration_id", b"migration_id", "serving_model_id", b"serving_model_id", "state", b"state", "to_model_id", b"to_model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelMigration: _TypeAlias = ModelMigration  # noqa: Y015
+
+@_typing.final
+class OwnerLoss(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHLIST_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    watchlist_id: _builtins.str
+    owner: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        watchlist_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "owner", b"owner", "watchlist_id", b"watchlist_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwnerLoss: _TypeAlias = OwnerLoss  # noqa: Y015
 
 @_typing.final
 class ReadModelReferencesRequest(_message.Message):
