@@ -37,19 +37,37 @@ class OpenAct:
     entry: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an open act's entry says from now on, in place of what it said before: with the outcome that it has."""
+
+    activity_id: str
+    before: bytes
+    after: bytes
+
+
 class ReviewStore(Protocol):
     """Cases, examinations, trainings. Every method is one transaction, durable when it returns. Safe for many threads.
 
     All raise DependencyUnavailable when the store cannot be used. Contract tests: tests/contract/test_review_store.py.
     """
 
-    def add(self, case: Case, idempotency_key: str | None = None, fingerprint: str = "") -> Case | None:
+    def add(
+        self,
+        case: Case,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        settles: Settlement | None = None,
+    ) -> Case | None:
         """Insert a new case. With a key that the same person used before for the same request: that case, and nothing
-        is inserted. Raises Conflict `idempotency_key_reused` for another request."""
+        is inserted. `settles` as in `save`. Raises Conflict `idempotency_key_reused` for another request."""
         ...
 
-    def save(self, case: Case, *examinations: Examination) -> Case:
+    def save(self, case: Case, *examinations: Examination, settles: Settlement | None = None) -> Case:
         """Store a changed case, and examinations of it, in one transaction.
+
+        `settles` is the act that changes it: its outcome is stored in the same transaction. AuditUnavailable, and
+        nothing is stored, where the act was given up meanwhile.
 
         `version` of each is the one that was read; it is raised by one. An examination of version 0 is new. Raises
         Conflict `changed_meanwhile` (context: `state`, `version`) when any of them is not what was read, when the case
@@ -58,8 +76,8 @@ class ReviewStore(Protocol):
         """
         ...
 
-    def save_examination(self, examination: Examination) -> Examination:
-        """Store a changed examination alone. Raises Conflict `changed_meanwhile`."""
+    def save_examination(self, examination: Examination, settles: Settlement | None = None) -> Examination:
+        """Store a changed examination alone; `settles` as in `save`. Raises Conflict `changed_meanwhile`."""
         ...
 
     def find(self, request_id: str) -> Case | None: ...
@@ -84,8 +102,9 @@ class ReviewStore(Protocol):
         """The next number of a force's cases in a year, from 1, never given twice."""
         ...
 
-    def put_training(self, training: Training) -> None:
-        """Record a training; an earlier one of the person stays on record and no longer counts."""
+    def put_training(self, training: Training, settles: Settlement | None = None) -> None:
+        """Record a training; an earlier one of the person stays on record and no longer counts. `settles` as in
+        `save`."""
         ...
 
     def training(self, force: str, person_id: str) -> Training | None:
@@ -99,6 +118,10 @@ class ReviewStore(Protocol):
         ...
 
     def close_act(self, activity_id: str) -> None: ...
+
+    def settle_act(self, settlement: Settlement) -> bool:
+        """Whether the act's entry was what the settlement found; only then it is changed."""
+        ...
 
     def open_acts(self, before: datetime, limit: int) -> Sequence[OpenAct]:
         """Acts opened before a moment that nobody closed, oldest first."""

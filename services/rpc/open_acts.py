@@ -133,7 +133,7 @@ class OpenActs:
             phase = audit_pb2.UNKNOWN if is_done is None else audit_pb2.DONE if is_done else audit_pb2.FAILED
             self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
             try:
-                self._record(act, phase, {**act.details, "reason": STOPPED}, act.outcome_entry_id)
+                self._record(act, phase, _told(act, phase), act.outcome_entry_id)
             except Conflict:
                 phase = audit_pb2.PHASE_UNSPECIFIED  # the log has its outcome
             self._store.remove(act.activity_id)
@@ -162,6 +162,13 @@ class OpenActs:
             details=details,
             entry_id=entry_id,
         )
+
+
+def _told(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> Mapping[str, str]:
+    """What was done keeps the reason for which it was done."""
+    if phase == audit_pb2.DONE:
+        return {**act.details, "settled": STOPPED}
+    return {**act.details, "reason": STOPPED}
 
 
 def _recipients(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> Sequence[str]:

@@ -22,8 +22,8 @@ from services.review.adapters.schema import (
     trainings,
 )
 from services.review.model import Case, Examination, Training
-from services.review.ports import CaseFilter, OpenAct
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.review.ports import CaseFilter, OpenAct, Settlement
+from services.shared.errors import AuditUnavailable, Conflict, DependencyUnavailable
 from services.shared.ids import new_id
 from services.shared.people import is_same_person, one_spelling
 
@@ -40,7 +40,13 @@ class SqlReviewStore:
         # SQLite has one writer: waiting in turn takes milliseconds, asking it again and again takes longer.
         self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
 
-    def add(self, case: Case, idempotency_key: str | None = None, fingerprint: str = "") -> Case | None:
+    def add(
+        self,
+        case: Case,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        settles: Settlement | None = None,
+    ) -> Case | None:
         try:
             with self._writing, self._transaction() as connection:
                 connection.execute(sa.insert(cases), _case_row(case))
@@ -56,25 +62,28 @@ class SqlReviewStore:
                             "request_id": case.request_id,
                         },
                     )
+                _settle(connection, settles)
         except _Taken as error:
             return self._earlier(case, idempotency_key or "", fingerprint, error)
         return None
 
-    def save(self, case: Case, *changed: Examination) -> Case:
+    def save(self, case: Case, *changed: Examination, settles: Settlement | None = None) -> Case:
         saved = replace(case, version=case.version + 1)
         try:
             with self._writing, self._transaction() as connection:
                 for examination in changed:
                     _put_examination(connection, examination)
                 _put_case(connection, saved)
+                _settle(connection, settles)
         except _Taken as error:
             raise self._changed(case.request_id) from error
         return saved
 
-    def save_examination(self, examination: Examination) -> Examination:
+    def save_examination(self, examination: Examination, settles: Settlement | None = None) -> Examination:
         try:
             with self._writing, self._transaction() as connection:
                 _put_examination(connection, examination)
+                _settle(connection, settles)
         except _Taken as error:
             raise self._changed(examination.request_id) from error
         return replace(examination, version=examination.version + 1)
@@ -124,7 +133,7 @@ class SqlReviewStore:
                 continue  # another process began the year at the same moment
         raise _unavailable()
 
-    def put_training(self, training: Training) -> None:
+    def put_training(self, training: Training, settles: Settlement | None = None) -> None:
         row = {
             "training_id": new_id(),
             "force": training.force,
@@ -133,6 +142,7 @@ class SqlReviewStore:
         }
         with self._writing, self._transaction() as connection:
             connection.execute(sa.insert(trainings), row)
+            _settle(connection, settles)
 
     def training(self, force: str, person_id: str) -> Training | None:
         found = [one for one in self._trainings(force) if is_same_person(one.person_id, person_id)]
@@ -155,6 +165,10 @@ class SqlReviewStore:
     def close_act(self, activity_id: str) -> None:
         with self._writing, self._transaction() as connection:
             connection.execute(sa.delete(open_acts).where(open_acts.c.activity_id == activity_id))
+
+    def settle_act(self, settlement: Settlement) -> bool:
+        with self._writing, self._transaction() as connection:
+            return _is_settled(connection, settlement)
 
     def open_acts(self, before: datetime, limit: int) -> Sequence[OpenAct]:
         query = sa.select(open_acts).where(open_acts.c.opened_at < before.astimezone(UTC))
@@ -213,6 +227,17 @@ class SqlReviewStore:
 
 class _Taken(Exception):
     """What was to be stored contradicts what is stored."""
+
+
+def _settle(connection: sa.Connection, settlement: Settlement | None) -> None:
+    """Raises AuditUnavailable, which undoes the transaction: the log says of this act that nobody knows its end."""
+    if settlement is not None and not _is_settled(connection, settlement):
+        raise AuditUnavailable("This took too long and was given up; nothing was stored.", advice="Do it again.")
+
+
+def _is_settled(connection: sa.Connection, settlement: Settlement) -> bool:
+    as_found = sa.and_(open_acts.c.activity_id == settlement.activity_id, open_acts.c.entry == settlement.before)
+    return connection.execute(sa.update(open_acts).where(as_found).values(entry=settlement.after)).rowcount == 1
 
 
 def _put_case(connection: sa.Connection, saved: Case) -> None:

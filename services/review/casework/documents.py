@@ -76,7 +76,8 @@ class Documents:
         with self._book.trail.act(caller.principal, DISCLOSURE_APPROVAL, about, audit_pb2.DISCLOSURE, told) as act:
             act.recipients.append(f"recipient:{approval.recipient}")
             act.details.update(told)
-            self._book.store.save(replace(case, disclosures=(*case.disclosures, approval)))
+            with act.settling() as settles:
+                self._book.store.save(replace(case, disclosures=(*case.disclosures, approval)), settles=settles)
         return approval
 
     def disclosure(self, caller: Caller, request_id: str, approval_id: str) -> bytes:

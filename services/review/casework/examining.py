@@ -137,7 +137,7 @@ class Examining:
                 viewed_s=round(viewed_s, 1),
             )
             act.details |= {"finding": finding.value, "viewed_s": str(judged.viewed_s)}
-            return self._adjudicated(mine, judged)
+            return self._adjudicated(mine, judged, act)
 
     def undo(self, caller: Caller, request_id: str, version: int, candidate_id: str) -> Comparison:
         """Take a judgement back, until it is signed. That it was made stays on record."""
@@ -146,7 +146,8 @@ class Examining:
             if standing is None:
                 raise Conflict("This candidate is not judged.", advice="Look again.", code="not_judged")
             act.details["finding"] = standing.finding.value
-            return self._adjudicated(mine, replace(standing, is_undone=True, judged_at=self._book.clock.now()))
+            undone = replace(standing, is_undone=True, judged_at=self._book.clock.now())
+            return self._adjudicated(mine, undone, act)
 
     def sign(self, caller: Caller, request_id: str, version: int) -> Case:
         """Sign the judgement of every candidate. After the second, the case is decided or disputed.
@@ -268,10 +269,12 @@ class Examining:
             )
         return viewed_s
 
-    def _adjudicated(self, mine: Mine, adjudication: Adjudication) -> Comparison:
+    def _adjudicated(self, mine: Mine, adjudication: Adjudication, act: Act) -> Comparison:
         examination = mine.examination
         changed = replace(examination, adjudications=(*examination.adjudications, adjudication))
-        return self._view(mine.case, self._book.store.save_examination(changed))
+        with act.settling() as settles:
+            saved = self._book.store.save_examination(changed, settles)
+        return self._view(mine.case, saved)
 
     def _view(self, case: Case, examination: Examination) -> Comparison:
         return compared(case, examination, self._book.clock.now(), self._min_view_s)

@@ -169,12 +169,15 @@ class Intake:
             case = self._open(caller, request, self._pictures.take_in(pictures), planted)
             if film is not None:
                 case = replace(case, films=(self._pictures.seal(film),))
-            earlier = self._book.store.add(case, key, _fingerprint(request, digests))
-            stored = earlier or case
-            act.objects.append(f"request:{stored.request_id}")
+            act.objects.append(f"request:{case.request_id}")
             if planted is not None:
                 act.details["planted"] = "known answer"
-            return stored
+            with act.settling() as settles:
+                earlier = self._book.store.add(case, key, _fingerprint(request, digests), settles)
+            if earlier is None:
+                return case
+            act.objects[-1] = f"request:{earlier.request_id}"
+            return earlier
 
     def _accept(
         self,

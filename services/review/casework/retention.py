@@ -112,7 +112,7 @@ class Retention:
                 return self._erase_the_rest(step, erasure)
             # The case first, so that nobody is shown a picture that is about to go; what a failure leaves behind is
             # erased by doing it again.
-            erased = step.move(erasure=erasure)
+            erased = step.move_on(erasure=erasure)
             step.act.objects += self.erase_pictures(erased)
             return erased
 

@@ -94,7 +94,8 @@ class Casebook:
         details: Mapping[str, str] | None = None,
         objects: tuple[str, ...] = (),
     ) -> Iterator[Step]:
-        """One step on a case, begun and ended in the audit log. Use `Step.move` once, as the last thing."""
+        """One step on a case, begun and ended in the audit log. Use `Step.move` once, as the last thing, or
+        `Step.move_on` where more has to follow."""
         with self.refusals(caller, action.value, request_id):
             case = self.for_action(caller, request_id, action, version)
         about = About.case(case, *objects)
@@ -112,12 +113,20 @@ class Step:
     act: Act
 
     def move(self, *examinations: Examination, action: Action | None = None, **changes: Any) -> Case:
-        """Store the case in its next state with these changes. Raises Conflict `changed_meanwhile`."""
+        """Store the case in its next state with these changes: the step is done. Raises Conflict `changed_meanwhile`,
+        AuditUnavailable where it took so long that it was given up."""
+        moved = self._moved(action, changes)
+        with self.act.settling() as settles:
+            return self.book.store.save(moved, *examinations, settles=settles)
+
+    def move_on(self, **changes: Any) -> Case:
+        """Like `move`, but the step is done only with what comes after it."""
+        return self.book.store.save(self._moved(None, changes))
+
+    def _moved(self, action: Action | None, changes: Mapping[str, Any]) -> Case:
         state = following(self.case.state, action or self.action)
-        moved = replace(self.case, state=state, updated_at=self.book.clock.now(), **changes)
-        saved = self.book.store.save(moved, *examinations)
-        self.act.details.setdefault("state", saved.state.value)
-        return saved
+        self.act.details.setdefault("state", state.value)
+        return replace(self.case, state=state, updated_at=self.book.clock.now(), **changes)
 
 
 def require_role(caller: Caller, *roles: str) -> None:

@@ -158,7 +158,8 @@ class Supervision:
             raise
         with self._book.trail.act(caller.principal, RECORD_TRAINING, about) as act:
             act.details |= {"trained_on": trained_on.isoformat(), "expires_on": expires_on.isoformat()}
-            self._book.store.put_training(training)
+            with act.settling() as settles:
+                self._book.store.put_training(training, settles)
         return training
 
     def _training(
@@ -266,13 +267,13 @@ def _band(case: Case) -> str:
     return min(bands, key=BANDS.index, default="low")
 
 
-def _known_answers(everything: Sequence[Case], examinations: Sequence[Examination]) -> list[KnownAnswerResult]:
 def _is_known_planted(case: Case) -> bool:
     """Planted, and everybody may know it. Until then it counts like any other: a figure that one request does not move,
     or that moves when somebody signs, would tell a supervisor who may yet review it which one it is."""
     return case.known_answer is not None and case.state in _ENDED
 
 
+def _known_answers(everything: Sequence[Case], examinations: Sequence[Examination]) -> list[KnownAnswerResult]:
     planted = {case.request_id: case for case in everything if _is_known_planted(case)}
     tally: dict[str, list[bool]] = {}
     for one in examinations:

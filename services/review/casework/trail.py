@@ -1,7 +1,9 @@
 """What review writes to the audit log: an intent before every act, exactly one outcome after it.
 
-The id of the outcome's entry is chosen and stored before the intent is written, so that after a crash the sweep writes
-UNKNOWN under the same id, and the log keeps whichever came first.
+The id of the outcome's entry is chosen and stored before the intent is written, and what an act did is stored in one
+transaction with the words of its outcome. So after a crash the sweep writes under the same id what was stored (DONE,
+with the judgement's digest), or UNKNOWN where nothing was, and the log keeps whichever came first. What the sweep has
+given up can no longer be stored.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import orjson
 import structlog
 
 from services.review.model import AuditPosition, Case
-from services.review.ports import AuditTrail, OpenAct, ReviewStore
+from services.review.ports import AuditTrail, OpenAct, ReviewStore, Settlement
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import AuditUnavailable, Conflict, LikenessError
@@ -52,9 +54,22 @@ class Act:
 
     activity_id: str
     intent: AuditPosition
+    # What is remembered of it while it is open.
+    remembered: bytes
     details: dict[str, str] = field(default_factory=dict)
     objects: list[str] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
+    is_settled: bool = False
+
+    @contextmanager
+    def settling(self) -> Iterator[Settlement]:
+        """Store what the act does with this settlement: from then on it is done, whatever stops the service.
+
+        `details` and `objects` have to be complete before. Not for an act that goes on after it is stored.
+        """
+        outcome = _Outcome(audit_pb2.DONE, self.details, self.objects, self.recipients)
+        yield Settlement(self.activity_id, self.remembered, _with_outcome(self.remembered, outcome))
+        self.is_settled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,19 @@ class _Entry:
     activity_id: str
     principal: Principal
     about: About
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What the terminal entry says beside what the intent did."""
+
+    phase: audit_pb2.Phase.ValueType
+    details: Mapping[str, str] = field(default_factory=dict)
+    objects: Sequence[str] = ()
+    recipients: Sequence[str] = ()
+
+
+_STOPPED = _Outcome(audit_pb2.UNKNOWN, {"reason": "stopped"})
 
 
 class CaseTrail:
@@ -89,22 +117,18 @@ class CaseTrail:
         """Record the intent, run the block, record its outcome: DONE, REFUSED for the caller's fault, FAILED."""
         entry = _Entry(operation, activity, new_id(), principal, about)
         outcome_id = new_id()
-        opened = OpenAct(entry.activity_id, outcome_id, self._clock.now(), _packed(entry))
-        self._store.open_act(opened)
+        remembered = _packed(entry)
+        self._store.open_act(OpenAct(entry.activity_id, outcome_id, self._clock.now(), remembered))
         intent_id = new_id()
         appended = self._record(entry, audit_pb2.INTENT, details or {}, intent_id)
-        act = Act(entry.activity_id, _position(appended, intent_id))
+        act = Act(entry.activity_id, _position(appended, intent_id), remembered)
         try:
             yield act
-        except LikenessError as error:
-            phase = audit_pb2.REFUSED if error.caller_fault else audit_pb2.FAILED
+        except Exception as error:
             if not isinstance(error, AuditUnavailable):
-                self._end(entry, phase, {"reason": error.code, **_reasons(error)}, outcome_id)
+                self._end(entry, _done(act) if act.is_settled else _failed(error), outcome_id)
             raise
-        except Exception:
-            self._end(entry, audit_pb2.FAILED, {"reason": LikenessError.code}, outcome_id)
-            raise
-        self._end(entry, audit_pb2.DONE, act.details, outcome_id, act)
+        self._end(entry, _done(act), outcome_id)
 
     def refused(self, principal: Principal, activity: str, about: About, error: LikenessError) -> None:
         """A request that was never begun: not permitted, not there, incomplete, too late."""
@@ -124,30 +148,29 @@ class CaseTrail:
         return self._given(entry, {}, recipients)
 
     def sweep(self) -> None:
-        """Give every act that a crash left open the outcome UNKNOWN. Run it again and again."""
+        """Give every act that a crash left open its outcome: what was stored, or UNKNOWN. Run it again and again."""
         for act in self._store.open_acts(self._clock.now() - ORPHAN_AGE, _SWEPT_AT_ONCE):
-            self._end(_unpacked(act), audit_pb2.UNKNOWN, {"reason": "stopped"}, act.outcome_entry_id)
+            outcome = _stored_outcome(act.entry)
+            if outcome is None:
+                given_up = Settlement(act.activity_id, act.entry, _with_outcome(act.entry, _STOPPED))
+                if not self._store.settle_act(given_up):
+                    continue  # it was stored, or ended, at this moment
+            self._end(_unpacked(act), outcome or _STOPPED, act.outcome_entry_id)
+            structlog.get_logger().warning("act_closed_late", activity_id=act.activity_id)
 
     def _given(self, entry: _Entry, details: Mapping[str, str], recipients: Sequence[str]) -> AuditPosition:
         entry_id = new_id()
         return _position(self._record(entry, audit_pb2.DONE, details, entry_id, recipients=recipients), entry_id)
 
-    def _end(
-        self,
-        entry: _Entry,
-        phase: audit_pb2.Phase.ValueType,
-        details: Mapping[str, str],
-        entry_id: str,
-        act: Act | None = None,
-    ) -> None:
+    def _end(self, entry: _Entry, outcome: _Outcome, entry_id: str) -> None:
         try:
             self._record(
                 entry,
-                phase,
-                details,
+                outcome.phase,
+                outcome.details,
                 entry_id,
-                objects=act.objects if act else (),
-                recipients=act.recipients if act else (),
+                objects=outcome.objects,
+                recipients=outcome.recipients,
             )
         except Conflict:
             structlog.get_logger().info("act_outcome_stands", activity_id=entry.activity_id)
@@ -192,6 +215,33 @@ def _reasons(error: LikenessError) -> dict[str, str]:
     if fields := error.context.get("fields"):
         told["fields"] = ",".join(str(field["field"]) for field in fields)[:200]
     return told
+
+
+def _done(act: Act) -> _Outcome:
+    return _Outcome(audit_pb2.DONE, act.details, act.objects, act.recipients)
+
+
+def _failed(error: Exception) -> _Outcome:
+    """REFUSED for the caller's fault."""
+    if not isinstance(error, LikenessError):
+        return _Outcome(audit_pb2.FAILED, {"reason": LikenessError.code})
+    phase = audit_pb2.REFUSED if error.caller_fault else audit_pb2.FAILED
+    return _Outcome(phase, {"reason": error.code, **_reasons(error)})
+
+
+def _with_outcome(packed: bytes, outcome: _Outcome) -> bytes:
+    told = {
+        "phase": outcome.phase,
+        "details": dict(outcome.details),
+        "objects": list(outcome.objects),
+        "recipients": list(outcome.recipients),
+    }
+    return orjson.dumps({**orjson.loads(packed), "outcome": told})
+
+
+def _stored_outcome(packed: bytes) -> _Outcome | None:
+    told = orjson.loads(packed).get("outcome")
+    return None if told is None else _Outcome(**told)
 
 
 def _packed(entry: _Entry) -> bytes:

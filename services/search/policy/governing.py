@@ -13,11 +13,13 @@ from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.search.adapters.schema import open_acts
 from services.search.adapters.sql_agreement_store import SqlAgreementStore
+from services.search.adapters.sql_approvals import SqlApprovals
 from services.search.adapters.sql_request_records import SqlRequestRecords
 from services.search.agreements.book import AgreementBook
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.agreements.http_api import create_agreements_router
 from services.search.agreements.registry import REGISTRATION, WITHDRAWAL, AgreementRegistry, is_registered
+from services.search.disclosure.access import APPROVAL, DISCLOSURE, REPLAY
 from services.search.policy import PolicyFolder, Rulebook, WatchlistSource
 from services.search.policy.api import create_policy_router
 from services.search.policy.dry_run import RequestRecords
@@ -26,6 +28,9 @@ from services.search.settings import SearchSettings
 from services.shared.clock import Clock
 from services.shared.tokens import TokenVerifier
 from services.shared.watchlists import WatchlistFile
+
+# What leaves the platform leaves after its outcome is in the log: what has none was given to nobody.
+_GIVEN_LAST = frozenset({DISCLOSURE, REPLAY})
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def govern(
     settings: SearchSettings, engine: sa.Engine, recorder: AuditRecorder, verifier: TokenVerifier, clock: Clock
 ) -> Governance:
     """Raises ConfigurationError: policies or watchlists that do not hold together end the start."""
-    store = SqlAgreementStore(engine)
+    store, approvals = SqlAgreementStore(engine), SqlApprovals(engine)
     file = WatchlistFile(settings.watchlists_path)
     book = AgreementBook(file, store, only_signed=settings.only_signed_agreements)
     rules = Rulebook(PolicyFolder(settings.policy_path), book)
@@ -54,7 +59,11 @@ def govern(
     acts = OpenActs(SqlOpenActs(engine, open_acts), recorder, clock, settings.orphan_age_s)
 
     def took_effect(act: OpenAct) -> bool | None:
-        return is_registered(store, act) if act.activity in {REGISTRATION, WITHDRAWAL} else None
+        if act.activity in {REGISTRATION, WITHDRAWAL}:
+            return is_registered(store, act)
+        if act.activity == APPROVAL:
+            return approvals.find(act.details["approval"]) is not None
+        return False if act.activity in _GIVEN_LAST else None
 
     return Governance(
         rules=rules,

@@ -98,7 +98,10 @@ def test_what_was_left_behind_gets_the_outcome_that_it_had(desk: Desk, took_effe
         assert desk.log.phases() == ["INTENT", phase]
     outcome = desk.log.entries[act.outcome_entry_id]
     assert (outcome.activity_id, outcome.actor.person_id) == (act.activity_id, "ad-1")
-    assert outcome.details["reason"] == STOPPED
+    if took_effect:
+        assert dict(outcome.details) == {**act.details, "settled": STOPPED}
+    else:
+        assert outcome.details["reason"] == STOPPED
 
 
 def test_what_has_its_outcome_is_left_alone(desk: Desk) -> None:
