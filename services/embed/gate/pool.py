@@ -66,7 +66,7 @@ class _Slot:
 
 
 class GatePool:
-    """Workers that decode, refilled when they die and replaced after so many images. Safe for many threads."""
+    """Workers that decode, refilled when they die and relieved after so many images. Safe for many threads."""
 
     def __init__(self, settings: GateSettings, metrics: Metrics) -> None:
         self._settings = settings
@@ -174,10 +174,14 @@ class GatePool:
         """The worker can decode the next image, while the arena of this one is still held."""
         with self._changed:
             worker.images += 1
-            worker.is_busy = is_worn = worker.images >= self._settings.recycle_after_images
+            worker.is_busy = False
+            is_relieved = worker not in self._workers
+            is_worn = not is_relieved and worker.images == self._settings.recycle_after_images
             self._changed.notify()
-        if is_worn:
-            self._replace(worker)
+        if is_relieved:
+            self._end(worker)
+        elif is_worn:
+            Thread(target=self._start_one, args=(worker,), name="gate-relief", daemon=True).start()
 
     def _give_back(self, slot: _Slot, touched_bytes: int = 0) -> None:
         """`touched_bytes`: the most that an honest decoder has written to either part of the arena."""
@@ -193,10 +197,11 @@ class GatePool:
     def _replace(self, worker: GateWorker) -> None:
         """End a worker and start another in the background. Arenas that are held are closed when given back."""
         with self._changed:
-            if worker in self._workers:
+            is_missed = worker in self._workers
+            if is_missed:
                 self._workers.remove(worker)
         self._end(worker)
-        if self._still_wanted():
+        if is_missed and self._still_wanted():
             Thread(target=self._start_one, name="gate-refill", daemon=True).start()
 
     def _end(self, worker: GateWorker) -> None:
@@ -206,7 +211,8 @@ class GatePool:
         for index in unused:
             worker.arenas[index].destroy()
 
-    def _start_one(self) -> None:
+    def _start_one(self, worn: GateWorker | None = None) -> None:
+        """For a worker that is gone, or to relieve one that is worn and works on until this one is ready."""
         while self._still_wanted():
             try:
                 worker = started_worker(self._settings)
@@ -215,12 +221,23 @@ class GatePool:
                 with self._changed:
                     self._changed.wait(_RESTART_PAUSE_S)
                 continue
-            with self._changed:
-                if self._still_wanted():
-                    self._workers.append(worker)
-                    self._changed.notify()
-                    return
-            self._end(worker)
+            surplus = self._take_on(worker, worn)
+            if surplus is not None:
+                self._end(surplus)
+            return
+
+    def _take_on(self, worker: GateWorker, worn: GateWorker | None) -> GateWorker | None:
+        """Whom to end now: the worn one, unless it is busy and ended when it is done; the new one where nobody misses
+        it, because the worn one has died and was replaced."""
+        with self._changed:
+            if self._is_closed or (worn is not None and worn not in self._workers):
+                return worker
+            self._workers.append(worker)
+            self._changed.notify()
+            if worn is None:
+                return None
+            self._workers.remove(worn)
+            return None if worn.is_busy else worn
 
     def _still_wanted(self) -> bool:
         return not self._is_closed

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from services.embed.gate.pool import DecodedLease, GatePool, checked_answer
+from services.embed.gate.process import GateWorker, started_worker
 from services.embed.settings import GateSettings
 from services.shared.errors import IMAGE_REFUSALS, ImageRefused, Overloaded
 from services.shared.telemetry import Metrics
@@ -180,16 +181,48 @@ def _is_refused(pool: GatePool, picture: bytes) -> bool:
         return True
 
 
-def test_workers_are_replaced_after_so_many_images(metrics: Metrics) -> None:
+def test_workers_are_relieved_after_so_many_images(metrics: Metrics) -> None:
+    """A worn worker goes on until its successor is ready: nobody waits for a start."""
     with _pool(metrics, recycle_after_images=3) as pool:
-        seen = set()
-        for _ in range(10):
-            seen.update(pool.process_ids)
+        seen: list[int] = []
+
+        def has_seen_three() -> bool:
+            [process_id] = pool.process_ids
+            if process_id not in seen:
+                seen.append(process_id)
             with pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as lease:
                 assert _first_pixel(lease) == [0, 0, 255]
-        assert len(seen) >= 3
-        gone = [pid for pid in seen - set(pool.process_ids) if psutil.pid_exists(pid)]
-    assert gone == []
+            return len(seen) == 3
+
+        wait_until(has_seen_three, IN_TIME_S, "two workers that relieved one another")
+        wait_until(lambda: not any(map(psutil.pid_exists, seen[:2])), IN_TIME_S, "the end of those relieved")
+
+
+def test_a_worn_worker_that_dies_before_it_is_relieved_is_replaced_once(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_start, started = Event(), list[int]()
+
+    def slow_start(settings: GateSettings) -> GateWorker:
+        assert may_start.wait(IN_TIME_S)
+        worker = started_worker(settings)
+        started.append(worker.process_id)
+        return worker
+
+    with _pool(metrics, recycle_after_images=1) as pool:
+        monkeypatch.setattr("services.embed.gate.pool.started_worker", slow_start)
+        [worn] = pool.process_ids
+        _enter(pool)
+        os.kill(worn, signal.SIGKILL)
+        with ThreadPoolExecutor(1) as threads:
+            caller = threads.submit(_enter, pool)
+            wait_until(lambda: pool.process_ids == [], IN_TIME_S, "the death to be seen")
+            may_start.set()
+            assert caller.exception(IN_TIME_S) is None
+        wait_until(lambda: len(started) == 3, IN_TIME_S, "every start to have ended")
+        wait_until(
+            lambda: [pid for pid in started if psutil.pid_exists(pid)] == pool.process_ids, IN_TIME_S, "one left"
+        )
 
 
 def test_a_worker_has_no_secrets_no_files_and_no_connections(
