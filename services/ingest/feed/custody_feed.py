@@ -8,13 +8,12 @@ from contextlib import AbstractContextManager
 import structlog
 
 from services.ingest.enrolling.acceptance import AcceptEnrolments
-from services.ingest.enrolling.checks import CUSTODIAN, MAX_TEXT, has_one_spelling
+from services.ingest.enrolling.checks import CUSTODIAN
 from services.ingest.enrolling.enrolment import EnrolReference, Source
 from services.ingest.events import receipt_event
 from services.ingest.feed.messages import CustodyInput, parse
+from services.ingest.feed.wording import check_words, shown
 from services.ingest.life.custody import (
-    BIRTH_BANDS,
-    DISPOSALS,
     CustodyFacts,
     CustodyLedger,
     EnrolmentFacts,
@@ -84,6 +83,7 @@ class CustodyFeed:
             self._refuse(event, None, error)
             raise
         try:
+            check_words(found, self._clock.now())
             with self._turn(found):
                 outcome, enrolment_id = self._take(found)
         except Overloaded as error:
@@ -104,7 +104,7 @@ class CustodyFeed:
 
     def _take(self, found: CustodyInput) -> _Outcome:
         if self._owners and found.owner not in self._owners:
-            raise InvalidMessage("forbidden", f"this feed does not take what {found.owner[:MAX_TEXT]} sends")
+            raise InvalidMessage("forbidden", f"this feed does not take what {found.owner} sends")
         known = self._custody.receipt(found.owner, found.event_id)
         if known is not None and known.outcome is not ReceiptOutcome.REFUSED:
             if known.digest != found.digest:
@@ -134,7 +134,8 @@ class CustodyFeed:
         return any(tombstone.is_erased for tombstone in tombstones.values())
 
     def _take_image(self, found: CustodyInput, message: events_pb2.CustodyImageReceived) -> _Outcome:
-        _check_words(message)
+        if message.HasField("is_notice_given") and not message.is_notice_given:
+            raise InvalidMessage("notice_not_given", "the person was not told that the image is kept and searched")
         command = _command(message)
         subject_id = self._custody.subject_of(found.owner, found.subject_id, command.digest)
         for each in {found.subject_id, subject_id}:
@@ -178,8 +179,6 @@ class CustodyFeed:
             raise InvalidMessage(what, f"the subject was {what} after this occurred, or this does not say when it did")
 
     def _take_disposal(self, found: CustodyInput, message: events_pb2.CustodyDisposalChanged) -> ReceiptOutcome:
-        if message.disposal not in DISPOSALS:
-            raise InvalidMessage("unknown_disposal", f"the disposals are {', '.join(sorted(DISPOSALS))}")
         if not message.custody_reference:
             raise InvalidMessage("malformed_message", "`custody_reference` is empty")
         facts = CustodyFacts(
@@ -196,9 +195,8 @@ class CustodyFeed:
         self, found: CustodyInput, message: events_pb2.CustodySubjectMerged | events_pb2.CustodySubjectSplit
     ) -> ReceiptOutcome:
         into = message.into_subject_id
-        is_identifier = 0 < len(into) <= MAX_TEXT and into.isprintable() and has_one_spelling(into)
-        if not is_identifier or into == found.subject_id:
-            raise InvalidMessage("malformed_message", "`into_subject_id` is empty, the same or no identifier")
+        if not into or into == found.subject_id:
+            raise InvalidMessage("malformed_message", "`into_subject_id` is empty or the same")
         images = list(message.image_sha256s) if isinstance(message, events_pb2.CustodySubjectSplit) else [""]
         if not images:
             raise InvalidMessage("malformed_message", "`image_sha256s` is empty")
@@ -252,9 +250,7 @@ class CustodyFeed:
         if found is None:
             owner, _, subject_id = event.key.partition("/")
             place = f"{event.topic}/{event.partition}/{event.offset}"
-            receipt = Receipt(
-                owner[:MAX_TEXT], place, "", subject_id[:MAX_TEXT], "", 0, self._now_ms(), ReceiptOutcome.REFUSED
-            )
+            receipt = Receipt(shown(owner), place, "", shown(subject_id), "", 0, self._now_ms(), ReceiptOutcome.REFUSED)
         else:
             receipt = self._receipt(found, ReceiptOutcome.REFUSED)
         refused = Receipt(
@@ -267,7 +263,7 @@ class CustodyFeed:
             receipt.received_at_ms,
             ReceiptOutcome.REFUSED,
             error.reason,
-            error.detail[:500],
+            shown(error.detail, 500),
         )
         try:
             self._give_receipt(event, refused)
@@ -276,10 +272,10 @@ class CustodyFeed:
 
     def _receipt(self, found: CustodyInput, outcome: ReceiptOutcome, enrolment_id: str = "") -> Receipt:
         return Receipt(
-            owner=found.owner[:MAX_TEXT],
-            event_id=found.event_id[:MAX_TEXT],
+            owner=shown(found.owner),
+            event_id=shown(found.event_id),
             kind=found.kind,
-            subject_id=found.subject_id[:MAX_TEXT],
+            subject_id=shown(found.subject_id),
             digest=found.digest,
             occurred_at_ms=found.occurred_at_ms,
             received_at_ms=self._now_ms(),
@@ -295,19 +291,6 @@ class CustodyFeed:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
-
-
-def _check_words(message: events_pb2.CustodyImageReceived) -> None:
-    if message.disposal and message.disposal not in DISPOSALS:
-        raise InvalidMessage("unknown_disposal", f"the disposals are {', '.join(sorted(DISPOSALS))}")
-    if message.birth_band and message.birth_band not in BIRTH_BANDS:
-        raise InvalidMessage("unknown_birth_band", f"the bands are {', '.join(sorted(BIRTH_BANDS))}")
-    for name in ("custody_reference", "capture_device", "pose", "event_id", "occurred_at"):
-        text: str = getattr(message, name)
-        if len(text) > MAX_TEXT or not (text.isprintable() or not text):
-            raise InvalidMessage("malformed_message", f"`{name}` is too long or holds control characters")
-    if message.HasField("is_notice_given") and not message.is_notice_given:
-        raise InvalidMessage("notice_not_given", "the person was not told that the image is kept and searched")
 
 
 def _command(message: events_pb2.CustodyImageReceived, subject_id: str = "") -> EnrolReference:

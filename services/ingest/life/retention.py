@@ -22,6 +22,7 @@ from services.shared.ids import new_id
 from services.shared.tokens import Principal
 
 _MAX_DAYS = 36_500
+_LAST_YEAR = 9000  # with the longest rule behind it there is still a date
 
 
 class RetentionRule(BaseModel):
@@ -151,11 +152,20 @@ def due_review(reference: ReviewedReference, rules: Sequence[RetentionRule]) -> 
     rule = next((rule for rule in rules if rule.fits(reference)), None)
     if rule is None:
         return None
-    if reference.next_due_on and reference.disposal_on <= reference.decided_on:
+    ended = _day(reference.disposal_on)
+    if reference.next_due_on and (ended is None or ended.isoformat() <= reference.decided_on):
         return DueReview(reference, date.fromisoformat(reference.next_due_on), rule.id, rule.presume)
-    start = reference.disposal_on if rule.counted_from == "disposal" and reference.disposal_on else ""
-    started = date.fromisoformat(start or reference.captured_on)
+    started = (ended if rule.counted_from == "disposal" else None) or date.fromisoformat(reference.captured_on)
     return DueReview(reference, started + timedelta(days=rule.review_after_days), rule.id, rule.presume)
+
+
+def _day(text: str) -> date | None:
+    """None for what is no day: a feed of an earlier version took any word, and one would end the list of everybody."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.year < _LAST_YEAR else None
 
 
 class Retention:

@@ -44,6 +44,17 @@ def test_a_decision_holds_until_its_day_unless_the_disposal_changes() -> None:
     assert (changed.due_on, changed.presume) == (date(2026, 3, 1), "erase")
 
 
+@pytest.mark.parametrize("word", ["yesterday", "2026-02-30", "9999-12-31"])
+def test_a_day_of_disposal_that_is_none_does_not_end_the_list(word: str) -> None:
+    review = due_review(replace(CHARGED, disposal="acquitted", disposal_on=word), RULES)
+    assert review is not None
+    assert review.due_on == date(2020, 1, 1)
+    decided = replace(CHARGED, disposal_on=word, decided_on="2026-01-01", next_due_on="2027-05-05")
+    held = due_review(decided, RULES)
+    assert held is not None
+    assert held.due_on == date(2027, 5, 5)
+
+
 def test_what_no_rule_fits_is_not_due() -> None:
     assert due_review(replace(CHARGED, watchlist_id="new_list"), RULES) is None
 
