@@ -60,7 +60,10 @@ def test_table(
 @policy_app.command("dry-run")
 def dry_run(
     change: Annotated[
-        Path, typer.Argument(help="A changed policies.cedar or watchlists.toml, or a folder with either.", exists=True)
+        Path,
+        typer.Argument(
+            help="A changed policies.cedar, schema.cedarschema or watchlists.toml, or a folder with any.", exists=True
+        ),
     ],
     token: TokenOption = Path("data/tokens/administrator.token"),
     url: UrlOption = "http://127.0.0.1:8080",
@@ -97,8 +100,8 @@ def _change(path: Path) -> dict[str, str]:
     if path.is_dir():
         found = {field: (path / name).read_text("utf-8") for name, field in names.items() if (path / name).exists()}
     else:
-        field = "watchlists" if path.suffix == ".toml" else "policies"
-        found = {field: path.read_text("utf-8")}
+        fields = {".toml": "watchlists", ".cedarschema": "cedar_schema"}
+        found = {fields.get(path.suffix, "policies"): path.read_text("utf-8")}
     if not found:
         raise ConfigurationError(
             f"{path} holds nothing that could be changed.", advice=f"Put one of {', '.join(names)} into it."

@@ -10,7 +10,6 @@ from services.search.agreements.book import AgreementBook
 from services.search.agreements.ports import AgreementStore
 from services.search.policy import PolicyEngine, PolicyText, Rulebook, Rules
 from services.search.policy.dry_run import DryRun, RequestRecords, dry_run
-from services.search.policy.text import SCHEMA, packaged
 from services.shared.clock import Clock
 from services.shared.errors import ConfigurationError, Forbidden, InvalidRequest
 from services.shared.ids import new_id
@@ -82,8 +81,11 @@ class PolicyReview:
     def _changed(self, now: Rules, policies: str | None, schema: str | None, watchlists: str | None) -> Rules:
         try:
             engine = now.engine
-            if policies is not None:
-                engine = PolicyEngine(PolicyText(policies, schema or packaged(SCHEMA), "the changed policy"))
+            if policies is not None or schema is not None:
+                text = engine.text
+                written = text.source if policies is None else policies
+                spoken = text.schema_source if schema is None else schema
+                engine = PolicyEngine(PolicyText(written, spoken, "the changed policy"))
             known = now.watchlists
             if watchlists is not None:
                 given = _Given(parse_watchlists(watchlists, "the changed watchlists"))

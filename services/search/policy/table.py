@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from services.search.identification.requests import ImageNature, ProbeSource, SearchRequest
@@ -65,13 +65,16 @@ class CaseResult:
 def read_table(path: Path) -> tuple[TableCase, ...]:
     """Raises ConfigurationError that names the line."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if tuple(name for name in rows.fieldnames or () if name not in OPTIONAL_COLUMNS) != COLUMNS:
                 raise _wrong(path, 1, f"the columns must be {', '.join(COLUMNS)}")
-            return tuple(_read_rows(path, rows))
+            cases = tuple(_read_rows(path, rows))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _wrong(path, 0, str(error)) from error
+    if not cases:  # of none, none differs: a file that was cut off would pass
+        raise _wrong(path, 2, "there is no case in it")
+    return cases
 
 
 def run_table(cases: Sequence[TableCase], engine: PolicyEngine, watchlists: Watchlists) -> tuple[CaseResult, ...]:
@@ -95,6 +98,8 @@ def _known(case: TableCase, watchlists: Watchlists) -> Watchlists:
 
 def _read_rows(path: Path, rows: csv.DictReader[str]) -> Iterator[TableCase]:
     for row in rows:
+        if None in row:
+            raise _wrong(path, rows.line_num, "more fields than columns; put a text with a comma in it into quotes")
         try:
             yield _case(rows.line_num, {name: (value or "").strip() for name, value in row.items()})
         except ValueError as error:
@@ -126,7 +131,7 @@ def _case(line: int, row: dict[str, str]) -> TableCase:
 def _agreement(word: str, on: date) -> Agreement:
     watchlist, _, owner = word.partition("/")
     return Agreement(
-        reference=word, watchlist=watchlist, owner=owner, signed_on=on, expires_on=on.replace(year=on.year + 1)
+        reference=word, watchlist=watchlist, owner=owner, signed_on=on, expires_on=on + timedelta(days=365)
     )
 
 

@@ -39,6 +39,7 @@ class PolicyText:
         self.digest = hashlib.sha256(canonical_bytes({"policies": policies, "schema": schema})).hexdigest()
         self.where = where
         self.source = policies
+        self.schema_source = schema
         try:
             self.schema = cedarpy.Schema.from_str(schema)
             self.policies = cedarpy.PolicySet.from_str(policies)

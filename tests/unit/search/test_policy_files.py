@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,13 @@ from typer.testing import CliRunner
 from services.cli import assemble
 from services.search.identification.requests import ProbeSource, SearchRequest
 from services.search.policy import PolicyEngine, PolicyFolder, PolicyText, Rulebook
+from services.search.policy.cli import _change
+from services.search.policy.dry_run import RecordedRequest
+from services.search.policy.review import PolicyReview
 from services.search.policy.table import COLUMNS, read_table, run_table
 from services.search.policy.text import POLICIES, SCHEMA, packaged
-from services.shared.errors import ConfigurationError
+from services.shared.clock import SystemClock
+from services.shared.errors import ConfigurationError, InvalidRequest
 from services.shared.tokens import Principal
 from services.shared.watchlists import CaseType, WatchlistFile, parse_watchlists
 from tests.unit.search.fakes import OPERATOR, REQUEST
@@ -176,12 +181,57 @@ def test_the_command_compares_a_table(tmp_path: Path, expect: str, status: int, 
     assert said in result.output
 
 
-@pytest.mark.parametrize("rows", ["", ROW.format(purpose="p", expect="maybe"), "x"], ids=["columns", "expect", "cells"])
+@pytest.mark.parametrize(
+    "rows",
+    ["", ROW.format(purpose="p", expect="maybe"), "x", "\n", ROW.format(purpose="p", expect="deny x,y")],
+    ids=["columns", "expect", "cells", "no case", "a comma too many"],
+)
 def test_a_table_that_cannot_be_read_names_its_line(tmp_path: Path, rows: str) -> None:
     table = tmp_path / "cases.csv"
     table.write_text(f"{HEADER if rows else 'name,roles'}\n{rows}\n")
     with pytest.raises(ConfigurationError, match="line"):
         read_table(table)
+
+
+def test_a_table_speaks_of_the_last_day_of_february_and_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
+    row = ROW.replace("2026-06-01,", "2028-02-29,op_liberal/northshire").format(purpose="p", expect="deny x")
+    (tmp_path / "cases.csv").write_text(f"\ufeff{HEADER}\n{row}\n", "utf-8")
+    [case] = read_table(tmp_path / "cases.csv")
+    assert case.agreements is not None
+    assert case.agreements[0].is_in_force(date(2028, 2, 29))
+
+
+class _Nobody:
+    """Records of one request, no agreements, and a log that takes every entry."""
+
+    def records(self) -> tuple[()]:
+        return ()
+
+    def since(self, moment: datetime, force: str, limit: int) -> list[RecordedRequest]:
+        return [RecordedRequest("r-1", datetime(2026, 6, 1, tzinfo=UTC), OPERATOR, REQUEST, was_permitted=True)]
+
+    def record(self, *about: object, **told: object) -> None: ...
+
+
+def test_a_dry_run_tries_a_schema_that_comes_alone_and_the_one_in_force_where_none_comes(tmp_path: Path) -> None:
+    own = packaged(SCHEMA).replace("case_type: String", "case_type: String, wing?: String")
+    assert own != packaged(SCHEMA)
+    (tmp_path / POLICIES).write_text(PACKAGED)
+    (tmp_path / SCHEMA).write_text(own)
+    nobody = cast("Any", _Nobody())
+    rules = Rulebook(PolicyFolder(tmp_path), WatchlistFile())
+    review = PolicyReview(rules, nobody, nobody, nobody, SystemClock())
+    administrator = replace(OPERATOR, roles=frozenset({"administrator"}))
+    with pytest.raises(InvalidRequest):  # a policy speaks of what it no longer has
+        review.try_change(administrator, None, own.replace("case_type", "kind_of_case"), None)
+    speaks_of_own = '@id("east") forbid (principal, action, resource) when { context has wing && context.wing == "E" };'
+    outcome, _now, changed = review.try_change(administrator, PACKAGED + speaks_of_own, None, None)
+    assert (outcome.considered, outcome.differing, changed.engine.text.schema_source) == (1, 0, own)
+
+
+def test_the_command_sends_a_schema_as_one(tmp_path: Path) -> None:
+    (tmp_path / SCHEMA).write_text("entity Person;")
+    assert _change(tmp_path) == _change(tmp_path / SCHEMA) == {"cedar_schema": "entity Person;"}
 
 
 WATCHLISTS_OF_ANY = """
