@@ -29,17 +29,27 @@ class FaceAnalyser(Protocol):
 
     def analyse(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, *, timeout_s: float
-    ) -> ImageAnalysis: ...
+    ) -> ImageAnalysis:
+        """Decode untrusted bytes and find the selected faces, within `timeout_s`. Raises ImageRefused,
+        PayloadTooLarge, Overloaded, DependencyUnavailable."""
+        ...
 
-    def describe_model(self) -> ModelProvenance: ...
+    def describe_model(self) -> ModelProvenance:
+        """The model that runs now; its id stands on every template. Raises DependencyUnavailable."""
+        ...
 
 
 class GalleryWriter(Protocol):
     """The gallery, as ingest uses it; `services.rpc.clients.GalleryClient`."""
 
-    def put(self, batch: ingest_pb2.ReferenceBatch) -> search_pb2.PutReferencesResponse: ...
+    def put(self, batch: ingest_pb2.ReferenceBatch) -> search_pb2.PutReferencesResponse:
+        """Insert or replace references; one of an older version than the gallery's changes nothing. Raises
+        ModelMismatch, GalleryIncomplete (still loading), DependencyUnavailable."""
+        ...
 
-    def withdraw(self, reference_ids: list[str], versions: list[int]) -> int: ...
+    def withdraw(self, reference_ids: list[str], versions: list[int]) -> int:
+        """Remove references, each at its version; how many were there. Raises DependencyUnavailable."""
+        ...
 
 
 class AuditTrail(Protocol):
@@ -56,9 +66,14 @@ class AuditTrail(Protocol):
         objects: Sequence[str] = (),
         details: Mapping[str, str] | None = None,
         entry_id: str | None = None,
-    ) -> audit_pb2.AuditEntry: ...
+    ) -> audit_pb2.AuditEntry:
+        """An entry to be recorded. The same `entry_id` is recorded once, however often it is sent."""
+        ...
 
-    def record_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None: ...
+    def record_all(self, entries: Sequence[audit_pb2.AuditEntry]) -> None:
+        """Durable when it returns. Raises AuditUnavailable, Conflict, InvalidRequest, for the first that fails; what
+        became of the others is then not known, and all of them can be recorded again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +127,9 @@ class EnrolmentLedger(Protocol):
         """Intents that no enrolment followed, opened before a moment by this instance or before another by any."""
         ...
 
-    def forget_intents(self, enrolment_ids: Sequence[str]) -> None: ...
+    def forget_intents(self, enrolment_ids: Sequence[str]) -> None:
+        """Their entries in the log have an outcome now."""
+        ...
 
     def release_claims(self) -> None:
         """Free what this instance had claimed before it was restarted."""
@@ -144,11 +161,17 @@ class EnrolmentLedger(Protocol):
         """Write the tombstone under a new version and erase the template. A withdrawn one again changes nothing."""
         ...
 
-    def unsettled_withdrawals(self, limit: int) -> Sequence[PendingWithdrawal]: ...
+    def unsettled_withdrawals(self, limit: int) -> Sequence[PendingWithdrawal]:
+        """Withdrawals that the gallery has not acknowledged, oldest first."""
+        ...
 
-    def settle_withdrawal(self, withdrawal: PendingWithdrawal, events: Sequence[Event]) -> None: ...
+    def settle_withdrawal(self, withdrawal: PendingWithdrawal, events: Sequence[Event]) -> None:
+        """The gallery has acknowledged it: publish its events, once, however often this is called."""
+        ...
 
-    def view(self, enrolment_id: str) -> EnrolmentView | None: ...
+    def view(self, enrolment_id: str) -> EnrolmentView | None:
+        """One enrolment in any state; whoever asks checks who may see it."""
+        ...
 
     def list(self, selection: EnrolmentFilter) -> Sequence[EnrolmentView]:
         """By enrolment_id, which is by time; `after` is the last id of the page before."""
@@ -162,9 +185,13 @@ class EnrolmentLedger(Protocol):
         """An owner's enrolments by state, synthetic ones left out."""
         ...
 
-    def counts(self) -> Sequence[ingest_pb2.WatchlistCount]: ...
+    def counts(self) -> Sequence[ingest_pb2.WatchlistCount]:
+        """Every watchlist's enrolments by state and owner, and how many of them are synthetic."""
+        ...
 
-    def pending_count(self) -> int: ...
+    def pending_count(self) -> int:
+        """How many are accepted and not settled yet."""
+        ...
 
     def last_model_id(self) -> str | None:
         """The model of the newest template."""
@@ -221,17 +248,25 @@ class ReferenceReader(Protocol):
 class Outbox(Protocol):
     """Events of committed rows on their way to the event log."""
 
-    def oldest(self, limit: int) -> Sequence[tuple[int, Event]]: ...
+    def oldest(self, limit: int) -> Sequence[tuple[int, Event]]:
+        """The oldest events with their ids, in the order in which they were committed."""
+        ...
 
-    def remove(self, ids: Sequence[int]) -> None: ...
+    def remove(self, ids: Sequence[int]) -> None:
+        """They are in the event log."""
+        ...
 
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """How many wait."""
+        ...
 
 
 class SyntheticLedger(Protocol):
     """Labelled synthetic references in bulk."""
 
-    def enrolled_count(self, watchlist_id: str) -> int: ...
+    def enrolled_count(self, watchlist_id: str) -> int:
+        """How many references of any source are enrolled in the watchlist."""
+        ...
 
     def next_number(self, watchlist_id: str, owner: str) -> int:
         """The number after the highest synthetic subject of this owner, from 1."""

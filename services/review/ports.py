@@ -80,7 +80,9 @@ class ReviewStore(Protocol):
         """Store a changed examination alone; `settles` as in `save`. Raises Conflict `changed_meanwhile`."""
         ...
 
-    def find(self, request_id: str) -> Case | None: ...
+    def find(self, request_id: str) -> Case | None:
+        """The case as it stands, of any force: whoever asks checks who may see it."""
+        ...
 
     def examinations(self, request_id: str) -> Sequence[Examination]:
         """By ordinal."""
@@ -111,7 +113,9 @@ class ReviewStore(Protocol):
         """The newest record of a person; None when there is none."""
         ...
 
-    def trainings(self, force: str) -> Sequence[Training]: ...
+    def trainings(self, force: str) -> Sequence[Training]:
+        """The newest training of each person of a force, by person."""
+        ...
 
     def open_act(self, act: OpenAct) -> None:
         """Remember an act before its intent is written."""
@@ -133,7 +137,10 @@ class FaceAnalyser(Protocol):
 
     def analyse(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, face_index: int = 0
-    ) -> ImageAnalysis: ...
+    ) -> ImageAnalysis:
+        """Decode untrusted bytes and find the selected faces. Raises ImageRefused, PayloadTooLarge, Overloaded,
+        DependencyUnavailable."""
+        ...
 
 
 class PictureRenderer(Protocol):
@@ -228,7 +235,9 @@ class AuditTrail(Protocol):
         recipients: Sequence[str] = (),
         details: Mapping[str, str] | None = None,
         entry_id: str | None = None,
-    ) -> audit_pb2.AppendResponse: ...
+    ) -> audit_pb2.AppendResponse:
+        """Durable when it returns; the same `entry_id` is recorded once. Raises AuditUnavailable."""
+        ...
 
 
 class DocumentSetter(Protocol):

@@ -47,22 +47,32 @@ class SubjectLedger(Protocol):
 class Returns(Protocol):
     """`services.rpc.upkeep.ReturnsClient`."""
 
-    def list_returns(self, owner: str, reference_ids: Sequence[str]) -> Sequence[search_pb2.ReturnedCandidate]: ...
+    def list_returns(self, owner: str, reference_ids: Sequence[str]) -> Sequence[search_pb2.ReturnedCandidate]:
+        """Every search in whose list one of these was returned; at most 1,000 references. Raises InvalidRequest,
+        DependencyUnavailable."""
+        ...
 
 
 class Releases(Protocol):
     """`services.rpc.upkeep.ReleasesClient`."""
 
-    def list_releases(self, owner: str, reference_ids: Sequence[str]) -> Sequence[review_pb2.ReleasedName]: ...
+    def list_releases(self, owner: str, reference_ids: Sequence[str]) -> Sequence[review_pb2.ReleasedName]:
+        """Every release that named one of these; at most 1,000 references. Raises InvalidRequest,
+        DependencyUnavailable."""
+        ...
 
 
 class Prover(Protocol):
     """The audit log's proofs; `services.rpc.clients.AuditClient`."""
 
-    def checkpoint(self) -> audit_pb2.Checkpoint: ...
+    def checkpoint(self) -> audit_pb2.Checkpoint:
+        """A signed checkpoint over every entry so far. Raises AuditUnavailable."""
+        ...
 
-    def prove_inclusion(self, sequence: int, tree_size: int) -> audit_pb2.InclusionProof: ...
+    def prove_inclusion(self, sequence: int, tree_size: int) -> audit_pb2.InclusionProof:
+        """That an entry is among the first `tree_size`. Raises AuditUnavailable."""
+        ...
 
-    def prove_activity(
-        self, activity_id: str, case_reference: str, objects: Sequence[str]
-    ) -> audit_pb2.ProvenActivity: ...
+    def prove_activity(self, activity_id: str, case_reference: str, objects: Sequence[str]) -> audit_pb2.ProvenActivity:
+        """What the log says of an act and of what it made, with proofs. Raises AuditUnavailable."""
+        ...

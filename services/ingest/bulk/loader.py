@@ -28,11 +28,17 @@ PENDING = "accepted"
 class Progress(Protocol):
     """Is told how far it is, from several threads."""
 
-    def submitted(self, count: int) -> None: ...
+    def submitted(self, count: int) -> None:
+        """So many more images were accepted."""
+        ...
 
-    def not_submitted(self, count: int) -> None: ...
+    def not_submitted(self, count: int) -> None:
+        """So many more were refused at once, or cannot be read."""
+        ...
 
-    def settled(self, count: int) -> None: ...
+    def settled(self, count: int) -> None:
+        """So many more have their final state."""
+        ...
 
 
 @dataclass

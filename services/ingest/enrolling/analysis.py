@@ -38,7 +38,9 @@ _CRASHED = "image_decoder_crashed"
 class CountsCrashes(Protocol):
     """Of the ledger: `services.ingest.ports.EnrolmentLedger`."""
 
-    def count_crash(self, enrolment_id: str) -> None: ...
+    def count_crash(self, enrolment_id: str) -> None:
+        """Analysing it took the analyser down once more."""
+        ...
 
 
 class Interrupted(Exception):

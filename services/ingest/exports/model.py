@@ -53,7 +53,9 @@ class ExportedReference:
 class ExportStore(Protocol):
     """Exports in the ledger's store. Durable when a method returns. All raise DependencyUnavailable."""
 
-    def add(self, export: Export) -> None: ...
+    def add(self, export: Export) -> None:
+        """Record one that nobody has approved yet."""
+        ...
 
     def find(self, export_id: str) -> Export | None: ...
 
@@ -65,7 +67,9 @@ class ExportStore(Protocol):
         """False when it is approved already."""
         ...
 
-    def note_given(self, export_id: str, sha256: str, now_ms: int) -> None: ...
+    def note_given(self, export_id: str, sha256: str, now_ms: int) -> None:
+        """The file with this SHA-256 was given out."""
+        ...
 
     def references(self, export: Export) -> Sequence[ExportedReference]:
         """What of it is enrolled now, with an image, by subject and then by time."""
@@ -75,4 +79,7 @@ class ExportStore(Protocol):
 class FindsAgreements(Protocol):
     """`services.rpc.clients.AgreementClient`."""
 
-    def find(self, watchlist_id: str, owner: str, on: date) -> str: ...
+    def find(self, watchlist_id: str, owner: str, on: date) -> str:
+        """The reference of the owner's agreement for the watchlist on that day; empty where there is none. Raises
+        DependencyUnavailable."""
+        ...

@@ -107,13 +107,17 @@ class CustodyLedger(Protocol):
     All raise DependencyUnavailable.
     """
 
-    def receipt(self, owner: str, event_id: str) -> Receipt | None: ...
+    def receipt(self, owner: str, event_id: str) -> Receipt | None:
+        """What became of an owner's event; None when it never came."""
+        ...
 
     def receive(self, receipt: Receipt, event: Event) -> None:
         """Keep the receipt, unless one that is not a refusal stands already, and publish its event."""
         ...
 
-    def note_image(self, facts: EnrolmentFacts) -> None: ...
+    def note_image(self, facts: EnrolmentFacts) -> None:
+        """Keep what custody said of an image, beside its enrolment."""
+        ...
 
     def note_custody(self, facts: CustodyFacts) -> bool:
         """Take over what is newer than what is known; False when nothing was."""
@@ -132,7 +136,9 @@ class CustodyLedger(Protocol):
         """Enrolments of a subject that are not withdrawn; of one image, or all for an empty SHA-256."""
         ...
 
-    def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]: ...
+    def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]:
+        """Where each of the owner's images is, one answer an item, in their order."""
+        ...
 
 
 class OwnerTurns(Protocol):

@@ -102,13 +102,17 @@ class ErasureLedger(Protocol):
         """Newest first."""
         ...
 
-    def rows(self, erasure: Erasure) -> Sequence[ErasedRow]: ...
+    def rows(self, erasure: Erasure) -> Sequence[ErasedRow]:
+        """The enrolments that it erases, with what must be removed elsewhere."""
+        ...
 
     def images_in_use(self, sha256s: Sequence[str], but_for: Sequence[str]) -> frozenset[str]:
         """Which of these images some enrolment still rests on that is neither withdrawn nor one of these."""
         ...
 
-    def move(self, erasure_id: str, state: ErasureState, done: Mapping[str, int] | None = None) -> None: ...
+    def move(self, erasure_id: str, state: ErasureState, done: Mapping[str, int] | None = None) -> None:
+        """Write its new state, and with it what was done so far, by kind."""
+        ...
 
     def erase_rows(self, erasure: Erasure, now_ms: int) -> int:
         """Leave a bare tombstone of each enrolment: no template, no quality, no text; returns how many had any.
@@ -117,7 +121,9 @@ class ErasureLedger(Protocol):
         """
         ...
 
-    def finish(self, erasure_id: str, certificate: str, now_ms: int, events: Sequence[Event]) -> None: ...
+    def finish(self, erasure_id: str, certificate: str, now_ms: int, events: Sequence[Event]) -> None:
+        """Keep the certificate and publish the events, in one transaction."""
+        ...
 
     def lift(self, erasure_id: str) -> int:
         """Put its enrolments back to work, under new versions; returns how many."""
@@ -131,22 +137,32 @@ class ErasureLedger(Protocol):
 class ErasureRegister(Protocol):
     """Tombstones, kept apart from the ledger: a ledger that is restored from a backup meets them again."""
 
-    def add(self, tombstones: Sequence[Tombstone]) -> None: ...
+    def add(self, tombstones: Sequence[Tombstone]) -> None:
+        """Durable when it returns. The same tombstone again changes nothing."""
+        ...
 
     def find(self, keys: Sequence[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], Tombstone]:
         """By (owner, subject_id, image_sha256)."""
         ...
 
-    def all(self) -> Sequence[Tombstone]: ...
+    def all(self) -> Sequence[Tombstone]:
+        """Every tombstone there is."""
+        ...
 
 
 class ErasureProof(Protocol):
     """The audit log, as an erasure needs it."""
 
-    def record_intent(self, erasure: Erasure) -> audit_pb2.AppendResponse: ...
+    def record_intent(self, erasure: Erasure) -> audit_pb2.AppendResponse:
+        """Durable before anything is erased. Raises AuditUnavailable."""
+        ...
 
     def record_outcome(
         self, erasure: Erasure, phase: audit_pb2.Phase.ValueType, details: Mapping[str, str]
-    ) -> audit_pb2.AppendResponse: ...
+    ) -> audit_pb2.AppendResponse:
+        """What came of it, by kind. Raises AuditUnavailable."""
+        ...
 
-    def prove(self, sequence: int) -> tuple[audit_pb2.InclusionProof, audit_pb2.Checkpoint]: ...
+    def prove(self, sequence: int) -> tuple[audit_pb2.InclusionProof, audit_pb2.Checkpoint]:
+        """That an entry is in the log, under a checkpoint that covers it. Raises AuditUnavailable."""
+        ...

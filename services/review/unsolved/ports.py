@@ -71,7 +71,9 @@ class KeptStore(Protocol):
         """Cases whose erasure was begun and is not known to be complete."""
         ...
 
-    def find(self, request_id: str) -> KeptLook | None: ...
+    def find(self, request_id: str) -> KeptLook | None:
+        """What was noted when it was last looked at; None before that."""
+        ...
 
     def begin(self, request_id: str, before: KeptLook | None, look: KeptLook) -> bool:
         """Store a look with `pending`, unless somebody else has begun one meanwhile: then False."""

@@ -66,6 +66,7 @@ class ApproveDisclosure:
         self._clock = clock
 
     def __call__(self, principal: Principal, search_id: str, recipient: str, reason: str) -> Approval:
+        """An approval to disclose this search to this recipient, recorded; it can be used once, for LIFETIME."""
         try:
             search = self._access.find(principal, search_id, APPROVERS)
         except CallerError as error:

@@ -148,7 +148,9 @@ class FilmStore(Protocol):
         """It is sealed: these images, in order, are its bytes."""
         ...
 
-    def find(self, film_id: str) -> StoredFilm | None: ...
+    def find(self, film_id: str) -> StoredFilm | None:
+        """The film as it stands, of any force: whoever asks checks who may see it."""
+        ...
 
     def claim(self, worker: str, now_s: float, until_s: float) -> StoredFilm | None:
         """The oldest film that waits for work and that nobody has claimed beyond now; nobody else gets it till then."""
@@ -186,7 +188,9 @@ class FilmStore(Protocol):
         """Replace the tracks, and forget the faces of all frames that they were made of; the film is CLOSING."""
         ...
 
-    def contents(self, film_id: str) -> FilmContents: ...
+    def contents(self, film_id: str) -> FilmContents:
+        """All that was read of it: segments, tracks and who was picked."""
+        ...
 
     def stop(self, film_id: str, status: FilmStatus, problem: Mapping[str, Any]) -> bool:
         """End a film that has not ended, and forget what was read of it. False when it had ended."""

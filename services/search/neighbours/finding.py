@@ -69,7 +69,9 @@ class FindNeighbours:
         self._turn = turn
 
     def __call__(self, scope: SearchScope, model_id: str, queries: list[NeighbourQuery]) -> Findings:
-        """Raises ModelMismatch, GalleryIncomplete, ConfigurationError, DependencyUnavailable."""
+        """One finding a query, in their order; none where no points are set for the model. `scope`: the one watchlist
+        and owner that are compared. Raises ModelMismatch, GalleryIncomplete, ConfigurationError,
+        DependencyUnavailable."""
         model = self._gallery.of(model_id).require_ready()
         if model_id != model.model_id:
             raise ModelMismatch(

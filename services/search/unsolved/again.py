@@ -74,6 +74,8 @@ class SearchAgain:
         self._revocations = revocations
 
     def __call__(self, again: Again) -> bytes | None:
+        """The JSON of the answer, with newcomers alone; None where the gallery is that of `unless_snapshot`, so that
+        nothing new can be found. Raises what a search raises, Forbidden also where the mandate was revoked."""
         principal = again.mandate.principal
         identify = self._identify_for(_about(again), self._newcomers(again.since_ms))
         try:

@@ -36,6 +36,7 @@ class NewcomersOnly(Matching):
         self._since_ms = since_ms
 
     def __call__(self, accepted: Accepted, template: FaceTemplate) -> Found:
+        """As Matching, with the newcomers alone, ranked anew from 1."""
         found = super().__call__(accepted, template)
         if not found.candidates:
             return found
