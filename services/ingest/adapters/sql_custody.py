@@ -13,6 +13,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, feed_receipts, subject_links
 from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
+from services.ingest.adapters.sql_erasures import IS_ERASED
 from services.ingest.adapters.sql_ledger import insert_ignoring, next_versions
 from services.ingest.adapters.sql_queries import reading
 from services.ingest.enrolling.enrolment import EnrolmentState
@@ -92,10 +93,13 @@ class SqlCustody:
     def link(self, link: SubjectLink, now_ms: int) -> int:
         return self._committer.run(lambda connection: _take_link(connection, link, now_ms))
 
-    def enrolments_of_image(self, owner: str, subject_id: str, image_sha256: str) -> Sequence[str]:
+    def enrolments_of_image(
+        self, owner: str, subject_id: str, image_sha256: str, *, with_withdrawn: bool = False
+    ) -> Sequence[str]:
         query = sa.select(enrolments.c.enrolment_id).where(
-            enrolments.c.owner == owner, enrolments.c.subject_id == subject_id, enrolments.c.state != _WITHDRAWN
+            enrolments.c.owner == owner, enrolments.c.subject_id == subject_id
         )
+        query = query.where(sa.not_(IS_ERASED) if with_withdrawn else enrolments.c.state != _WITHDRAWN)
         if image_sha256:
             query = query.where(enrolments.c.image_sha256 == image_sha256)
         with reading(self._engine) as connection:

@@ -44,9 +44,13 @@ class SqlErasures:
         self._committer = committer
 
     def enrolments_of(self, owner: str, subject_id: str) -> Sequence[tuple[str, str, str]]:
+# Bare: a person may have withdrawn one with the same word as its reason, and then everything of it is still there.
+IS_ERASED = sa.and_(
+    enrolments.c.state == _WITHDRAWN, enrolments.c.withdrawal_reason == ERASED, enrolments.c.captured_on == ""
+)
         query = sa.select(enrolments.c.enrolment_id, enrolments.c.watchlist_id, enrolments.c.state).where(
             enrolments.c.owner == owner,
-            enrolments.c.state.in_([state.value for state in EnrolmentState if state is not EnrolmentState.WITHDRAWN]),
+            enrolments.c.state.in_([state.value for state in EnrolmentState]),
             enrolments.c.subject_id == subject_id,
         )
         with reading(self._engine) as connection:
@@ -58,6 +62,7 @@ class SqlErasures:
             live = connection.scalars(
                 sa.select(enrolments.c.enrolment_id)
                 .where(enrolments.c.enrolment_id.in_(erasure.enrolment_ids), enrolments.c.state.in_(_LIVE))
+            sa.not_(IS_ERASED),
                 .with_for_update()
             ).all()
             _move_rows(connection, live, state=_QUARANTINED, reason=AWAITING_ERASURE)
@@ -113,10 +118,7 @@ class SqlErasures:
                 connection.exec_driver_sql("PRAGMA secure_delete=ON")
             due = connection.scalars(
                 sa.select(enrolments.c.enrolment_id)
-                .where(
-                    enrolments.c.enrolment_id.in_(erasure.enrolment_ids),
-                    sa.or_(enrolments.c.state != _WITHDRAWN, enrolments.c.withdrawal_reason != ERASED),
-                )
+                .where(enrolments.c.enrolment_id.in_(erasure.enrolment_ids), sa.not_(IS_ERASED))
                 .with_for_update()
             ).all()
             _move_rows(connection, due, **_bare(erasure, now_ms))
@@ -160,13 +162,19 @@ class SqlErasures:
                 return -1
             held = connection.scalars(
                 sa.select(enrolments.c.enrolment_id).where(
-                    enrolments.c.enrolment_id.in_(json.loads(row.enrolment_ids)),
+                    enrolments.c.enrolment_id.in_(sorted(set(json.loads(row.enrolment_ids)) - also_of)),
                     enrolments.c.state == _QUARANTINED,
                     enrolments.c.reason == AWAITING_ERASURE,
                 )
             ).all()
             # A verdict that stood before stands again, and the worker takes it from there.
             _move_rows(connection, held, state=_ACCEPTED, reason="")
+            others = sa.select(erasures.c.enrolment_ids).where(
+                erasures.c.erasure_id != erasure_id,
+                erasures.c.owner == row.owner,
+                erasures.c.state.in_([state.value for state in OPEN_STATES]),
+            )
+            also_of = {each for ids in connection.scalars(others) for each in json.loads(ids)}
             lifted = {"state": ErasureState.LIFTED.value}
             connection.execute(sa.update(erasures).where(erasures.c.erasure_id == erasure_id).values(lifted))
             return len(held)

@@ -220,7 +220,10 @@ class CustodyFeed:
         )
         self._register.add([tombstone])
         subject_id = self._custody.subject_of(found.owner, found.subject_id, message.image_sha256)
-        chosen = self._custody.enrolments_of_image(found.owner, subject_id, message.image_sha256)
+        # What was taken back before is still there to be erased.
+        chosen = self._custody.enrolments_of_image(
+            found.owner, subject_id, message.image_sha256, with_withdrawn=message.is_erasure
+        )
         if not chosen:
             return ReceiptOutcome.APPLIED, ""
         if message.is_erasure:

@@ -132,8 +132,11 @@ class CustodyLedger(Protocol):
         newer is known. An image that the other subject has already is withdrawn as its duplicate."""
         ...
 
-    def enrolments_of_image(self, owner: str, subject_id: str, image_sha256: str) -> Sequence[str]:
-        """Enrolments of a subject that are not withdrawn; of one image, or all for an empty SHA-256."""
+    def enrolments_of_image(
+        self, owner: str, subject_id: str, image_sha256: str, *, with_withdrawn: bool = False
+    ) -> Sequence[str]:
+        """Enrolments of a subject, those that are not withdrawn, or not erased; of one image, or all for an empty
+        SHA-256."""
         ...
 
     def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]:

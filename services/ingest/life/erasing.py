@@ -92,23 +92,31 @@ class EraseSubject:
     # --- commands
 
     def request(self, command: EraseCommand, principal: Principal) -> Erasure:
-        """Durable when it returns; carried out in the background. The same subject again gives what is under way.
+        """Durable when it returns; carried out in the background. The same again, or less, gives what is under way;
+        more, or sooner, is an erasure of its own beside it.
 
         Raises InvalidRequest, NotFound (nothing of the subject), Forbidden (it stands on a watchlist that the token
         does not name), AuditUnavailable, DependencyUnavailable.
         """
         _check(command)
-        owner = principal.force
+        subject = (principal.force, command.subject_id)
         ledger = self._stores.ledger
-        for known in ledger.unfinished():
-            if (known.owner, known.subject_id) == (owner, command.subject_id):
-                return known
-        chosen = self._chosen(command, principal)
+        under_way = [known for known in ledger.unfinished() if (known.owner, known.subject_id) == subject]
+        try:
+            chosen = self._chosen(command, principal)
+        except NotFound:
+            # Its rows may be bare already, and its certificate not there yet.
+            if last := [known for known in under_way if set(command.enrolment_ids) <= set(known.enrolment_ids)]:
+                return last[-1]
+            raise
         now_ms = self._now_ms()
         due_at_ms = now_ms + command.quarantine_days * _DAY_MS if command.quarantine_days else 0
+        for known in under_way:
+            if _does_it_all(known, command, chosen, due_at_ms):
+                return known
         erasure = Erasure(
             erasure_id=new_id(),
-            owner=owner,
+            owner=principal.force,
             subject_id=command.subject_id,
             is_whole_subject=not command.enrolment_ids,
             enrolment_ids=chosen,
@@ -294,7 +302,7 @@ class EraseSubject:
         if not chosen or (wanted and len(chosen) < len(wanted)):
             raise NotFound(
                 "Nothing of this subject stands in the ledger, or not every enrolment that you name.",
-                advice="Check the subject_id and the enrolment ids; what was withdrawn before is named by its id.",
+                advice="Check the subject_id and the enrolment ids; what was erased before has nothing left to erase.",
             )
         if any(watchlist_id not in principal.watchlists for _, watchlist_id, _ in chosen):
             raise Forbidden(
@@ -305,6 +313,12 @@ class EraseSubject:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def _does_it_all(known: Erasure, command: EraseCommand, chosen: Sequence[str], due_at_ms: int) -> bool:
+    """Whether what is under way erases as much, and no later."""
+    is_as_whole = known.is_whole_subject or bool(command.enrolment_ids)
+    return is_as_whole and set(chosen) <= set(known.enrolment_ids) and known.due_at_ms <= due_at_ms
 
 
 def _tombstones(erasure: Erasure, images: set[str], now_ms: int) -> list[Tombstone]:

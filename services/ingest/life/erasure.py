@@ -85,7 +85,8 @@ class ErasureLedger(Protocol):
     """
 
     def enrolments_of(self, owner: str, subject_id: str) -> Sequence[tuple[str, str, str]]:
-        """Enrolment id, watchlist and state of everything of a subject that is not withdrawn."""
+        """Enrolment id, watchlist and state of everything of a subject that is not erased: also of what was withdrawn,
+        whose image is still there."""
         ...
 
     def open(self, erasure: Erasure) -> None:
@@ -126,7 +127,8 @@ class ErasureLedger(Protocol):
         ...
 
     def lift(self, erasure_id: str) -> int:
-        """Put its enrolments back to work, under new versions; returns how many."""
+        """Put its enrolments back to work, under new versions, but for those that another open erasure takes with it;
+        returns how many. -1 when it is too late."""
         ...
 
     def standing(self, tombstones: Sequence[Tombstone]) -> Sequence[tuple[Tombstone, str]]:
