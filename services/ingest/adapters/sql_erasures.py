@@ -34,6 +34,10 @@ _ACCEPTED = EnrolmentState.ACCEPTED.value
 # What may be searched, or is on its way there.
 _LIVE = (_ACCEPTED, EnrolmentState.ENROLLED.value)
 _IN_ONE_QUERY = 500
+# Bare: a person may have withdrawn one with the same word as its reason, and then everything of it is still there.
+IS_ERASED = sa.and_(
+    enrolments.c.state == _WITHDRAWN, enrolments.c.withdrawal_reason == ERASED, enrolments.c.captured_on == ""
+)
 
 
 class SqlErasures:
@@ -44,14 +48,11 @@ class SqlErasures:
         self._committer = committer
 
     def enrolments_of(self, owner: str, subject_id: str) -> Sequence[tuple[str, str, str]]:
-# Bare: a person may have withdrawn one with the same word as its reason, and then everything of it is still there.
-IS_ERASED = sa.and_(
-    enrolments.c.state == _WITHDRAWN, enrolments.c.withdrawal_reason == ERASED, enrolments.c.captured_on == ""
-)
         query = sa.select(enrolments.c.enrolment_id, enrolments.c.watchlist_id, enrolments.c.state).where(
             enrolments.c.owner == owner,
             enrolments.c.state.in_([state.value for state in EnrolmentState]),
             enrolments.c.subject_id == subject_id,
+            sa.not_(IS_ERASED),
         )
         with reading(self._engine) as connection:
             return [(row.enrolment_id, row.watchlist_id, row.state) for row in connection.execute(query)]
@@ -62,7 +63,6 @@ IS_ERASED = sa.and_(
             live = connection.scalars(
                 sa.select(enrolments.c.enrolment_id)
                 .where(enrolments.c.enrolment_id.in_(erasure.enrolment_ids), enrolments.c.state.in_(_LIVE))
-            sa.not_(IS_ERASED),
                 .with_for_update()
             ).all()
             _move_rows(connection, live, state=_QUARANTINED, reason=AWAITING_ERASURE)
@@ -160,6 +160,12 @@ IS_ERASED = sa.and_(
             ).one()
             if row.state not in (ErasureState.REQUESTED.value, ErasureState.QUARANTINED.value):
                 return -1
+            others = sa.select(erasures.c.enrolment_ids).where(
+                erasures.c.erasure_id != erasure_id,
+                erasures.c.owner == row.owner,
+                erasures.c.state.in_([state.value for state in OPEN_STATES]),
+            )
+            also_of = {each for ids in connection.scalars(others) for each in json.loads(ids)}
             held = connection.scalars(
                 sa.select(enrolments.c.enrolment_id).where(
                     enrolments.c.enrolment_id.in_(sorted(set(json.loads(row.enrolment_ids)) - also_of)),
@@ -169,12 +175,6 @@ IS_ERASED = sa.and_(
             ).all()
             # A verdict that stood before stands again, and the worker takes it from there.
             _move_rows(connection, held, state=_ACCEPTED, reason="")
-            others = sa.select(erasures.c.enrolment_ids).where(
-                erasures.c.erasure_id != erasure_id,
-                erasures.c.owner == row.owner,
-                erasures.c.state.in_([state.value for state in OPEN_STATES]),
-            )
-            also_of = {each for ids in connection.scalars(others) for each in json.loads(ids)}
             lifted = {"state": ErasureState.LIFTED.value}
             connection.execute(sa.update(erasures).where(erasures.c.erasure_id == erasure_id).values(lifted))
             return len(held)
