@@ -5,6 +5,7 @@
 Everything is real but the networks, which are the stand-in. At the unit's own size most references are labelled
 synthetic ones, which have a template and no image; everything happens to those with images:
 `--start 2000 --a-month 100 --synthetic 105500 --synthetic-a-month 8900` is 107,500 at the start and 300 a day.
+`--start 107500 --a-month 9000 --pixels 80` is the same with an image for each of them; it takes hours.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ _MIN_SHADOWS = 5
 _SLOWLY = {"LIKENESS_INGEST__MIGRATION__IMAGES_PER_S": "1", "LIKENESS_INGEST__MIGRATION__BATCH": "2"}
 
 
-def picture(seed: int) -> bytes:
+def picture(seed: int, pixels: int = 160) -> bytes:
     """Noise as a JPEG: its bytes are nobody else's and do not compress."""
-    noise = np.random.default_rng(seed).integers(0, 255, (160, 160, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 255, (pixels, pixels, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
@@ -71,13 +72,14 @@ def picture(seed: int) -> bytes:
 @dataclass(frozen=True)
 class Scale:
     """Images at the start, and new ones each month; synthetic references beside them. `patience_s`: for the ledger to
-    come to agree with the owner."""
+    come to agree with the owner. `pixels`: the side of a picture."""
 
     at_start: int = 24
     a_month: int = 4
     synthetic: int = 0
     synthetic_a_month: int = 0
     patience_s: float = 120.0
+    pixels: int = 160
 
 
 @dataclass
@@ -85,6 +87,7 @@ class Owner:
     """The owner's side: what it sent, in order, and what should be enrolled by now."""
 
     platform: Platform
+    pixels: int = 160
     month: int = 0
     sent: list[Event] = field(default_factory=list)
     enrolled: dict[str, str] = field(default_factory=dict)  # SHA-256 of an image: the subject that it stands under
@@ -120,9 +123,12 @@ class Owner:
             log.publish(events[start : start + 500])
         log.close()
 
+    def picture(self, seed: int) -> bytes:
+        return picture(seed, self.pixels)
+
     def send_image(self, kind: str = "YEAR", **fields: str) -> None:
         number = len(self.seeds) + 1
-        image, subject_id = picture(10_000 + number), f"{kind}-{number}"
+        image, subject_id = self.picture(10_000 + number), f"{kind}-{number}"
         sha256 = hashlib.sha256(image).hexdigest()
         self.seeds[sha256], self.enrolled[sha256] = 10_000 + number, subject_id
         said = {
@@ -196,7 +202,7 @@ class Year:
 
     def run(self) -> dict[str, Any]:
         started = time.monotonic()
-        self.owner = Owner(self.platform)
+        self.owner = Owner(self.platform, self.scale.pixels)
         try:
             with self._client("custodian") as self.custodian:
                 self._timed("start", self._start)
@@ -286,7 +292,7 @@ class Year:
     def _erase(self) -> None:
         sha256, subject_id = self.owner.some()
         del self.owner.enrolled[sha256]
-        self.owner.erased[subject_id] = picture(self.owner.seeds[sha256])
+        self.owner.erased[subject_id] = self.owner.picture(self.owner.seeds[sha256])
         erasure_id = erase(self.custodian, subject_id)
 
         def state() -> str:
@@ -299,7 +305,7 @@ class Year:
         """To another model, with everything that is asked for: shadow searches, two people, their evidence."""
         self.candidate.__enter__()
         self.platform.restart("ingest", **_SLOWLY)
-        probe = picture(self.owner.seeds[next(iter(self.owner.enrolled))])
+        probe = self.owner.picture(self.owner.seeds[next(iter(self.owner.enrolled))])
         with self._client("administrator", "boss") as boss, self._client("supervisor", "one") as one:
             begun = self._act(boss, "", {"reason": "a better model"})
             path = f"/{begun['migration_id']}"
@@ -391,9 +397,9 @@ class Year:
         assert second["images"] == len(self.owner.enrolled)
         assert second["compared"] == len(self.owner.enrolled) + self.synthetic
         with self._client("operator", service="search") as operator:
-            answer = post_search(operator, picture(self.owner.seeds[next(iter(self.owner.enrolled))]))
+            answer = post_search(operator, self.owner.picture(self.owner.seeds[next(iter(self.owner.enrolled))]))
             assert answer.json()["model"]["model_id"] == NEW_MODEL, answer.text
-            refused = post_search(operator, picture(1), ["op_liberal"])
+            refused = post_search(operator, self.owner.picture(1), ["op_liberal"])
             assert (refused.status_code, refused.json()["reasons"]) == (403, ["no_agreement_in_force"]), refused.text
         for subject_id, image in self.owner.erased.items():
             assert subject_id not in found_subjects(self.platform, image)
@@ -448,11 +454,16 @@ def main() -> None:
     parser.add_argument("--a-month", type=int, default=120, help="new images a month")
     parser.add_argument("--synthetic", type=int, default=0, help="references without an image at the start")
     parser.add_argument("--synthetic-a-month", type=int, default=0, help="new ones of these a month")
+    parser.add_argument(
+        "--pixels", type=int, default=160, help="side of a picture, 80 or more: smaller ones are quicker"
+    )
     options = parser.parse_args()
     # Some hundred images a second would be quick; a tenth of that is still not a hang.
     drawn = options.synthetic + 12 * options.synthetic_a_month
     patience_s = 120 + (options.start + 12 * options.a_month) / 20 + drawn / 200
-    scale = Scale(options.start, options.a_month, options.synthetic, options.synthetic_a_month, patience_s)
+    scale = Scale(
+        options.start, options.a_month, options.synthetic, options.synthetic_a_month, patience_s, options.pixels
+    )
     with tempfile.TemporaryDirectory(prefix="likeness-year-") as folder:
         year = Year.on(Path(folder) / "data", Path(folder), scale)
         with year.platform:

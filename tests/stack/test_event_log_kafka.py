@@ -45,6 +45,7 @@ def test_a_topic_is_created_with_stated_partitions_and_retention(kafka_address: 
     log.close()
     assert len(described["partitions"]) == 5
     assert settings["topic"][topic]["retention.ms"]["value"] == str(24 * 3_600_000)
+    assert settings["topic"][topic]["segment.ms"]["value"] == str(3_600_000)
 
 
 def test_the_largest_image_that_a_request_may_carry_passes(event_log: EventLog, topic: str, group: str) -> None:

@@ -33,6 +33,16 @@ _QUARANTINED = EnrolmentState.QUARANTINED.value
 _ACCEPTED = EnrolmentState.ACCEPTED.value
 # What may be searched, or is on its way there.
 _LIVE = (_ACCEPTED, EnrolmentState.ENROLLED.value)
+# PostgreSQL leaves what was changed and deleted in a table's pages until they are cleaned.
+_LEFT_IN_PAGES = (
+    "enrolments",
+    "model_templates",
+    "enrolment_facts",
+    "custody_facts",
+    "review_decisions",
+    "flags",
+    "flag_references",
+)
 _IN_ONE_QUERY = 500
 # Bare: a person may have withdrawn one with the same word as its reason, and then everything of it is still there.
 IS_ERASED = sa.and_(
@@ -136,8 +146,7 @@ class SqlErasures:
             empty_write_ahead_log(self._engine)
         else:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("VACUUM enrolments")
-                connection.exec_driver_sql("VACUUM model_templates")
+                connection.exec_driver_sql(f"VACUUM {', '.join(_LEFT_IN_PAGES)}")
         return count
 
     def finish(self, erasure_id: str, certificate: str, now_ms: int, events: Sequence[Event]) -> None:

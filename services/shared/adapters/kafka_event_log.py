@@ -28,16 +28,19 @@ class TopicDefaults:
     """How a topic is created when it is not there yet. An existing topic is left as its operators made it.
 
     `partitions` bounds how many members of one group read at once. It is never raised by the adapter: events of one
-    key stay in order only while the number of partitions stays.
+    key stay in order only while the number of partitions stays. `segment_h`: what was dropped from a partition leaves
+    the broker's disk by whole segments, and never from the one that is written; a broker's own default is a week.
     """
 
     partitions: int = 6
     replication_factor: int = 1
     retention_h: int = 168
+    segment_h: int = 1
 
     def config(self) -> dict[str, str]:
         return {
             "retention.ms": str(self.retention_h * 3_600_000),
+            "segment.ms": str(self.segment_h * 3_600_000),
             "max.message.bytes": str(MAX_EVENT_BYTES),
             # With three replicas an acknowledged event survives the loss of one broker.
             "min.insync.replicas": str(max(1, self.replication_factor - 1)),
