@@ -66,7 +66,7 @@ CALLERS: Mapping[str, frozenset[str]] = {
     "/likeness.v1.Audit/ProveInclusion": _WRITERS,
     "/likeness.v1.Audit/ProveConsistency": _WRITERS,
     "/likeness.v1.Audit/ProveActivity": frozenset({"search", "ingest"}),
-    "/likeness.v1.Review/DescribeWorkflow": frozenset({"search", TOOLS}),
+    "/likeness.v1.Review/DescribeWorkflow": frozenset({TOOLS}),
     "/likeness.v1.Review/ListReleases": frozenset({"ingest"}),
     # Two models side by side: search follows what ingest says, ingest asks what search serves and measured.
     "/likeness.v1.Migrations/DescribeMigration": frozenset({"search"}),

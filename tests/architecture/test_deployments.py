@@ -6,14 +6,22 @@ A setting that a platform of one machine has and a deployment lacks is how image
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from services.audit.settings import AuditSettings
+from services.embed.settings import EmbedSettings
+from services.ingest.settings import IngestSettings
 from services.local.deployment import DEFAULT_PORTS, SERVICES, DataFolder, environment
+from services.review.settings import ReviewSettings
+from services.rpc.access import CALLERS, TOOLS
+from services.search.settings import SearchSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,13 +40,22 @@ LEFT_OUT: Mapping[str, str] = {
     "ALLOW_SYNTHETIC": "never on a platform with casework",
     "*RATE_LIMITS__*": "one person trying out a platform is faster than an operator; the defaults hold here",
     "NEAR_DUPLICATES__*": "the same",
-    # docs/operations/real-servers.md; those of enrolled images are asked for below.
-    "PROBES__KEYS_URL": "replicas of search would need one file of their master key: the bucket seals and locks probes",
-    "PROBES__MASTER_KEY_PATH": "the same",
-    "IMAGES__KEYS_URL": "the same of review's pictures",
-    "IMAGES__MASTER_KEY_PATH": "the same",
 }
-# Settings that are switched on for a deployment although one machine leaves them alone.
+SETTINGS: Mapping[str, type[BaseModel]] = {
+    "audit": AuditSettings,
+    "embed": EmbedSettings,
+    "ingest": IngestSettings,
+    "review": ReviewSettings,
+    "search": SearchSettings,
+}
+# Which service answers for each of the wire's services.
+_OWNERS: Mapping[str, str] = {
+    **dict.fromkeys(("Embed", "Films", "Pictures"), "embed"),
+    **dict.fromkeys(("Ledger", "References", "Migrations"), "ingest"),
+    **dict.fromkeys(("Gallery", "Identification", "Unsolved", "Probes", "Agreements", "Models"), "search"),
+    "Audit": "audit",
+    "Review": "review",
+}
 SECRET = re.compile(r"KEY_PATH|KEYS_URL|PASSWORD|SECRET|ACCESS_KEY|DATABASE__URL|GALLERY__TOKEN")
 
 
@@ -88,11 +105,110 @@ def test_secrets_of_compose_come_from_its_env_file_or_a_volume() -> None:
 
 def test_what_is_sealed_on_one_machine_is_sealed_everywhere() -> None:
     for deployment in (_composed, _in_kubernetes):
-        ingest = deployment()["ingest"]
-        for name in ("IMAGES__KEYS_URL", "IMAGES__MASTER_KEY_PATH", "LIFE__CERTIFICATE_KEY_PATH"):
-            assert ingest[f"LIKENESS_INGEST__{name}"], name
-        # Whoever has the ledger does not have the keys.
-        assert ingest["LIKENESS_INGEST__IMAGES__KEYS_URL"] != ingest["LIKENESS_INGEST__DATABASE__URL"]
+        given = {name: value for service in deployment().values() for name, value in service.items()}
+        assert given["LIKENESS_INGEST__LIFE__CERTIFICATE_KEY_PATH"]
+        sealed = ("LIKENESS_INGEST__IMAGES", "LIKENESS_SEARCH__PROBES", "LIKENESS_REVIEW__IMAGES")
+        # Whoever has the records does not have the keys, and an erasure in one store is none of the others' affair.
+        databases = [given[f"LIKENESS_{name}__DATABASE__URL"] for name in ("INGEST", "SEARCH", "REVIEW")]
+        places = [str(place) for place in [*databases, *(given[f"{store}__KEYS_URL"] for store in sealed)]]
+        assert len(set(places)) == len(places)
+        assert len({given[f"{store}__MASTER_KEY_PATH"] for store in sealed}) == len(sealed)
+
+
+@pytest.mark.parametrize("service", ["ingest", "search", "review"])
+def test_every_pod_of_a_service_has_the_one_master_key_that_it_writes(service: str) -> None:
+    [pod] = [each["spec"]["template"]["spec"] for each in _manifests(service) if each["kind"] == "Deployment"]
+    [claim] = [each for each in _manifests(service) if each["kind"] == "PersistentVolumeClaim"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    [volume] = [each for each in pod["volumes"] if "persistentVolumeClaim" in each]
+    assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert not mount.get("readOnly")
+    given = _in_kubernetes()[service]
+    [path] = [value for name, value in given.items() if name.endswith("MASTER_KEY_PATH")]
+    assert path == f"{mount['mountPath']}/master.key"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_path_is_left_to_a_default_on_a_file_system_that_nobody_may_write(service: str) -> None:
+    """A relative path lies in the working folder, which is read-only in compose and gone with its pod in a cluster."""
+    for deployment in (_composed, _in_kubernetes):
+        given = {name.removeprefix(f"LIKENESS_{service.upper()}__") for name in deployment()[service]}
+        left = {name for name in _relative_paths(SETTINGS[service]()) if name not in given}
+        # Of the adapters that a deployment does not use.
+        assert left <= {"EVENTS__PATH", "IMAGES__PATH", "PROBES__PATH"}, (service, deployment.__name__)
+
+
+def _relative_paths(settings: BaseModel, prefix: str = "") -> Iterator[str]:
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            yield from _relative_paths(value, f"{prefix}{name.upper()}__")
+        elif isinstance(value, Path) and not value.is_absolute():
+            yield prefix + name.upper()
+
+
+def test_network_policies_let_through_what_certificates_permit_and_nothing_else() -> None:
+    """services/rpc/access.py and k8s/base/network.yaml say the same of who calls whom, both ways."""
+    permitted = {
+        (caller, _OWNERS[method.split("/")[1].rpartition(".")[2]])
+        for method, callers in CALLERS.items()
+        for caller in callers - {TOOLS}
+        if method.startswith("/likeness.v1.")
+    }
+    ports = {pair.grpc: service for service, pair in DEFAULT_PORTS.items() if service in SERVICES}
+    ways: dict[str, set[tuple[str, str]]] = {"ingress": set(), "egress": set()}
+    for policy in _manifests("network"):
+        owners = _names(policy["spec"]["podSelector"])
+        for direction, side in (("ingress", "from"), ("egress", "to")):
+            for rule in policy["spec"].get(direction, ()):
+                others = [name for peer in rule[side] for name in _names(peer.get("podSelector", {}))]
+                for owner, other, port in product(owners, others, rule["ports"]):
+                    caller, callee = (other, owner) if direction == "ingress" else (owner, other)
+                    if port["port"] in ports:
+                        assert ports[port["port"]] == callee, policy["metadata"]["name"]
+                        ways[direction].add((caller, callee))
+    assert ways == {"ingress": permitted, "egress": permitted}
+
+
+def _names(selector: Mapping[str, Any]) -> list[str]:
+    listed = [name for each in selector.get("matchExpressions", ()) for name in each["values"]]
+    single = selector.get("matchLabels", {}).get("app.kubernetes.io/name")
+    return [*listed, *([single] if single else [])]
+
+
+def test_an_autoscaler_alone_says_how_many_pods_there_are() -> None:
+    """A number in the manifest would take pods away whenever somebody applies it. The log has one writer."""
+    scaled = {
+        each["spec"]["scaleTargetRef"]["name"]: each["spec"]
+        for each in _manifests("availability")
+        if each["kind"] == "HorizontalPodAutoscaler"
+    }
+    budgets = {
+        each["metadata"]["name"]: each["spec"]
+        for each in _manifests("availability")
+        if each["kind"] == "PodDisruptionBudget"
+    }
+    replicas = {
+        name: each["spec"].get("replicas")
+        for name in SERVICES
+        for each in _manifests(name)
+        if each["kind"] in {"Deployment", "StatefulSet"}
+    }
+    assert replicas == {**dict.fromkeys(scaled), "audit": 1, "review": 1}
+    for name, spec in scaled.items():
+        assert budgets[name]["minAvailable"] < spec["minReplicas"], "or no node can ever be emptied"
+
+
+def test_embed_has_as_many_workers_as_it_asks_for_processors() -> None:
+    """Left to itself it takes every core of the node, and with a worker for each more memory than its limit."""
+    [pod] = [each["spec"]["template"]["spec"] for each in _manifests("embed") if each["kind"] == "Deployment"]
+    processors = pod["containers"][0]["resources"]["requests"]["cpu"]
+    for workers in ("INFERENCE", "GATE"):
+        assert _in_kubernetes()["embed"][f"LIKENESS_EMBED__{workers}__WORKERS"] == processors
+
+
+def _manifests(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "k8s" / "base" / f"{name}.yaml").read_text("utf-8")))
 
 
 def test_prometheus_sees_counts_by_watchlist_and_nobody_else_does() -> None:

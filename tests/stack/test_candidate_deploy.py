@@ -20,6 +20,7 @@ from services.rpc.clients import EmbedClient
 from services.shared.clock import SystemClock
 from services.shared.packages import cache_folder
 from services.shared.settings import TlsSettings
+from tests.stack.overlays import built_with
 from tests.stack.servers.base import run
 from tests.stack.servers.tools import validator
 from tests.stack.test_deploy import DEPLOY, K8S, ROOT, Document, allowed_pairs, is_setting
@@ -159,25 +160,8 @@ def _tls(root: Path, caller: str) -> TlsSettings:
 
 
 def test_a_cluster_takes_it_as_a_component(tmp_path: Path) -> None:
-    tree = tmp_path / "k8s"
-    shutil.copytree(K8S, tree)
-    overlay = tree / "overlays" / "moving"
-    overlay.mkdir()
-    told = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "likeness",
-        "resources": ["../dev"],
-        "components": ["../../components/candidate"],
-        "configMapGenerator": [
-            {"name": "likeness-candidate", "literals": ["detector=yunet", "recogniser=arcface-r50"]}
-        ],
-    }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(told))
-    built = tmp_path / "built.yaml"
-    built.write_text(run([validator("kubectl"), "kustomize", overlay], "kustomize", timeout_s=300))
-    run([validator("kubernetes-validate"), "--strict", built], "kubernetes-validate", timeout_s=300)
-    documents = list(yaml.safe_load_all(built.read_text()))
+    models = {"name": "likeness-candidate", "literals": ["detector=yunet", "recogniser=arcface-r50"]}
+    documents = built_with("candidate", tmp_path, configMapGenerator=[models])
     deployments = {each["metadata"]["name"]: each for each in documents if each["kind"] == "Deployment"}
     for name in ("search", "ingest"):
         [container] = deployments[name]["spec"]["template"]["spec"]["containers"]

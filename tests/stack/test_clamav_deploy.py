@@ -10,9 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from tests.stack.overlays import built_with
 from tests.stack.servers.base import run
 from tests.stack.servers.tools import validator
-from tests.stack.test_deploy import _PINNED, DEPLOY, K8S, ROOT, Document, is_setting
+from tests.stack.test_deploy import _PINNED, DEPLOY, ROOT, Document, is_setting
 
 ADDRESS = "clamav:3310"
 DOORS = ("search", "ingest", "review")
@@ -44,22 +45,7 @@ def test_compose_takes_it_as_a_second_file(tmp_path: Path) -> None:
 
 
 def test_a_cluster_takes_it_as_a_component(tmp_path: Path) -> None:
-    tree = tmp_path / "k8s"
-    shutil.copytree(K8S, tree)
-    overlay = tree / "overlays" / "scanned"
-    overlay.mkdir()
-    told = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "likeness",
-        "resources": ["../dev"],
-        "components": ["../../components/clamav"],
-    }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(told))
-    built = tmp_path / "built.yaml"
-    built.write_text(run([validator("kubectl"), "kustomize", overlay], "kustomize", timeout_s=300))
-    run([validator("kubernetes-validate"), "--strict", built], "kubernetes-validate", timeout_s=300)
-    documents = list(yaml.safe_load_all(built.read_text()))
+    documents = built_with("clamav", tmp_path)
     deployments = {each["metadata"]["name"]: each for each in documents if each["kind"] == "Deployment"}
     for name in DOORS:
         [container] = deployments[name]["spec"]["template"]["spec"]["containers"]

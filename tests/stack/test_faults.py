@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +42,13 @@ def known(on: Stage) -> tuple[str, bytes]:
     [subject] = on.images(1)
     on.ledger.enrol(subject[1], subject[0])
     judge(on.ledger)
-    assert on.finds(subject)
+    found_again(on, subject)
     return subject
 
 
 def found_again(on: Stage, subject: tuple[str, bytes]) -> float:
-    """Seconds until a search names the subject again."""
+    """Seconds until a search names the subject. One that is refused is asked again: a machine at its limit may refuse
+    at any time, and never answer wrongly."""
     began = time.monotonic()
     wait_until(lambda: on.finds(subject), WAIT_S, f"{subject[0]} to be found again", 0.2)
     return time.monotonic() - began
@@ -71,7 +73,7 @@ def test_f01_f02_f03_every_service_killed_in_turn_under_load(on: Stage, known: t
     load.finish()
     tally = judge(on.ledger)
     assert tally.refused == 4
-    assert on.finds(known)
+    found_again(on, known)
     record(
         "F1, F2, F3",
         "kill -9 of ingest, embed, search, audit, one after the other",
@@ -97,7 +99,7 @@ def test_f05_all_services_killed_at_once_under_load(on: Stage, known: tuple[str,
     load.finish()
     on.note_receipts([subject for subject, _ in subjects])
     tally = judge(on.ledger)
-    assert on.finds(known)
+    found_again(on, known)
     record("F5", "kill -9 of all services at once", ENGINES, recovery_s=recovery_s, tally=tally)
 
 
@@ -129,7 +131,7 @@ class TestKafka:
                 time.sleep(0.2)
         assert turned_away is not None, "the outbox was never full"
         assert turned_away.headers["retry-after"]
-        assert on.finds(known), "search needs no Kafka"
+        found_again(on, known)  # search needs no Kafka
         on.servers["kafka"].start()
         began = time.monotonic()
         enrols_again(on)
@@ -156,7 +158,7 @@ class TestKafka:
         on.note_receipts([subject for subject, _ in subjects])
         on.expect_withdrawn(subject for subject, _ in withdrawn)
         tally = judge(on.ledger)
-        assert on.finds(kept[0])
+        found_again(on, kept[0])
         record(
             "F7, F8",
             "each event three times, in any order, withdrawals before their images",
@@ -164,6 +166,21 @@ class TestKafka:
             tally=tally,
             times=len(events),
         )
+
+    def test_f25_offsets_that_are_lost_enrol_nothing_again(self, on: Stage, known: tuple[str, bytes]) -> None:
+        """Everything is read once more from its beginning, and known already."""
+        subjects = on.images(6)
+        on.publish([on.custody(*subject) for subject in subjects])
+        on.note_receipts([subject for subject, _ in subjects])
+        before = judge(on.ledger)
+        on.platform.kill("ingest", signal.SIGTERM)
+        unread = on.forget_offsets()
+        assert unread >= len(subjects)
+        on.platform.restart("ingest")
+        wait_until(lambda: on.unread() == 0, WAIT_S, lambda: f"{on.unread()} events to be read again", 0.5)
+        tally = judge(on.ledger)
+        assert tally == before
+        record("F25", "the consumer group's offsets deleted", "Kafka", tally=tally, times=unread)
 
     def test_f09_poison_goes_aside_and_the_others_move_on(self, on: Stage, known: tuple[str, bytes]) -> None:
         topic = on.real.names.custody_topic
@@ -209,7 +226,7 @@ class TestMilvus:
         on.servers["milvus"].start()
         recovery_s = found_again(on, known)
         tally = judge(on.ledger, WAIT_S)
-        assert on.finds(waiting[0])
+        found_again(on, waiting[0])
         record("F10", "kill -9 of the server", "Milvus", recovery_s=recovery_s, tally=tally)
 
     def test_f11_slow_searches_end_at_their_deadline_then_at_once(self, on: Stage, known: tuple[str, bytes]) -> None:
@@ -257,7 +274,9 @@ class TestMilvus:
         assert set(missing["ids"]) == {row["reference_id"] for row in lost}
         assert missing["count"] == len(lost)
         tally = judge(on.ledger)  # exactly the references of the record, by id
-        assert all(on.finds(subject) for subject in subjects if subject[0] in {row["subject_id"] for row in lost})
+        for subject in subjects:
+            if subject[0] in {row["subject_id"] for row in lost}:
+                found_again(on, subject)
         record(
             "F13",
             "1 % of the rows deleted behind its back, reconciled by command",
@@ -281,7 +300,7 @@ class TestObjectStore:
         recovery_s = enrols_again(on)
         on.ledger.enrol(image, subject)
         tally = judge(on.ledger)
-        assert on.finds(known)
+        found_again(on, known)
         record("F14", "kill -9 of the server", "MinIO", recovery_s=recovery_s, tally=tally, times=3)
 
     def test_f14_cut_off_and_slow_under_load(self, on: Stage, known: tuple[str, bytes]) -> None:
@@ -316,7 +335,7 @@ class TestPostgreSQL:
             time.sleep(0.3)
         load.finish()
         tally = judge(on.ledger)
-        assert on.finds(known)
+        found_again(on, known)
         record(
             "F5",
             "kill -9 of the database, then its network cut three times",

@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
 
@@ -19,6 +20,10 @@ from alembic.migration import MigrationContext
 import services
 from services.ingest.adapters.owner_turns import owner_turns
 from services.search.adapters.schema import metadata as search_metadata
+from services.shared.adapters.folder_image_store import FolderImageStore
+from services.shared.adapters.image_keys import ImageKeys
+from services.shared.adapters.master_key import MasterKeyFile
+from services.shared.adapters.self_sealing_image_store import SelfSealingImageStore
 from services.shared.database import create_engine, migrate
 from services.shared.settings import DatabaseSettings
 from tests.contract import test_enrolment_ledger as contract
@@ -68,6 +73,34 @@ class TestMigrations:
         ]
         errors = [started.communicate(timeout=240)[1] for started in starts]
         assert [(started.returncode, error) for started, error in zip(starts, errors, strict=True)] == [(0, b"")] * 3
+
+    def test_replicas_that_start_together_on_an_empty_server_share_the_keys(
+        self, database_url: str, tmp_path: Path
+    ) -> None:
+        """Search and ingest in a cluster: one key table, one master key file, several pods."""
+
+        def open_keys(_: int) -> ImageKeys:
+            return ImageKeys(
+                create_engine(DatabaseSettings(url=database_url)), MasterKeyFile(tmp_path / "keys" / "master.key")
+            )
+
+        with ThreadPoolExecutor(6) as pool:
+            replicas = list(pool.map(open_keys, range(6)))
+            folder = FolderImageStore(tmp_path / "probes")
+            stores = [SelfSealingImageStore(folder, keys, renew_after_s=3600) for keys in replicas]
+            names = list(pool.map(lambda number: stores[number].put(b"probe %d" % number), range(6)))
+            assert [stores[-1 - number].get(name) for number, name in enumerate(names)] == [
+                b"probe %d" % number for number in range(6)
+            ]
+            for number in range(3):
+                stores[number].remove(names[number])
+            list(pool.map(lambda store: store.renew(), stores))
+        for store in stores:
+            assert [store.has(name) for name in names] == [False] * 3 + [True] * 3
+            assert store.get(names[5]) == b"probe 5"
+        for keys in replicas:
+            assert keys.count() == 3
+            keys.close()
 
     def test_searchs_tables_are_those_of_the_code(self, engine: sa.Engine) -> None:
         importlib.import_module("services.search.bootstrap")  # its parts bring tables of their own

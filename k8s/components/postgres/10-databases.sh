@@ -15,13 +15,17 @@ SQL
 }
 make_role ingest "$INGEST_DB_PASSWORD"
 make_role image_keys "$IMAGE_KEYS_DB_PASSWORD"
+make_role probe_keys "$PROBE_KEYS_DB_PASSWORD"
+make_role request_keys "$REQUEST_KEYS_DB_PASSWORD"
 make_role search "$SEARCH_DB_PASSWORD"
 make_role review "$REVIEW_DB_PASSWORD"
 make_role audit_owner "$AUDIT_OWNER_DB_PASSWORD"
 make_role audit_writer "$AUDIT_DB_PASSWORD"
 make_database ingest ingest
-# The keys of the images: a copy of the ledger opens nothing.
+# The keys of enrolled images, of probes and of requests' pictures: a copy of the other databases opens nothing.
 make_database image_keys image_keys
+make_database probe_keys probe_keys
+make_database request_keys request_keys
 make_database search search
 make_database review review
 make_database audit audit_owner

@@ -29,7 +29,10 @@ def _group() -> None:
 @keys_app.command("rotate-images")
 def rotate_images(
     data: Annotated[
-        Path | None, typer.Option(help="Data folder of a platform, running or stopped; else ingest's own settings.")
+        Path | None,
+        typer.Option(
+            help="Data folder of a platform, running or stopped; else the settings of the service whose pod this is."
+        ),
     ] = None,
 ) -> None:
     """Wrap the key of every image, probe and request under a new master key and destroy the old one. The platform may
@@ -88,11 +91,9 @@ def _open_authority(folder: CertificateFolder) -> LocalAuthority:
 
 
 def _settings(data: Path | None) -> list[ImageStoreSettings]:
-    """Of every key table that is there: of a data folder all, else that of ingest by its own settings."""
-    from services.ingest.settings import IngestSettings  # noqa: PLC0415 - `likeness --help` stays quick
-
+    """Of every key table that is there: of a data folder all, else of those that the environment has settings of."""
     if data is None:
-        return [IngestSettings().images]
+        return _of_this_environment()
     pairs = zip(KEY_DATABASES, MASTER_KEYS, strict=True)
     found = [
         ImageStoreSettings(keys_url=f"sqlite:///{data / table}", master_key_path=data / master)
@@ -101,4 +102,19 @@ def _settings(data: Path | None) -> list[ImageStoreSettings]:
     ]
     if not found:
         raise ConfigurationError(f"{data} holds no image keys.", advice="Give the folder of `likeness up`.")
+    return found
+
+
+def _of_this_environment() -> list[ImageStoreSettings]:
+    """In a pod those of its own service."""
+    from services.ingest.settings import IngestSettings  # noqa: PLC0415 - `likeness --help` stays quick
+    from services.review.settings import ReviewSettings  # noqa: PLC0415
+    from services.search.settings import SearchSettings  # noqa: PLC0415
+
+    stores = (IngestSettings().images, SearchSettings().probes, ReviewSettings().images)
+    found = [store for store in stores if store.keys_url]
+    if not found:
+        raise ConfigurationError(
+            "No key table is named here.", advice="Give --data, or set LIKENESS_INGEST__IMAGES__KEYS_URL."
+        )
     return found

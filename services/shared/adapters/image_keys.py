@@ -305,8 +305,8 @@ def _in_use(connection: sa.Connection) -> str:
 
 
 def _make_tables(engine: sa.Engine) -> None:
-    """Those that are not there. Replicas that start at once on an empty server take turns: PostgreSQL fails the second of
-    two that make the same table."""
+    """Those that are not there. Replicas that start at once on an empty server take turns: of two that make the same
+    table PostgreSQL fails the second."""
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))

@@ -54,13 +54,19 @@ class MasterKeyFile:
                     f"the master key {self._path} is open to everybody on this machine",
                     advice=f"Run `chmod 600 {self._path}`.",
                 )
-            listed = json.loads(self._path.read_text("utf-8"))["keys"]
+            listed = json.loads(self._text())["keys"]
             return {each["id"]: MasterKey(each["id"], base64.b64decode(each["key"])) for each in listed}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"the master key {self._path} cannot be read: {type(error).__name__}",
                 advice="Put the current master key file back; without it no stored image can be opened.",
             ) from error
+
+    def _text(self) -> str:
+        """What stands in the file. Another process may overwrite the one that was just opened with zeros, as `write`
+        does with what it replaced: then its successor has the name already."""
+        text = self._path.read_text("utf-8")
+        return self._path.read_text("utf-8") if "\0" in text else text
 
     def write(self, *keys: MasterKey) -> None:
         """These keys and no others, durable. What stood in the file before is overwritten first. ConfigurationError."""

@@ -124,6 +124,25 @@ def test_a_master_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None
         open_keys(tmp_path)
 
 
+def test_who_reads_the_file_while_another_process_replaces_it_gets_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader has opened the file that the writer then overwrites with zeros."""
+    file = MasterKeyFile(tmp_path / "master.key")
+    first, second = MasterKey.new(), MasterKey.new()
+    file.write(first)
+    read_text, zeros = Path.read_text, iter(["\0" * 120])
+
+    def read(path: Path, encoding: str | None = None) -> str:
+        file.write(second)
+        return next(zeros, "") or read_text(path, encoding)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", read)
+        held = file.read()
+    assert list(held) == [second.key_id]
+
+
 def test_processes_that_start_together_agree_on_the_first_master_key(tmp_path: Path) -> None:
     metadata.create_all(create_engine(DatabaseSettings(url=f"sqlite:///{tmp_path / 'keys.sqlite'}")))
     with ThreadPoolExecutor(4) as pool:

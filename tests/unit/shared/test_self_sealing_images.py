@@ -51,6 +51,26 @@ def test_after_an_erasure_an_old_key_table_opens_nothing(tmp_path: Path) -> None
         opened(before)
 
 
+def test_a_replica_opens_what_another_sealed_and_nothing_that_another_erased(tmp_path: Path) -> None:
+    """Search in a cluster: one table, one master key file, one bucket, and whoever is asked."""
+    one, folder = opened(tmp_path)
+    other, _ = opened(tmp_path)
+    erased, kept = one.put(PROBE), other.put(b"another case's")
+    assert (other.get(erased), one.get(kept)) == (PROBE, b"another case's")
+    sealed_before = set(folder.names())
+    one.remove(erased)
+    assert one.renew()
+    assert not other.renew(), "there is nothing left to do"
+    assert not other.has(erased)
+    with pytest.raises(NotFound):
+        other.get(erased)
+    assert other.get(kept) == b"another case's"
+    assert len(sealed_before - set(folder.names())) == 1
+    # The same probe of another case, later, through the other one.
+    assert other.put(PROBE) == erased
+    assert one.get(erased) == PROBE
+
+
 def test_the_next_process_changes_the_master_key_that_the_last_one_left(tmp_path: Path) -> None:
     store, _ = opened(tmp_path)
     store.remove(store.put(PROBE))
