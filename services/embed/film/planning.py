@@ -28,6 +28,9 @@ _SLACK = 1e-6
 # then chosen as if they came at an ordinary rate.
 _FASTEST_PER_S = 500.0
 _ORDINARY_PER_S = 25.0
+# A camera that takes a picture every ten seconds or less often makes a row of stills: each is looked at, as if they
+# came one a second, so that hours between them do not make a segment of each.
+_STILLS_APART_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +79,9 @@ def index_of(stamps: Sequence[int] | Stamps, keys: Sequence[int] | Stamps, unit_
 
 def _pace(stamps: Stamps, unit_s: float) -> float:
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
-    return 1 / (_ORDINARY_PER_S * step) if 0 < step * unit_s < 1 / _FASTEST_PER_S else unit_s
+    if 0 < step * unit_s < 1 / _FASTEST_PER_S:
+        return 1 / (_ORDINARY_PER_S * step)
+    return LOOK_EVERY_S / step if step * unit_s >= _STILLS_APART_S else unit_s
 
 
 @dataclass(frozen=True, slots=True)

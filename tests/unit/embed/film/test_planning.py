@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +103,15 @@ def test_without_a_face_nothing_is_followed() -> None:
     assert follow_up(index, segments(index)[0], [0, 50], []) == []
 
 
+def test_of_a_film_of_a_picture_an_hour_each_is_looked_at_and_thirty_make_a_segment() -> None:
+    for unit_s, step in ((3600.0, 1), (0.04, 90_000)):
+        stamps = [number * step for number in range(90)]
+        index = index_of(stamps, stamps, unit_s)
+        found = segments(index)
+        assert [len(first_look(index, segment)) for segment in found] == [30, 30, 30]
+        assert index.time_s(stamps[-1]) == pytest.approx(89 * 3600)
+
+
 def test_frames_are_numbered_in_order_of_presentation() -> None:
     index = index_of([0, 3, 1, 2, 2], [0], 0.1)
     assert [index.number(stamp) for stamp in (0, 1, 2, 3)] == [0, 1, 2, 3]
@@ -113,7 +123,7 @@ def test_frames_are_numbered_in_order_of_presentation() -> None:
 @given(
     st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=300),
     st.lists(st.integers(-(2**40), 2**40), max_size=20),
-    st.sampled_from([1 / 90000, 1 / 25, 1.0, 10.0]),
+    st.sampled_from([1 / 90000, 1 / 25, 1.0, 10.0, 86_400.0]),
 )
 def test_whatever_the_timestamps_every_plan_is_of_frames_that_are_there(
     stamps: list[int], keys: list[int], unit_s: float

@@ -66,6 +66,24 @@ def test_key_frames_alone_and_frames_between_them_are_the_same_pictures(tmp_path
     assert shown(read, [int(key) for key in read.index.keys]) == [0, 8, 16, 24, 32]
 
 
+@pytest.mark.parametrize(("seconds_a_frame", "is_read"), [(60, True), (1000, True), (86_400, True), (2**31, False)])
+def test_a_film_of_a_picture_a_minute_or_a_day_is_read_with_its_times(
+    tmp_path: Path, seconds_a_frame: int, is_read: bool
+) -> None:
+    path = make_film(tmp_path / "film.avi", (grey_picture(n) for n in range(8)), codec="mjpeg")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, content.index(b"strh") + 28, seconds_a_frame, 1)
+    path.write_bytes(content)
+    if not is_read:
+        with pytest.raises(Refused, match="clock"):
+            reader(path)
+        return
+    read = reader(path)
+    assert read.warnings == []
+    assert read.describe()["duration_s"] == 7 * seconds_a_frame
+    assert shown(read, list(read.index.stamps)) == list(range(8))
+
+
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     moments = [0, 10, 15, 40, 41, 90]
     path = make_film(
