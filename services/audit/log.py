@@ -353,12 +353,14 @@ class AuditLog:
         self._fault = error.detail
 
     def _write(self, appends: Sequence[_Append]) -> None:
+        """Store what is not stored yet, in one transaction, then answer everybody."""
         moment = rfc3339(self._clock.now())
         answers: list[Appended | Conflict] = []
+        added: list[Statement] = []
         with self._store.writing() as transaction:
             frontier = self._frontier_in(transaction)
             known = transaction.find([request.statement.entry_id for request in appends])
-            entries, added = [], []
+            entries = []
             for request in appends:
                 statement = request.statement
                 earlier = known.get(statement.entry_id)
@@ -375,13 +377,12 @@ class AuditLog:
         # Durable from here on.
         self._frontier = frontier
         self._used_at_s = self._clock.monotonic_s()
-        if entries and self._unsigned_since_s is None:
+        if added and self._unsigned_since_s is None:
             self._unsigned_since_s = self._used_at_s
-        for request, answer in zip(appends, answers, strict=True):
-            if isinstance(answer, Conflict):
-                request.answer.set_exception(answer)
-            else:
-                request.answer.set_result(answer)
+        _tell(appends, answers)
+        self._note(added, frontier, moment)
+
+    def _note(self, added: Sequence[Statement], frontier: Frontier, moment: str) -> None:
         for statement in added:
             _tell_of_skew(statement, moment)
             self._metrics.audit_entries_total.labels(statement.operation.lower(), statement.phase.lower()).inc()
@@ -454,6 +455,14 @@ def _fail(requests: Iterable[_Request], error: LikenessError) -> None:
     for request in requests:
         if not isinstance(request, _Stop) and not request.answer.done():
             request.answer.set_exception(error)
+
+
+def _tell(appends: Sequence[_Append], answers: Sequence[Appended | Conflict]) -> None:
+    for request, answer in zip(appends, answers, strict=True):
+        if isinstance(answer, Conflict):
+            request.answer.set_exception(answer)
+        else:
+            request.answer.set_result(answer)
 
 
 def _tell_of_skew(statement: Statement, recorded_at: str) -> None:

@@ -160,29 +160,39 @@ def environment(
         defaults["ALLOW_SYNTHETIC"] = str(allow_synthetic).lower()
     if mutual_tls:
         defaults |= _certificates(module, data.certificates)
-    fixed = {
-        "HTTP_HOST": HOST,
-        "HTTP_PORT": str(ports[service].http),
-        "GRPC_HOST": HOST,
-        "GRPC_PORT": str(ports[service].grpc),
-        **{f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items() if peer != CANDIDATE},
-    }
-    if CANDIDATE in ports and service in {"search", "ingest"}:
-        fixed["CANDIDATE_EMBED"] = f"{HOST}:{ports[CANDIDATE].grpc}"
-    if service == "review":  # its console shows custodians and auditors what these two have
-        fixed |= {
-            f"CONSOLE__OVERSIGHT__{peer.upper()}_URL": f"http://{HOST}:{ports[peer].http}"
-            for peer in ("ingest", "audit")
-            if peer in ports
-        }
-        if "search" in ports:
-            fixed["FILMS__SEARCH_URL"] = f"http://{HOST}:{ports['search'].http}"
     return {
         **{prefix + name: value for name, value in defaults.items()},
         **inherited,
         **(_candidate_settings(inherited) if service == CANDIDATE else {}),
-        **{prefix + name: value for name, value in fixed.items()},
+        **{prefix + name: value for name, value in _addresses(service, ports).items()},
     }
+
+
+def _addresses(service: str, ports: Mapping[str, ServicePorts]) -> dict[str, str]:
+    """Where a service listens and whom it calls."""
+    listens = {
+        "HTTP_HOST": HOST,
+        "HTTP_PORT": str(ports[service].http),
+        "GRPC_HOST": HOST,
+        "GRPC_PORT": str(ports[service].grpc),
+    }
+    peers = {f"PEERS__{peer.upper()}": f"{HOST}:{pair.grpc}" for peer, pair in ports.items() if peer != CANDIDATE}
+    found = listens | peers
+    if CANDIDATE in ports and service in {"search", "ingest"}:
+        found["CANDIDATE_EMBED"] = f"{HOST}:{ports[CANDIDATE].grpc}"
+    if service == "review":
+        found |= _urls_of_review(ports)
+    return found
+
+
+def _urls_of_review(ports: Mapping[str, ServicePorts]) -> dict[str, str]:
+    """What review reads over REST: search's films, and for custodians and auditors what two other services have."""
+    names = {
+        "search": "FILMS__SEARCH_URL",
+        "ingest": "CONSOLE__OVERSIGHT__INGEST_URL",
+        "audit": "CONSOLE__OVERSIGHT__AUDIT_URL",
+    }
+    return {name: f"http://{HOST}:{ports[peer].http}" for peer, name in names.items() if peer in ports}
 
 
 def _candidate_settings(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -35,9 +35,8 @@ def restore_backup(data: DataFolder, record: Path, keys: Path, note: Callable[[s
         has_witness = (data.root / WITNESS).exists()
         for manifest, folder in parts:
             for name in manifest.files:
-                if has_witness and name.startswith(f"{WITNESS}/"):
-                    continue
-                _put(folder / name, data.root / name)
+                if not (has_witness and name.startswith(f"{WITNESS}/")):
+                    _put(folder / name, data.root / name)
         if has_witness:
             note("the witness that is here stays as it is")
         _check_keys(data)

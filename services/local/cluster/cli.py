@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from services.local.cluster.people import Findings
+    from services.local.cluster.work import ClusterWork
     from services.rpc.clients import EmbedClient
 
 _START_TIMEOUT_S = 120.0
@@ -44,15 +46,8 @@ def cluster(
 
     Each content is looked at once, however many copies there are. Ctrl-C stops; the same command goes on.
     """
-    import os  # noqa: PLC0415 - `likeness --help` stays quick
-
-    import orjson  # noqa: PLC0415
-
-    from services.local.cluster.people import find_people  # noqa: PLC0415
-    from services.local.cluster.reading import list_files, look_at_pictures  # noqa: PLC0415
-    from services.local.cluster.sheet import write_sheet  # noqa: PLC0415
+    from services.local.cluster.people import find_people  # noqa: PLC0415 - `likeness --help` stays quick
     from services.local.cluster.work import ClusterWork  # noqa: PLC0415
-    from services.shared.clock import SystemClock, rfc3339  # noqa: PLC0415
 
     console = Console()
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,26 +55,11 @@ def cluster(
     try:
         work.require("folder", str(folder.resolve()))
         work.require("case", case)
-        with _bars(console) as bars:
-            listing = bars.add_task("Listing files", total=None)
-            list_files(folder, work, lambda count: bars.advance(listing, count))
-            pending = len(work.pending())
-            model_id = ""
-            with _own_embed(out) as embed:
-                model_id = embed.describe_model(timeout_s=10.0).model_id
-                work.require("model", model_id)
-                looking = bars.add_task("Finding faces", total=pending)
-                look_at_pictures(folder, work, embed, _CALLERS, lambda count: bars.advance(looking, count))
+        model_id = _look(console, folder, work, out)
         findings = find_people(work, threshold)
     finally:
         work.close()
-    made_at = rfc3339(SystemClock().now())
-    sheet, people = out / "people.html", out / "people.json"
-    write_sheet(findings, sheet, folder=folder.name, case=case, model_id=model_id, threshold=threshold, at=made_at)
-    about = {"case": case, "folder": str(folder), "made_at": made_at, "model_id": model_id, "threshold": threshold}
-    people.write_bytes(orjson.dumps({**about, **findings.as_json()}, option=orjson.OPT_INDENT_2))
-    for path in (sheet, people):
-        os.chmod(path, 0o600)  # noqa: PTH101 - beside the work file, of the same secrecy
+    sheet = _write_findings(findings, out, folder, case, model_id, threshold)
     if forget:
         (out / "work.sqlite").unlink()
     copies = findings.files - findings.contents
@@ -88,6 +68,41 @@ def cluster(
         f"{len(findings.poor)} faces too poor to group.\nContact sheet: {sheet}",
         soft_wrap=True,
     )
+
+
+def _look(console: Console, folder: Path, work: ClusterWork, out: Path) -> str:
+    """Find the faces of every content that was not looked at before, with an embed of one's own; its model."""
+    from services.local.cluster.reading import list_files, look_at_pictures  # noqa: PLC0415
+
+    with _bars(console) as bars:
+        listing = bars.add_task("Listing files", total=None)
+        list_files(folder, work, lambda count: bars.advance(listing, count))
+        pending = len(work.pending())
+        with _own_embed(out) as embed:
+            model_id = embed.describe_model(timeout_s=10.0).model_id
+            work.require("model", model_id)
+            looking = bars.add_task("Finding faces", total=pending)
+            look_at_pictures(folder, work, embed, _CALLERS, lambda count: bars.advance(looking, count))
+    return model_id
+
+
+def _write_findings(  # noqa: PLR0917 - what was done, for whom, and where it goes
+    findings: Findings, out: Path, folder: Path, case: str, model_id: str, threshold: float
+) -> Path:
+    """The contact sheet and the same as JSON, readable by their owner alone; the sheet's path."""
+    import orjson  # noqa: PLC0415 - `likeness --help` stays quick
+
+    from services.local.cluster.sheet import write_sheet  # noqa: PLC0415
+    from services.shared.clock import SystemClock, rfc3339  # noqa: PLC0415
+
+    made_at = rfc3339(SystemClock().now())
+    sheet, people = out / "people.html", out / "people.json"
+    write_sheet(findings, sheet, folder=folder.name, case=case, model_id=model_id, threshold=threshold, at=made_at)
+    about = {"case": case, "folder": str(folder), "made_at": made_at, "model_id": model_id, "threshold": threshold}
+    people.write_bytes(orjson.dumps({**about, **findings.as_json()}, option=orjson.OPT_INDENT_2))
+    for path in (sheet, people):
+        path.chmod(0o600)  # beside the work file, of the same secrecy
+    return sheet
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from services.audit.verification import VerificationFailed, read_public_key
 from services.local.disclosure.bundle import read_bundle
 from services.local.disclosure.code import CodeRefused, is_code, verify_code
 from services.local.disclosure.compare import Comparison, Verdict, compare
-from services.local.disclosure.verify import CHECKS, NOT_PROVEN, CheckFailed, verify_bundle
+from services.local.disclosure.verify import CHECKS, NOT_PROVEN, CheckFailed, Report, verify_bundle
 from services.shared.rest_client import RestClient
 
 disclosure_app = typer.Typer(no_args_is_help=True, help="Disclose a search, check a disclosure, run a search again.")
@@ -111,6 +111,10 @@ def verify_command(
         console.print(f"  {failure.check}. {CHECKS[failure.check]}: FAILED", style="bold red")
         console.print(f"     {failure.detail}", markup=False)
         raise typer.Exit(1) from failure
+    _print_report(console, report)
+
+
+def _print_report(console: Console, report: Report) -> None:
     for number, outcome in report.outcomes.items():
         style = "green" if outcome.startswith("passed") and "only" not in outcome else "yellow"
         console.print(f"  {number}. {CHECKS[number]}: {outcome}", style=style)

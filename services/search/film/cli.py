@@ -98,22 +98,26 @@ def _followed(client: RestClient, film_id: str) -> dict[str, Any]:
     )
     with Progress(*columns) as progress:
         bar = progress.add_task(f"film {film_id}", total=1.0)
-        seen_s = time.monotonic()
         while True:
-            try:
-                found = client.json("GET", f"/v1/films/{film_id}", params={"chips": "true"})
-                seen_s = time.monotonic()
-            except DependencyUnavailable:
-                if time.monotonic() - seen_s > _GONE_S:
-                    raise
-                time.sleep(_POLL_S)
-                continue
+            found = _looked_at(client, film_id)
             looked = found["progress"]["frames_looked_at"]
             progress.update(
                 bar, completed=found["progress"]["share"], description=f"{found['status']}, {looked} frames looked at"
             )
             if found["status"] in _ENDED:
                 return found
+            time.sleep(_POLL_S)
+
+
+def _looked_at(client: RestClient, film_id: str) -> dict[str, Any]:
+    """How far the film is; asked again while nobody answers, for as long as a service takes to start."""
+    asked_s = time.monotonic()
+    while True:
+        try:
+            return client.json("GET", f"/v1/films/{film_id}", params={"chips": "true"})
+        except DependencyUnavailable:
+            if time.monotonic() - asked_s > _GONE_S:
+                raise
             time.sleep(_POLL_S)
 
 

@@ -164,20 +164,7 @@ class FilmRunner:
             task=films_pb2.FilmOrder.FACES,
             first_segment=film.segments_read,
         )
-        left_s = self._settings.max_read_s - film.read_s
-        if left_s > 0:
-            started_s = self._clock.monotonic_s()
-            for event in self._events(work, order, left_s + self._settings.claim_s):
-                if event.HasField("description"):
-                    self._described(film, event.description)
-                elif event.HasField("segment"):
-                    ended_s = self._clock.monotonic_s()
-                    self._store.add_segment(film.film_id, event.segment, ended_s - started_s)
-                    self._metrics.search_film_frames_total.inc(event.segment.frames_looked_at)
-                    left_s -= ended_s - started_s
-                    started_s = ended_s
-                if left_s <= 0:
-                    break
+        left_s = self._take_segments(work, order, self._settings.max_read_s - film.read_s)
         if left_s <= 0 and not work.is_lost.is_set():
             self._store.warn(film.film_id, "not_read_to_the_end: the time for one film is used up")
         standing = self._store.find(film.film_id)
@@ -187,6 +174,24 @@ class FilmRunner:
                 code="film_undecodable",
                 advice="Send the file as the camera or system wrote it; it may have been cut short on its way.",
             )
+
+    def _take_segments(self, work: _Work, order: films_pb2.FilmOrder, left_s: float) -> float:
+        """Store what is read, segment by segment, until the film or its time ends; the time that is left."""
+        if left_s <= 0:
+            return left_s
+        film, started_s = work.film, self._clock.monotonic_s()
+        for event in self._events(work, order, left_s + self._settings.claim_s):
+            if event.HasField("description"):
+                self._described(film, event.description)
+            elif event.HasField("segment"):
+                ended_s = self._clock.monotonic_s()
+                self._store.add_segment(film.film_id, event.segment, ended_s - started_s)
+                self._metrics.search_film_frames_total.inc(event.segment.frames_looked_at)
+                left_s -= ended_s - started_s
+                started_s = ended_s
+            if left_s <= 0:
+                break
+        return left_s
 
     def _described(self, film: StoredFilm, found: films_pb2.FilmDescription) -> None:
         description = {

@@ -67,51 +67,17 @@ class SearchOutcome:
 
 def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
     """The answer without its stage times, which are known only once it has been stored."""
-    analysis, request = outcome.analysis, outcome.request
-    image, face = analysis.image, analysis.faces[outcome.face_index]
-    flags = flags_of(analysis, face, request.nature)
+    analysis = outcome.analysis
     return {
         "search_id": outcome.search_id,
         "status": SearchStatus.DONE.value,
         "searched_at": rfc3339(outcome.opened_at),
-        "request": {
-            "case_reference": request.case_reference,
-            "purpose": request.purpose,
-            "offence": request.offence,
-            "source": request.source.value,
-            "nature": request.nature.value,
-            "case_type": request.case_type.value,
-            "watchlists": list(request.watchlists),
-            "mode": request.mode.value,
-            "max_candidates": request.max_candidates,
-        },
-        "probe": {
-            "sha256": outcome.probe_sha256,
-            "width": image.width,
-            "height": image.height,
-            "format": image.format,
-            "frames": image.frame_count,
-            "frame_searched": "first" if image.frame_count > 1 else "only",
-            "grade": None if face.assessment is None else face.assessment.grade,
-            "flags": [flag_document(flag) for flag in flags],
-            "needs_supervisor": bool(flags),
-            "face_chosen_by": outcome.face_chosen_by,
-        },
+        "request": _request(outcome.request),
+        "probe": _probe(outcome),
         **({} if outcome.film is None else {"film": dict(outcome.film)}),
         "faces": face_list(analysis.faces),
         "face": outcome.face_index,
-        "candidates": [
-            {
-                "rank": candidate.rank,
-                "subject_id": candidate.subject_id,
-                "reference_id": candidate.reference_id,
-                "watchlist": candidate.watchlist_id,
-                "owner": candidate.owner,
-                "score": round(candidate.score, SCORE_DECIMALS),
-                "score_evidence": outcome.evidence_at(candidate.score, candidate.watchlist_id).document(),
-            }
-            for candidate in outcome.candidates
-        ],
+        "candidates": [_candidate(outcome, candidate) for candidate in outcome.candidates],
         "searched": [
             {"watchlist": scope.watchlist_id, "owners": sorted(scope.owners), "agreements": list(permitted.agreements)}
             for scope, permitted in zip(outcome.scopes, outcome.decision.scopes, strict=True)
@@ -126,6 +92,49 @@ def answer_document(outcome: SearchOutcome) -> dict[str, Any]:
         "calibrations": calibrations_document(outcome.calibrations, outcome.searchable),
         "policy": {"digest": outcome.decision.policy, "watchlists": outcome.decision.watchlists},
         "statements": _statements(outcome),
+    }
+
+
+def _request(request: SearchRequest) -> dict[str, Any]:
+    return {
+        "case_reference": request.case_reference,
+        "purpose": request.purpose,
+        "offence": request.offence,
+        "source": request.source.value,
+        "nature": request.nature.value,
+        "case_type": request.case_type.value,
+        "watchlists": list(request.watchlists),
+        "mode": request.mode.value,
+        "max_candidates": request.max_candidates,
+    }
+
+
+def _probe(outcome: SearchOutcome) -> dict[str, Any]:
+    image, face = outcome.analysis.image, outcome.analysis.faces[outcome.face_index]
+    flags = flags_of(outcome.analysis, face, outcome.request.nature)
+    return {
+        "sha256": outcome.probe_sha256,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "frames": image.frame_count,
+        "frame_searched": "first" if image.frame_count > 1 else "only",
+        "grade": None if face.assessment is None else face.assessment.grade,
+        "flags": [flag_document(flag) for flag in flags],
+        "needs_supervisor": bool(flags),
+        "face_chosen_by": outcome.face_chosen_by,
+    }
+
+
+def _candidate(outcome: SearchOutcome, candidate: Candidate) -> dict[str, Any]:
+    return {
+        "rank": candidate.rank,
+        "subject_id": candidate.subject_id,
+        "reference_id": candidate.reference_id,
+        "watchlist": candidate.watchlist_id,
+        "owner": candidate.owner,
+        "score": round(candidate.score, SCORE_DECIMALS),
+        "score_evidence": outcome.evidence_at(candidate.score, candidate.watchlist_id).document(),
     }
 
 
