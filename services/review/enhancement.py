@@ -19,6 +19,10 @@ from services.shared.errors import InvalidRequest, PlatformError
 
 Pixels = npt.NDArray[np.uint8]
 MAX_STEPS = 20
+# Ten seconds of two processors at the largest size; everything else takes a fraction of one.
+MAX_DENOISINGS = 2
+# A working copy at its largest, turned by 45 degrees. Turned once more it would be twice as large, and so on.
+MAX_PIXELS = 36_000_000
 _MIN_SIDE = 32  # smaller than this is no picture of a face
 
 
@@ -56,6 +60,8 @@ def checked(steps: Sequence[EnhancementStep]) -> tuple[EnhancementStep, ...]:
         for name, limit in limits.items():
             if not limit.lowest <= step.amounts[name] <= limit.highest:
                 raise _wrong("steps", f"Step {place}: {name} is from {limit.lowest:g} to {limit.highest:g}.")
+    if sum(step.kind is StepKind.DENOISE for step in steps) > MAX_DENOISINGS:
+        raise _wrong("steps", f"At most {MAX_DENOISINGS} of them denoise.")
     return tuple(steps)
 
 
@@ -127,6 +133,8 @@ def _rotate(pixels: Pixels, amounts: Mapping[str, float]) -> Pixels:
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, 1.0)
     cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
     size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise _wrong("steps", f"Turned like that the picture has {size[0]} x {size[1]} pixels. Crop it first.")
     matrix[:, 2] += (size[0] / 2 - width / 2, size[1] / 2 - height / 2)
     # What comes into view at the corners is black: nothing is made up.
     return cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC, borderValue=(0, 0, 0))  # type: ignore[return-value]

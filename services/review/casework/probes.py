@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from threading import BoundedSemaphore
 
 from services.review import enhancement
 from services.review.casework.caller import Caller
@@ -22,11 +24,14 @@ from services.review.model import (
 from services.review.ports import AgreementRegister
 from services.review.suitability import in_words, measured
 from services.review.workflow import Action
-from services.shared.errors import Conflict, Forbidden, InvalidRequest
+from services.shared.errors import Conflict, Forbidden, InvalidRequest, Overloaded
 from services.shared.ids import new_id
 from services.shared.originals import unscanned
 from services.shared.ports.image_store import ImageStore
 from services.shared.watchlists import WatchlistFile, Watchlists
+
+MAX_COPIES = 50  # of one picture; each is a file of tens of megabytes
+_AT_ONCE, _WAIT_S = 2, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Probes:
     def __init__(self, book: Casebook, images: ImageStore) -> None:
         self._book = book
         self._images = images
+        self._turns = BoundedSemaphore(_AT_ONCE)
 
     def assess(
         self,
@@ -141,10 +147,18 @@ class Probes:
         steps: Sequence[EnhancementStep],
         reason: str,
     ) -> Case:
-        """A working copy made by a recorded recipe from the original's own. Needs a reason."""
+        """A working copy made by a recorded recipe from the original's own. Needs a reason. Raises InvalidRequest,
+        Conflict (`too_many_copies`), Overloaded."""
         with self._book.step(caller, request_id, Action.ENHANCE, version, objects=(f"probe:{probe_id}",)) as step:
             probe = _probe(step.case, probe_id)
-            content, width, height = enhancement.apply(self._images.get(probe.working_sha256), steps)
+            if len(probe.enhancements) >= MAX_COPIES:
+                raise Conflict(
+                    f"The picture has {MAX_COPIES} working copies.",
+                    advice="Search with one of them, or hand the picture in again.",
+                    code="too_many_copies",
+                )
+            with self._turn():
+                content, width, height = enhancement.apply(self._images.get(probe.working_sha256), steps)
             made = Enhancement(
                 enhancement_id=new_id(),
                 steps=tuple(steps),
@@ -160,6 +174,16 @@ class Probes:
                 "result_sha256": made.sha256,
             }
             return step.move(probes=_with(step.case, replace(probe, enhancements=(*probe.enhancements, made))))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Few at once: each takes a processor and hundreds of megabytes. Raises Overloaded."""
+        if not self._turns.acquire(timeout=_WAIT_S):
+            raise Overloaded("Other working copies are being made.", advice="Try again in a few seconds.")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _assessment(self, caller: Caller, probe: ProbeImage, face: int, grade: Suitability, remarks: str) -> Assessment:
         if not 0 <= face < len(probe.faces):

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from services.review.casework import probes
 from services.review.enhancement import LIMITS, apply, decoded, described
-from services.review.model import EnhancementStep, StepKind
-from services.shared.errors import InvalidRequest
+from services.review.model import Case, EnhancementStep, StepKind
+from services.shared.errors import Conflict, InvalidRequest, Overloaded
 from tests.unit.review.people import ANNA, Unit, png
 
 PICTURE = png(97, 64)
@@ -51,6 +52,38 @@ def test_steps_follow_one_another(unit: Unit) -> None:
     for one in EVERY:
         one_by_one = apply(one_by_one, [one])[0]
     assert all_at_once == one_by_one
+
+
+def test_no_recipe_makes_a_picture_grow_without_end_or_takes_minutes() -> None:
+    large = cv2.imencode(".png", np.zeros((4096, 4096, 3), np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    turn = step(StepKind.ROTATE, degrees=45)
+    with pytest.raises(InvalidRequest, match="Crop it first"):  # 20 of them would make a million times as many pixels
+        apply(large, [turn] * 20)
+    assert apply(PICTURE, [turn] * 3)[1] > 97
+    apply(PICTURE, [step(StepKind.DENOISE, strength=2)] * 2)
+    with pytest.raises(InvalidRequest, match="denoise"):
+        apply(PICTURE, [step(StepKind.DENOISE, strength=2)] * 3)
+
+
+def test_few_copies_are_made_at_once_and_not_too_many_of_one_picture(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = unit.assessed()
+
+    def enhance(version: int) -> Case:
+        steps, probe_id = [step(StepKind.MIRROR)], case.probes[0].probe_id
+        return unit.desk.probes.enhance(
+            ANNA, case.request_id, version, probe_id=probe_id, steps=steps, reason="Mirrored by the camera."
+        )
+
+    monkeypatch.setattr(probes, "_WAIT_S", 0.01)
+    with unit.desk.probes._turn(), unit.desk.probes._turn(), pytest.raises(Overloaded):
+        enhance(case.version)
+    monkeypatch.setattr(probes, "MAX_COPIES", 1)
+    once = enhance(case.version)
+    with pytest.raises(Conflict) as refused:
+        enhance(once.version)
+    assert refused.value.code == "too_many_copies"
 
 
 def test_deinterlacing_keeps_one_field_as_it_is() -> None:
