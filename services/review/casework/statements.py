@@ -107,7 +107,7 @@ def _flags(case: Case) -> list[str]:
     if not words:
         return []
     allowed = [
-        f"supervisor {one.decided_by} allowed it on {rfc3339(one.decided_at)[:10]}: {one.reason}"
+        f"Supervisor {one.decided_by} allowed it on {rfc3339(one.decided_at)[:10]}: {one.reason}"
         for one in case.probe_decisions
         if one.is_allowed
     ]

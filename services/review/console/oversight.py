@@ -21,6 +21,8 @@ from services.shared.errors import (
 )
 
 _TIMEOUT_S = 10.0
+# Whoever looks at the log while audit hangs is told so within the 3 s that hold for everything that discloses.
+_ALIVE_S = 2.0
 # The first question after a start counts the whole log, and the report is set as a PDF.
 _REPORT_TIMEOUT_S = 60.0
 _KINDS: Mapping[int, type[LikenessError]] = {
@@ -80,42 +82,54 @@ class Oversight:
 
     def log_page(self, bearer: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Forbidden, InvalidRequest, DependencyUnavailable."""
-        return self._get(bearer, self._settings.audit_url, "/v1/audit/entries", wanted)
+        return self._of_audit(bearer, "/v1/audit/entries", wanted)
 
     def log_entry(self, bearer: str, sequence: int, reason: str) -> dict[str, Any]:
         """Raises Forbidden, NotFound, DependencyUnavailable."""
-        return self._get(bearer, self._settings.audit_url, f"/v1/audit/entries/{sequence}", {"reason": reason})
+        return self._of_audit(bearer, f"/v1/audit/entries/{sequence}", {"reason": reason})
 
     def sample(self, bearer: str, seed: str, count: int) -> dict[str, Any]:
         """Searches drawn by a seed of the auditor's own. Raises Forbidden, InvalidRequest, DependencyUnavailable."""
         query = {"seed": seed, "count": count, "reason": "console"}
-        return self._get(bearer, self._settings.audit_url, "/v1/audit/sample", query)
+        return self._of_audit(bearer, "/v1/audit/sample", query)
 
     def statistics(self, bearer: str, month: str) -> dict[str, Any]:
         """What the unit did, counted from the log; all months where none is named. Raises Forbidden, InvalidRequest,
         DependencyUnavailable."""
         query = {"reason": "console", **({"month": month} if month else {})}
-        return self._get(bearer, self._settings.audit_url, "/v1/audit/statistics", query)
+        return self._of_audit(bearer, "/v1/audit/statistics", query)
 
     def transparency(self, bearer: str, months: Sequence[str]) -> dict[str, Any]:
         """What may be published of these months, all where none is named. Raises Forbidden, InvalidRequest,
         DependencyUnavailable."""
         query = {"reason": "console", "month": list(months)}
-        address = self._settings.audit_url + "/v1/audit/transparency"
-        return self._asked(bearer, "GET", address, params=query, timeout=_REPORT_TIMEOUT_S)
+        return self._of_audit(bearer, "/v1/audit/transparency", query, timeout=_REPORT_TIMEOUT_S)
 
     def transparency_files(self, bearer: str, months: Sequence[str]) -> bytes:
         """The files to publish, as a ZIP. Raises Forbidden, InvalidRequest, DependencyUnavailable."""
         query = {"reason": "console: to publish", "month": list(months)}
+        self._require_audit()
         address = self._settings.audit_url + "/v1/audit/transparency/files"
         return self._answered(bearer, "GET", address, params=query, timeout=_REPORT_TIMEOUT_S).content
 
     def checkpoint(self, bearer: str) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
-        return self._get(bearer, self._settings.audit_url, "/v1/audit/checkpoint", {})
+        return self._of_audit(bearer, "/v1/audit/checkpoint", {})
 
     def close(self) -> None:
         self._client.close()
+
+    def _of_audit(self, bearer: str, path: str, query: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        self._require_audit()
+        return self._asked(bearer, "GET", self._settings.audit_url + path, params=dict(query), **how)
+
+    def _require_audit(self) -> None:
+        """A report may take a minute, a service that answers nothing may not. What it says of itself is left to it:
+        where its log cannot be written it refuses by itself."""
+        try:
+            self._client.get(self._settings.audit_url + "/healthz", timeout=_ALIVE_S)
+        except httpx.HTTPError as error:
+            raise _unanswered() from error
 
     def _get(self, bearer: str, base: str, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
         return self._asked(bearer, "GET", base + path, params=dict(query))

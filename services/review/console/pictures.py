@@ -38,12 +38,15 @@ def shown(image: Image.Image, person_id: str, at: datetime, max_side_px: int = M
 
 
 def _marked(picture: Image.Image, text: str) -> Image.Image:
-    """The text in rows across the picture, each letter light with a dark edge, so that it stands on any ground."""
-    side = max(picture.size)
+    """The text in rows across the picture, each letter light with a dark edge, so that it stands on any ground.
+
+    Letters and gaps follow from the shorter side: a face in a long strip has the mark over it as any other has.
+    """
+    longest, side = max(picture.size), min(picture.size)
     font = ImageFont.load_default(size=max(9, side // 34))
     left, top, right, bottom = font.getbbox(text)
     width, height = int(right - left), int(bottom - top)
-    layer = Image.new("RGBA", (int(side * 1.5), int(side * 1.5)), (0, 0, 0, 0))
+    layer = Image.new("RGBA", (int(longest * 1.5), int(longest * 1.5)), (0, 0, 0, 0))
     draw = ImageDraw.Draw(layer)
     step_y = max(height * 7, side // 4)
     for row, y in enumerate(range(0, layer.height, step_y)):

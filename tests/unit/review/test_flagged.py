@@ -54,7 +54,7 @@ def test_an_allowed_probe_is_judged_and_the_result_says_what_spoke_against_it(un
     assert released.release is not None
     said = " ".join(released.release.statements)
     assert "Told of line_art. Told of missing_noise." in said
-    assert "supervisor sue allowed it on 2026-06-01: A photograph of a screen." in said
+    assert "Supervisor sue allowed it on 2026-06-01: A photograph of a screen." in said
     assert "flagged probe allowed" in [item.what for item in unit.desk.looking.case(ANNA, released.request_id).history]
     [entry] = [one for one in unit.audit.entries if one["activity"] == "allow_probe" and one["phase"] == "DONE"]
     assert entry["details"]["flags"] == "line_art,missing_noise"

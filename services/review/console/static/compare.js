@@ -8,6 +8,13 @@ const SPLIT_GRIP = 14; // pixels to either side of the split line by which it is
 const benches = [...document.querySelectorAll("[data-bench]")];
 benches.forEach(start);
 
+// Of a long list, the part about the candidate that is looked at.
+for (const strip of document.querySelectorAll(".strip")) {
+  const here = strip.querySelector("[aria-current]")?.getBoundingClientRect();
+  const box = strip.getBoundingClientRect();
+  if (here) strip.scrollBy(here.left + here.width / 2 - box.left - box.width / 2, here.top + here.height / 2 - box.top - box.height / 2);
+}
+
 // Keys go to the bench that is worked at; else to the first.
 function isWorkedAt(root) { return root === (benches.find((one) => one.contains(document.activeElement)) || benches[0]); }
 

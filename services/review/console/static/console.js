@@ -55,13 +55,25 @@ for (const button of document.querySelectorAll("[data-wait]")) {
   tick();
 }
 
-// --- the session's end: a word before it comes ---
+// --- the session's end: a word before it comes, and what was written on the page stays ---
 const idle = document.querySelector("[data-idle]");
 if (idle) {
   const idleMs = Number(idle.dataset.idle) * 1000;
   const warnMs = Math.max(idleMs - 120000, idleMs / 2);
-  setTimeout(() => { idle.hidden = false; }, warnMs);
-  setTimeout(() => { location.reload(); }, idleMs + 2000);
+  const link = idle.querySelector("a");
+  let timers = [];
+  const wait = () => {
+    timers.forEach(clearTimeout);
+    idle.hidden = true;
+    timers = [setTimeout(() => { idle.hidden = false; }, warnMs), setTimeout(() => { location.reload(); }, idleMs + 2000)];
+  };
+  link.addEventListener("click", async (event) => {
+    event.preventDefault();
+    const answer = await fetch("/console/guide").catch(() => null);
+    if (answer?.ok && !answer.redirected) wait();
+    else location.assign(link.href);
+  });
+  wait();
 }
 
 // --- nothing is sent twice ---
