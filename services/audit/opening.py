@@ -46,7 +46,8 @@ def open_log(store: LogStore, witness: Witness, key_path: Path, clock: Clock) ->
     """Open, check and prepare a log:
 
     1. the store is brought up to date and names its log;
-    2. the signing key is there; only a log without any key gets a new one;
+    2. the signing key is there, and it is not one that another took the place of; only a log without any key gets a
+       new one;
     3. the store holds what its own newest checkpoint signs;
     4. the store holds what the newest checkpoint at the witness signs, if the witness can be reached;
     5. no entry is missing, and those behind the checkpoint hash to what is kept beside them (that all the others do
@@ -66,6 +67,7 @@ def _open_log(store: LogStore, witness: Witness, key_path: Path, clock: Clock) -
     log_id = store.open(new_id(), rfc3339(clock.now()))  # 1
     keys = store.published_keys()
     signer = _signer(key_path, keys)  # 2
+    _require_newest(key_path, signer, keys)  # 2
     newest = store.newest_checkpoint()
     if newest is not None:
         check_agrees(store, log_id, newest, "its own newest checkpoint")  # 3
@@ -106,6 +108,16 @@ def _signer(path: Path, keys: Sequence[PublishedKey]) -> Signer:
             )
         create_signing_key(path)
     return load_signer(path)
+
+
+def _require_newest(path: Path, signer: Signer, keys: Sequence[PublishedKey]) -> None:
+    """What a key signs after it was replaced no verifier accepts."""
+    if signer.key_id in {key.key_id for key in keys[:-1]}:
+        raise ConfigurationError(
+            f"the signing key {path} was replaced: this log is signed by {keys[-1].key_id} since entry "
+            f"{keys[-1].since_size - 1}",
+            advice="Put that key back. If it is lost, put a new Ed25519 key there; the log records the change.",
+        )
 
 
 def _check_witness(store: LogStore, log_id: str, witness: Witness) -> None:

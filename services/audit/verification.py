@@ -42,7 +42,8 @@ CHECKS: Final[Mapping[int, str]] = {
     # In an export its leaf hash; in a store further hashes, and the columns that it is searched by.
     5: "Stored hashes and columns agree with the entries",
     # The keys given or the witness's, and those that the log brought into use with the endorsement of a trusted key
-    # before it; otherwise the source's own, and then the report says that nothing outside it vouches for them.
+    # before it; otherwise the source's own, and then the report says that nothing outside it vouches for them. A key is
+    # trusted up to the entry by which the log replaced it, and for no checkpoint that covers that entry.
     6: "Every checkpoint is signed by a trusted key",
     # RFC 6962; and no checkpoint covers more entries than there are.
     7: "Every checkpoint's root is the root of the entries",
@@ -299,6 +300,7 @@ class Verifier:
     def __init__(self, lines: Iterable[bytes], trusted: Keys, witnessed: Iterable[Checkpoint]) -> None:
         self._lines = iter(lines)
         self._trusted = dict(trusted)
+        self._replaced_at: dict[str, int] = {}  # key id -> the entry by which another key took its place
         self._witnessed = sorted(witnessed, key=lambda head: head.tree_size, reverse=True)  # the next one last
         self._announced = 0
         self._tree = Frontier()
@@ -346,7 +348,7 @@ class Verifier:
         if kept_hash != leaf:  # 5
             raise VerificationFailed(5, position, f"entry {position} does not have the hash that is kept beside it")
         self._take_further(facts, self._tree.append(leaf))
-        if facts["activity"] == KEY_ACTIVITY and facts["phase"] == "DONE":
+        if facts.group("activity", "phase", "person_id") == (KEY_ACTIVITY, "DONE", "service:audit"):
             self._take_key(json.loads(facts["details"]))
         self.report.entries = position + 1
         self._check_witnessed()
@@ -355,13 +357,19 @@ class Verifier:
         """Nothing more in an export; whatever else a store keeps of an entry is checked here (verifying.py)."""
 
     def _take_key(self, details: Mapping[str, str]) -> None:
-        """A key that a trusted one endorsed is trusted from here on (6); any other has to be given."""
+        """A key that a trusted one endorsed is trusted from here on (6); any other has to be given. The key that a
+        trusted one replaces signs nothing any more."""
         try:
-            key_id, key = endorsed_key(details["endorsement"], details["public_key"], self.report.log_id, self._trusted)
+            key_id = key_id_of(read_public_key(details["public_key"].encode()))
+            if "endorsement" in details:
+                key = endorsed_key(details["endorsement"], details["public_key"], self.report.log_id, self._trusted)[1]
+                self.report.endorsed_keys += key_id not in self._trusted
+                self._trusted[key_id] = key
+            replaced = details["replaces"]
         except UNREADABLE:
             return
-        self.report.endorsed_keys += key_id not in self._trusted
-        self._trusted[key_id] = key
+        if key_id in self._trusted and key_id != replaced:
+            self._replaced_at.setdefault(replaced, self.report.entries)
 
     def _take_checkpoint(self, line: bytes) -> None:
         position = self.report.entries
@@ -378,12 +386,18 @@ class Verifier:
             self._check_head(self._witnessed.pop(), 8)
             self.report.witnessed += 1
 
+    def _check_not_replaced(self, head: Checkpoint) -> None:
+        entry = self._replaced_at.get(head.key_id)
+        if entry is not None and head.tree_size > entry:
+            raise ValueError(f"is signed by a key that entry {entry} replaced")
+
     def _check_head(self, head: Checkpoint, check: int) -> None:
         """Checks 6 and 7 of a checkpoint, or 8 of a witnessed one."""
         have, size = self.report.entries, head.tree_size
         told = f"the {'witnessed ' if check == 8 else ''}checkpoint over {size} entries of {head.created_at}"
         try:
             check_signature(head, self.report.log_id, self._trusted)
+            self._check_not_replaced(head)
         except ValueError as error:
             raise VerificationFailed(6 if check == 7 else check, self._proven, f"{told} {error}") from error
         if size > have:

@@ -6,8 +6,8 @@
     casework names original, steps and probe together.
  4. Every entry of the log is in canonical form and its inclusion proof (RFC 6962) leads to the checkpoint's root.
  5. The checkpoint is signed by a trusted key: one given by hand or of a witness folder; otherwise by the bundle's own,
-    and the report says that nothing outside the bundle vouches for it. A newer checkpoint kept elsewhere, given with a
-    witness folder, must not contradict it.
+    and the report says that nothing outside the bundle vouches for it. What a witness folder holds must not contradict
+    it, and must not show that the log went over to another key before.
  6. The search has one intent and one outcome in the log, in this order, of one person for one case and purpose.
  7. The answer's SHA-256 is the one in the outcome: not a byte of candidate list, statements and versions was changed.
  8. The candidate list is whole: ranks from 1 without a gap, scores falling, one candidate a subject, every reference
@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.audit.proofs import check_inclusion
 from services.audit.verification import (
+    Checkpoint,
     VerificationFailed,
     check_signature,
     endorsed_key,
@@ -138,6 +139,12 @@ def _check_approval(bundle: Bundle) -> str:  # 12
     marked = f"Disclosed to {stated['recipient']} alone, search {bundle.search_id}, approval {stated[_APPROVAL_ID]}."
     if not bundle.watermark.startswith(marked):
         raise CheckFailed(12, "the watermark names another recipient, search or approval")
+    _check_approval_entries(bundle, stated)
+    return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
+
+
+def _check_approval_entries(bundle: Bundle, stated: Mapping[str, str]) -> None:
+    """The log says the same of who approved it, who made it and for whom."""
     # Why it was made is said by whoever made it, beside why it was approved.
     own = {**stated, "reason": bundle.reason}
     sought = (
@@ -152,7 +159,6 @@ def _check_approval(bundle: Bundle) -> str:  # 12
         maker["actor"] == {**maker["actor"], "person_id": bundle.made_by, "force": bundle.force} for maker in makers
     ):
         raise CheckFailed(12, f"{bundle.made_by} of {bundle.force} did not make it")
-    return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
 
 
 def _check_judgements(bundle: Bundle) -> str:  # 13
@@ -214,7 +220,8 @@ def _check_entries(bundle: Bundle) -> str:  # 4
     sequences = [entry.sequence for entry in bundle.entries]
     if sequences != sorted(set(sequences)):
         raise CheckFailed(4, "the entries are not in the order of the log")
-    return f"passed: {len(sequences)} entries"
+    beside = f"; {bundle.counted} older looks and refusals are counted, not proven" if bundle.counted else ""
+    return f"passed: {len(sequences)} entries{beside}"
 
 
 def _check_signature(bundle: Bundle, witness: Path | None, given: Sequence[Ed25519PublicKey]) -> str:  # 5
@@ -224,15 +231,29 @@ def _check_signature(bundle: Bundle, witness: Path | None, given: Sequence[Ed255
         if witness is not None:
             keys, heads = read_witness(witness)
             trusted |= keys
-            for kept in heads:
-                if kept.log_id == head.log_id and kept.tree_size == head.tree_size and kept.root_hash != head.root_hash:
-                    raise CheckFailed(5, f"the witness holds another root for {head.tree_size} entries")
+            same = [kept for kept in heads if (kept.log_id, kept.tree_size) == (head.log_id, head.tree_size)]
+            if any(kept.root_hash != head.root_hash for kept in same):
+                raise CheckFailed(5, f"the witness holds another root for {head.tree_size} entries")
+            _require_not_replaced(head, [kept for kept in heads if kept.log_id == head.log_id])
         trusted |= _endorsed(bundle, trusted)
         own = {name: read_public_key(pem.encode()) for name, pem in bundle.keys.items()}
         check_signature(head, head.log_id, trusted or own)
     except (ValueError, VerificationFailed) as error:
         raise CheckFailed(5, f"the checkpoint over {head.tree_size} entries: {error}") from error
     return "passed" if trusted else "passed by the bundle's own key only: give --witness or --public-key"
+
+
+def _require_not_replaced(head: Checkpoint, witnessed: Sequence[Checkpoint]) -> None:
+    """A key signs until the log goes over to another. CheckFailed where the witness shows that it had."""
+    own = [kept.tree_size for kept in witnessed if kept.key_id == head.key_id]
+    if not own:
+        return  # newer than what the witness has, or not of this log: whether it is trusted is another question
+    later = [kept for kept in witnessed if kept.key_id != head.key_id and min(own) < kept.tree_size <= head.tree_size]
+    if later:
+        since = min(kept.tree_size for kept in later)
+        raise CheckFailed(
+            5, f"the checkpoint over {head.tree_size} entries is signed by a key that was replaced before entry {since}"
+        )
 
 
 def _endorsed(bundle: Bundle, trusted: Mapping[str, Ed25519PublicKey]) -> dict[str, Ed25519PublicKey]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from services.audit.ports import PublishedKey
+from services.audit.reading import export_lines
 from services.audit.signing import create_signing_key, load_signer, rotate_key
-from services.audit.verification import VerificationFailed, endorsed_key, read_public_key
-from services.audit.verifying import verify
+from services.audit.verification import VerificationFailed, endorsed_key, main, parse_checkpoint, read_public_key
+from services.audit.verifying import LogReport, verify
 from services.shared.clock import SystemClock
+from services.shared.errors import ConfigurationError
 from tests.unit.audit.builders import local_log
 
 
@@ -38,6 +42,42 @@ def test_a_rotated_key_is_trusted_because_the_old_one_endorses_it(tmp_path: Path
     with pytest.raises(VerificationFailed, match="not trusted") as failure:
         verify(store, public_keys=trusted)
     assert failure.value.check == 6
+
+
+def test_a_key_that_was_replaced_signs_nothing_any_more(tmp_path: Path) -> None:
+    """Whoever kept the old key changes what came after the change of keys, and signs it: found, with every key trusted,
+    with the old one alone, and by the file for the defence's expert."""
+    key, old_key, export = tmp_path / "key.pem", tmp_path / "kept.pem", tmp_path / "export.jsonl"
+    with local_log(tmp_path, entries=100) as opened:
+        opened.fill(4)
+        log_id = opened.log.log_id
+    old_key.write_bytes(key.read_bytes())
+    old_key.chmod(0o600)
+    rotate_key(key, log_id, SystemClock().now())
+    with local_log(tmp_path, entries=100) as opened:
+        opened.fill(4)
+        opened.log.checkpoint(fresh=True)
+        published = opened.store.published_keys()
+        export.write_bytes(b"".join(export_lines(opened.store, opened.log.checkpoint())))
+    assert _verified(export, published).entries == 9
+
+    lines = export.read_bytes().splitlines(keepends=True)
+    last = parse_checkpoint(lines.pop())
+    forged = load_signer(old_key).sign(log_id, last.tree_size, last.root_hash, SystemClock().now())
+    export.write_bytes(b"".join(lines) + forged.document() + b"\n")
+    for trusted in ([], published[:1], published):
+        with pytest.raises(VerificationFailed, match="entry 4 replaced") as failure:
+            _verified(export, trusted)
+        assert failure.value.check == 6
+    assert main([str(export)]) == 1
+
+    key.write_bytes(old_key.read_bytes())
+    with pytest.raises(ConfigurationError, match="was replaced"), local_log(tmp_path):
+        pass
+
+
+def _verified(export: Path, trusted: Sequence[PublishedKey]) -> LogReport:
+    return verify(export, public_keys=[read_public_key(key.public_key.encode()) for key in trusted])
 
 
 def test_an_endorsement_of_something_else_is_none(tmp_path: Path) -> None:
