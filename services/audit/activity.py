@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from services.audit.entries import StoredEntry
@@ -13,7 +15,14 @@ from services.audit.verification import KEY_ACTIVITY, Checkpoint
 from services.shared.errors import InvalidRequest
 
 PAGE = 500
-MAX_ENTRIES = 2000  # of one search; views and judgements of the longest case are a fraction of it
+# Of one activity in full, the newest; more looks of it, and more refusals, are counted. So there is always a bundle,
+# however often a search was looked at, and what was looked at once in a year is still named.
+LOOKS_IN_FULL = 500
+# What changed or disclosed something, which stands in full, always. The longest case has some hundreds.
+MAX_ACTS = 5000
+# More people than any force has: who comes after them is counted without a name.
+MAX_GROUPS = 2000
+_NO_EFFECT = frozenset({"REFUSED", "FAILED"})
 _REQUEST = "request:"
 
 
@@ -25,6 +34,18 @@ class Endorsement:
     by: str
 
 
+@dataclass(slots=True)
+class CountedEntries:
+    """Entries of one person, activity and phase that are not given in full."""
+
+    activity: str
+    phase: str
+    person_id: str
+    count: int
+    first_sequence: int
+    last_sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class ProvenActivity:
     """Entries in the order of the log, each with its proof under the checkpoint, and every key of the log."""
@@ -34,6 +55,9 @@ class ProvenActivity:
     keys: Sequence[PublishedKey]
     # By key id: the document by which the key before vouches for it.
     endorsements: Mapping[str, Endorsement]
+    # Older looks and refusals beside the entries, and SHA-256 over their leaf hashes, the newest first; empty for none.
+    counted: Sequence[CountedEntries] = ()
+    counted_sha256: bytes = b""
 
 
 class ProveActivity:
@@ -44,21 +68,19 @@ class ProveActivity:
         self._store = store
 
     def __call__(self, activity_id: str, case_reference: str, objects: Sequence[str]) -> ProvenActivity:
-        """Raises InvalidRequest (nothing asked for, too many), AuditUnavailable."""
+        """Raises InvalidRequest (nothing asked for, too many acts), AuditUnavailable."""
         if not activity_id:
             raise InvalidRequest("`activity_id` is empty.", advice="Say of which activity.")
         checkpoint = self._log.checkpoint(fresh=True)
-        found = {entry.sequence: entry for entry in self._all(EntryFilter(activity_id=activity_id), checkpoint)}
+        found = _Found(activity_id)
+        found.take(self._all(EntryFilter(activity_id=activity_id), checkpoint), None)
         if case_reference and objects:
-            of_case = list(self._all(EntryFilter(case_reference=case_reference), checkpoint))
-            found |= _naming(of_case, frozenset(objects))
-        if len(found) > MAX_ENTRIES:
-            raise InvalidRequest(
-                f"{len(found)} entries belong to it; at most {MAX_ENTRIES} go into a disclosure.",
-                advice="Export the whole log instead: likeness audit export.",
-            )
+            of_case = EntryFilter(case_reference=case_reference)
+            wanted = frozenset(objects) | _requests_beside(self._all(of_case, checkpoint), frozenset(objects))
+            found.take(self._all(of_case, checkpoint), wanted)
         proven = [
-            (found[sequence], self._log.prove_inclusion(sequence, checkpoint.tree_size)) for sequence in sorted(found)
+            (entry, self._log.prove_inclusion(sequence, checkpoint.tree_size))
+            for sequence, entry in sorted(found.in_full.items())
         ]
         changes = (entry.facts() for entry in self._all(EntryFilter(activity=KEY_ACTIVITY), checkpoint))
         endorsements = {
@@ -66,9 +88,11 @@ class ProveActivity:
             for facts in changes
             if "endorsement" in facts["details"]
         }
-        return ProvenActivity(proven, checkpoint, self._store.published_keys(), endorsements)
+        keys = self._store.published_keys()
+        return ProvenActivity(proven, checkpoint, keys, endorsements, *found.counted_and_digest())
 
     def _all(self, wanted: EntryFilter, checkpoint: Checkpoint) -> Iterator[StoredEntry]:
+        """The newest first."""
         before = checkpoint.tree_size
         while before > 0:
             page = self._store.page(wanted, before, PAGE)
@@ -78,13 +102,65 @@ class ProveActivity:
             before = page[-1].sequence
 
 
-def _naming(entries: Sequence[StoredEntry], objects: frozenset[str]) -> Mapping[int, StoredEntry]:
-    """Entries that bear one of the objects, and those of the requests that stand beside it in one of them."""
-    facts: list[tuple[StoredEntry, frozenset[str]]] = [(entry, _objects(entry.facts())) for entry in entries]
-    requests = {name for _, own in facts if own & objects for name in own if name.startswith(_REQUEST)}
-    wanted = objects | requests
-    return {entry.sequence: entry for entry, own in facts if own & wanted}
+@dataclass
+class _Found:
+    """What is given in full, and a count of the rest: what it holds does not grow with how often somebody looked."""
+
+    activity_id: str
+    in_full: dict[int, StoredEntry] = field(default_factory=dict)
+    _looks: Counter[str] = field(default_factory=Counter)
+    _acts: int = 0
+    _counted: dict[tuple[str, str, str], CountedEntries] = field(default_factory=dict)
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def take(self, entries: Iterable[StoredEntry], wanted: frozenset[str] | None) -> None:
+        """Entries that bear one of the objects `wanted`, all where it is None. Raises InvalidRequest."""
+        for entry in entries:
+            facts = entry.facts()
+            if entry.sequence in self.in_full or (wanted is not None and wanted.isdisjoint(facts["objects"])):
+                continue
+            if not self._is_look(facts):
+                self._require_few()
+            elif self._looks[facts["activity"]] >= LOOKS_IN_FULL:
+                self._count(entry, facts)
+                continue
+            else:
+                self._looks[facts["activity"]] += 1
+            self.in_full[entry.sequence] = entry
+
+    def counted_and_digest(self) -> tuple[Sequence[CountedEntries], bytes]:
+        counted = sorted(self._counted.values(), key=lambda one: one.first_sequence)
+        return counted, self._digest.digest() if counted else b""
+
+    def _is_look(self, facts: Mapping[str, Any]) -> bool:
+        """Somebody looked, or was refused: nothing was changed and nothing left."""
+        is_own = facts["activity_id"] == self.activity_id
+        return not is_own and (facts["operation"] == "CONSULTATION" or facts["phase"] in _NO_EFFECT)
+
+    def _require_few(self) -> None:
+        self._acts += 1
+        if self._acts > MAX_ACTS:
+            raise InvalidRequest(
+                f"More than {MAX_ACTS} acts belong to it, and a disclosure names each of them.",
+                advice="Export the whole log instead: likeness audit export.",
+            )
+
+    def _count(self, entry: StoredEntry, facts: Mapping[str, Any]) -> None:
+        self._digest.update(entry.leaf_hash)
+        person = facts["actor"]["person_id"]
+        kind = (facts["activity"], facts["phase"], person)
+        if kind not in self._counted and len(self._counted) >= MAX_GROUPS:
+            kind = (facts["activity"], facts["phase"], "")
+        group = self._counted.setdefault(kind, CountedEntries(*kind, 0, entry.sequence, entry.sequence))
+        group.count += 1
+        group.first_sequence = min(group.first_sequence, entry.sequence)
 
 
-def _objects(facts: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(facts["objects"])
+def _requests_beside(entries: Iterable[StoredEntry], objects: frozenset[str]) -> frozenset[str]:
+    """The requests that stand beside one of the objects in an entry."""
+    found: set[str] = set()
+    for entry in entries:
+        own = entry.facts()["objects"]
+        if not objects.isdisjoint(own):
+            found.update(name for name in own if name.startswith(_REQUEST))
+    return frozenset(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 import grpc
 
@@ -10,7 +11,7 @@ from services.audit.activity import Endorsement, ProveActivity
 from services.audit.entries import Statement
 from services.audit.log import Appended, AuditLog
 from services.audit.ports import PublishedKey
-from services.audit.verification import Checkpoint
+from services.audit.verification import KEY_ACTIVITY, Checkpoint
 from services.rpc.mtls import caller_of
 from services.rpc.v1 import audit_pb2, audit_pb2_grpc
 from services.shared.errors import Forbidden, InvalidRequest
@@ -70,6 +71,8 @@ class AuditServicer(audit_pb2_grpc.AuditServicer):
             ],
             checkpoint=_checkpoint_message(proven.checkpoint),
             keys=[_key_message(key, proven.endorsements.get(key.key_id)) for key in proven.keys],
+            counted=[audit_pb2.CountedEntries(**asdict(one)) for one in proven.counted],
+            counted_sha256=proven.counted_sha256,
         )
 
 
@@ -95,9 +98,12 @@ def _checkpoint_message(head: Checkpoint) -> audit_pb2.Checkpoint:
 
 
 def _require_own_name(context: grpc.ServicerContext, entries: Iterable[audit_pb2.AuditEntry]) -> None:
-    """A service writes under its own name: that of its certificate, where callers have one."""
+    """A service writes under its own name: that of its certificate, where callers have one. Which key signs, the log
+    itself says and nobody else."""
     caller = caller_of(context)
     for entry in entries:
+        if entry.activity == KEY_ACTIVITY:
+            raise Forbidden("Entries about signing keys are the log's own.", advice="Name the activity otherwise.")
         if caller and entry.service != caller:
             raise Forbidden(
                 f"`{caller}` may not write an entry of `{entry.service}`.", advice="Write under your own name."

@@ -50,6 +50,8 @@ class Bundle:
     watermark: str
     # What was signed in casework, with every remark; empty where it was not fetched.
     judgements: Sequence[Mapping[str, Any]]
+    # How many older looks and refusals the log holds beside the entries: told, not proven.
+    counted: int = 0
 
     @property
     def candidates(self) -> Sequence[Mapping[str, Any]]:
@@ -82,6 +84,7 @@ def read_bundle(path: Path) -> Bundle:
             approval=_object(value.get("approval", {})),
             watermark=str(value.get("watermark", "")),
             judgements=[_object(one) for one in value.get("judgements", ())],
+            counted=sum(int(one["count"]) for one in value["audit"].get("counted", ())),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

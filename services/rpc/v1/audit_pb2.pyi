@@ -461,7 +461,7 @@ class ProvenActivity(_message.Message):
     COUNTED_FIELD_NUMBER: _builtins.int
     COUNTED_SHA256_FIELD_NUMBER: _builtins.int
     counted_sha256: _builtins.bytes
-    """SHA-256 over the leaf hashes of all counted entries, in the order of the log; empty where none is."""
+    """SHA-256 over the leaf hashes of all counted entries, the newest first; empty where none is."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProvenEntry]:
         """In the order of the log."""

@@ -172,4 +172,16 @@ def _audit_part(proven: audit_pb2.ProvenActivity) -> dict[str, Any]:
             }
             for entry in proven.entries
         ],
+        "counted": [
+            {
+                "activity": one.activity,
+                "phase": one.phase,
+                "person_id": one.person_id,
+                "count": one.count,
+                "first_sequence": one.first_sequence,
+                "last_sequence": one.last_sequence,
+            }
+            for one in proven.counted
+        ],
+        "counted_sha256": proven.counted_sha256.hex(),
     }
