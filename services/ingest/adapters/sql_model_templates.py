@@ -180,6 +180,12 @@ class SqlModelTemplates:
         with reading(self._engine) as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
+    def lost_by_owner(self, model_id: str) -> Mapping[tuple[str, str], int]:
+        kinds = (enrolments.c.watchlist_id, enrolments.c.owner)
+        query = sa.select(*kinds, sa.func.count()).where(*_lost(model_id)).group_by(*kinds)
+        with reading(self._engine) as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
     def read(self, model_id: str) -> Iterator[ingest_pb2.ReferenceBatch]:
         """The model's templates beside the own ones, in batches of one watchlist each."""
         with reading(self._engine) as connection:

@@ -31,6 +31,7 @@ _KEY_COLUMNS = (
     enrolments.c.model_id,
 )
 # Everything but the template, which leaves the ledger for the gallery alone.
+_NOT_SEARCHABLE = frozenset({EnrolmentState.REFUSED, EnrolmentState.QUARANTINED})
 _VIEW_COLUMNS = [column for column in enrolments.c if column.name != "template"]
 
 
@@ -123,19 +124,30 @@ class LedgerQueries:
         return {state: counted.get(state.value, 0) for state in EnrolmentState}
 
     def counts(self) -> Sequence[ingest_pb2.WatchlistCount]:
-        query = sa.select(enrolments.c.watchlist_id, enrolments.c.state, enrolments.c.source, sa.func.count()).group_by(
-            enrolments.c.watchlist_id, enrolments.c.state, enrolments.c.source
-        )
+        # The columns of an index, in its order.
+        kinds = (enrolments.c.watchlist_id, enrolments.c.state, enrolments.c.source, enrolments.c.owner)
         by_watchlist: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        by_owner: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
         with self.reading() as connection:
-            for watchlist_id, state, source, count in connection.execute(query):
+            for watchlist_id, state, source, owner, count in connection.execute(
+                sa.select(*kinds, sa.func.count()).group_by(*kinds)
+            ):
                 counted = by_watchlist[watchlist_id]
                 counted["accepted"] += count
                 counted["pending" if state == EnrolmentState.ACCEPTED else state] += count
                 if source == Source.SYNTHETIC and state == EnrolmentState.ENROLLED:
                     counted["synthetic"] += count
+                if state in _NOT_SEARCHABLE:
+                    own = by_owner[watchlist_id][owner]
+                    own[state] = own.get(state, 0) + count
         return [
-            ingest_pb2.WatchlistCount(watchlist_id=watchlist_id, **counted)
+            ingest_pb2.WatchlistCount(
+                watchlist_id=watchlist_id,
+                owners=[
+                    ingest_pb2.OwnerCount(owner=owner, **own) for owner, own in sorted(by_owner[watchlist_id].items())
+                ],
+                **counted,
+            )
             for watchlist_id, counted in sorted(by_watchlist.items())
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -24,7 +25,9 @@ class ModelReferences(Protocol):
 class CountsLosses(Protocol):
     """`services.ingest.adapters.sql_model_templates.SqlModelTemplates`."""
 
-    def lost_by_watchlist(self, model_id: str) -> Mapping[str, int]: ...
+    def lost_by_owner(self, model_id: str) -> Mapping[tuple[str, str], int]:
+        """By watchlist and owner."""
+        ...
 
 
 class MigrationsServicer(migration_pb2_grpc.MigrationsServicer):
@@ -42,13 +45,21 @@ class MigrationsServicer(migration_pb2_grpc.MigrationsServicer):
         if migration is None:
             return migration_pb2.ModelMigration()
         is_switched = migration.state is MigrationState.SWITCHED
+        lost = self._losses.lost_by_owner(migration.to_model_id) if is_switched else {}
+        by_watchlist: Counter[str] = Counter()
+        for (watchlist_id, _), count in lost.items():
+            by_watchlist[watchlist_id] += count
         return migration_pb2.ModelMigration(
             migration_id=migration.migration_id,
             state=migration.state.value,
             from_model_id=migration.from_model_id,
             to_model_id=migration.to_model_id,
             serving_model_id=migration.serving_model_id,
-            lost_by_watchlist=self._losses.lost_by_watchlist(migration.to_model_id) if is_switched else {},
+            lost_by_watchlist=by_watchlist,
+            lost_by_owner=[
+                migration_pb2.OwnerLoss(watchlist_id=watchlist_id, owner=owner, count=count)
+                for (watchlist_id, owner), count in lost.items()
+            ],
             is_shadowing=migration.state in _SHADOWED,
         )
 

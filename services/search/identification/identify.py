@@ -21,7 +21,7 @@ from services.search.identification.near_duplicates import NearDuplicates
 from services.search.identification.requests import ImageNature, SearchMode
 from services.search.identification.standing import StandingPermission
 from services.search.identification.trail import SEARCH, SearchTrail
-from services.search.ports import NewSearch, SearchStatus, SearchStore
+from services.search.ports import NewSearch, SearchScope, SearchStatus, SearchStore
 from services.search.shadow.searching import Answered, ShadowSearches
 from services.search.upkeep.ledger_counts import LedgerCounts
 from services.shared import tracing
@@ -241,7 +241,7 @@ class Identify:
             scopes=found.scopes,
             candidates=found.candidates,
             searchable=found.compared,
-            unsearchable=self._counts.unsearchable(search.request.watchlists),
+            unsearchable=self._unsearchable(running.accepted, found),
             gallery_name=found.gallery_name,
             operating_points=running.accepted.operating_points,
             calibrations=running.accepted.calibrations,
@@ -250,6 +250,21 @@ class Identify:
             face_chosen_by=search.request.face_chosen_by or search.principal.person_id,
             film=None if running.evidence is None else running.evidence.document(),
         )
+
+    def _unsearchable(self, accepted: Accepted, found: Found) -> int | None:
+        """Of the owners searched, and of those who would have been if any reference of theirs could be."""
+        open_to_all = {scope.watchlist_id for scope in found.decision.scopes if scope.owners is None}
+        scopes = [
+            SearchScope(scope.watchlist_id, scope.owners | self._without_any(accepted, scope))
+            if scope.watchlist_id in open_to_all
+            else scope
+            for scope in found.scopes
+        ]
+        return self._counts.unsearchable(scopes)
+
+    def _without_any(self, accepted: Accepted, searched: SearchScope) -> frozenset[str]:
+        others = self._counts.owners(searched.watchlist_id) - searched.owners
+        return self._accept.permitted_owners(accepted, searched.watchlist_id, others) if others else others
 
     def _record_done(self, search: NewSearch, outcome: SearchOutcome, result: bytes) -> float:
         """Returns the milliseconds that it took. Raises AuditUnavailable, also when another outcome came first."""

@@ -40,8 +40,8 @@ class Serving:
     gallery: GalleryKeeper
     servicer: ModelsServicer
     shadow: ShadowSearches | None = None
-    # References that have no template of the model in service, by watchlist.
-    lost: Callable[[], Mapping[str, int]] = dict
+    # References that have no template of the model in service, by watchlist and owner.
+    lost: Callable[[], Mapping[tuple[str, str], int]] = dict
     periodics: Sequence[Periodic] = ()
     closers: Sequence[Callable[[], None]] = ()
 
@@ -86,7 +86,7 @@ def wire_serving(  # noqa: PLR0917 - what the composition root has made
         gallery=ServedGallery(lanes),
         servicer=ModelsServicer(lanes, shadow),
         shadow=shadow,
-        lost=lambda: dict(lanes.view.lost_by_watchlist),
+        lost=lambda: {(one.watchlist_id, one.owner): one.count for one in lanes.view.lost_by_owner},
         periodics=(Periodic("shadow", shadow.work, _SHADOW_EVERY_S),),
         closers=(beside.close,),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from services.rpc.v1 import ingest_pb2
+from services.search.ports import SearchScope
 from services.shared.errors import LikenessError
 
 
@@ -16,13 +17,14 @@ class CountSource(Protocol):
 
 
 class LedgerCounts:
-    """Refused and quarantined enrolments by watchlist; `refresh` is called in the background, a search only reads."""
+    """Refused and quarantined enrolments by watchlist and owner; `refresh` is called in the background, a search only
+    reads."""
 
-    def __init__(self, ledger: CountSource, lost: Callable[[], Mapping[str, int]] = dict) -> None:
-        """`lost`: enrolled references without a template of the model in service, by watchlist."""
+    def __init__(self, ledger: CountSource, lost: Callable[[], Mapping[tuple[str, str], int]] = dict) -> None:
+        """`lost`: enrolled references without a template of the model in service, by watchlist and owner."""
         self._ledger = ledger
         self._lost = lost
-        self._unsearchable: dict[str, int] | None = None
+        self._unsearchable: dict[tuple[str, str], int] | None = None
 
     def refresh(self) -> None:
         """Ask the ledger. While it does not answer the number is unknown rather than old."""
@@ -31,12 +33,28 @@ class LedgerCounts:
         except LikenessError:
             self._unsearchable = None
             raise
-        self._unsearchable = {count.watchlist_id: count.refused + count.quarantined for count in counts.watchlists}
+        self._unsearchable = _by_owner(counts)
 
-    def unsearchable(self, watchlist_ids: Sequence[str]) -> int | None:
-        """Of these watchlists together; None while not known."""
+    def owners(self, watchlist_id: str) -> frozenset[str]:
+        """Whose references could not be enrolled, as far as known."""
+        return frozenset(owner for watchlist, owner in self._unsearchable or {} if watchlist == watchlist_id)
+
+    def unsearchable(self, scopes: Sequence[SearchScope]) -> int | None:
+        """Of what was searched, and of nobody else's; None while not known."""
         known = self._unsearchable
         if known is None:
             return None
         lost = self._lost()
-        return sum(known.get(watchlist_id, 0) + lost.get(watchlist_id, 0) for watchlist_id in watchlist_ids)
+        searched = [(scope.watchlist_id, owner) for scope in scopes for owner in scope.owners]
+        return sum(known.get(one, 0) + lost.get(one, 0) for one in searched)
+
+
+def _by_owner(counts: ingest_pb2.LedgerCounts) -> dict[tuple[str, str], int] | None:
+    """None where an ingest of an earlier version counts by watchlist alone: whose they are is not known then."""
+    found: dict[tuple[str, str], int] = {}
+    for watchlist in counts.watchlists:
+        if watchlist.refused + watchlist.quarantined and not watchlist.owners:
+            return None
+        for own in watchlist.owners:
+            found[watchlist.watchlist_id, own.owner] = own.refused + own.quarantined
+    return found

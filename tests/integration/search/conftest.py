@@ -26,14 +26,28 @@ LIBERAL = [
 OFFENDERS = [Reference("s-ann-1", "ANN", vector_like("ann", 0.99), "sex_offenders")]
 
 
+def _counted(watchlist_id: str, **owners: tuple[int, int]) -> ingest_pb2.WatchlistCount:
+    """Refused and quarantined by owner, as the ledger counts them."""
+    return ingest_pb2.WatchlistCount(
+        watchlist_id=watchlist_id,
+        refused=sum(refused for refused, _ in owners.values()),
+        quarantined=sum(quarantined for _, quarantined in owners.values()),
+        owners=[
+            ingest_pb2.OwnerCount(owner=owner, refused=refused, quarantined=quarantined)
+            for owner, (refused, quarantined) in owners.items()
+        ],
+    )
+
+
 @contextmanager
 def filled_peers() -> Iterator[Peers]:
     peers = Peers()
     peers.ledger.batches = [batch_of(references) for references in (CUSTODY[:50], CUSTODY[50:], LIBERAL, OFFENDERS)]
     peers.ledger.counts = ingest_pb2.LedgerCounts(
         watchlists=[
-            ingest_pb2.WatchlistCount(watchlist_id="custody", accepted=115, enrolled=106, refused=7, quarantined=2),
-            ingest_pb2.WatchlistCount(watchlist_id="op_liberal", accepted=5, enrolled=2, refused=3),
+            # Of owners whose references this force may not search as well: they are not told of.
+            _counted("custody", northshire=(7, 2), westhaven=(40, 1)),
+            _counted("op_liberal", eastmoor=(3, 0), nobody_signed=(11, 0)),
         ]
     )
     with peers.running():

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event
 from typing import Any
 
+import grpc
 import pytest
 
+from services.rpc.callers import on_behalf_of
 from services.rpc.casework import IdentificationClient
-from services.rpc.v1 import search_pb2
-from services.shared.errors import Conflict, Forbidden, InvalidRequest, Unauthenticated
+from services.rpc.v1 import search_pb2, search_pb2_grpc
+from services.shared.errors import (
+    Conflict,
+    DependencyUnavailable,
+    Forbidden,
+    InvalidRequest,
+    Overloaded,
+    Unauthenticated,
+)
 from tests.integration.search.peers import Peers
 from tests.integration.search.process import SearchProcess
 from tests.support.channels import ready_channel
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long
+GIVEN_UP_S = 120.0
 
 
 def request(**changes: Any) -> search_pb2.IdentifyRequest:
@@ -79,3 +93,55 @@ def test_the_same_key_is_answered_once_and_for_another_request_refused(
     assert again["search_id"] == first["search_id"]
     with pytest.raises(Conflict):
         client.identify(token, request(idempotency_key="k-1", offence="theft"))
+
+
+def test_calls_that_are_given_up_leave_no_intent_open_and_no_place_taken(
+    client: IdentificationClient, shared_search: SearchProcess, shared_peers: Peers
+) -> None:
+    """Some have no time left when they come, the others are cancelled while embed has them: three times as many as
+    are worked on at once. Every intent gets its outcome, and afterwards as many are answered at once as before."""
+    token, released = shared_search.issuer.token(), Event()
+    stub = search_pb2_grpc.IdentificationStub(ready_channel(f"127.0.0.1:{shared_search.grpc_port}"))
+    begun, before = shared_peers.embed.calls, set(shared_peers.audit.searches())
+    shared_peers.embed.before = lambda _image: released.wait(GIVEN_UP_S)
+    try:
+        calls = [
+            stub.Identify.future(
+                # Of cases of their own: many like one another in one case are another thing.
+                request(case_reference=f"NS/2026/G{number}"),
+                timeout=0.0 if number % 4 == 0 else GIVEN_UP_S,
+                metadata=on_behalf_of(token),
+            )
+            for number in range(48)
+        ]
+        wait_until(lambda: shared_peers.embed.calls > begun, GIVEN_UP_S, "a search that is under way")
+        for call in calls:
+            call.cancel()
+        codes = {call.code() for call in calls}
+    finally:
+        released.set()
+        shared_peers.embed.before = lambda _image: None
+    assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+    def unended() -> list[str]:
+        given_up = set(shared_peers.audit.searches()) - before
+        return [one for one in given_up if sum(phase != "INTENT" for phase in shared_peers.audit.phases(one)) != 1]
+
+    wait_until(lambda: not unended(), GIVEN_UP_S, lambda: f"the outcomes of {unended()}")
+
+    answers: list[bytes] = []
+
+    def is_answered(number: int) -> bool:
+        # Calls that were cancelled before they were begun may still stand in front of it.
+        with suppress(Overloaded, DependencyUnavailable):
+            answers.append(client.identify(token, request(case_reference=f"NS/2026/H{number}")))
+            return True
+        return False
+
+    def answer(number: int) -> None:
+        wait_until(lambda: is_answered(number), GIVEN_UP_S, "an answer as before")
+
+    with ThreadPoolExecutor(8) as people:
+        list(people.map(answer, range(24)))
+    assert all(json.loads(answer)["candidates"] for answer in answers)
+    wait_until(lambda: not unended(), GIVEN_UP_S, lambda: f"the outcomes of {unended()}")
