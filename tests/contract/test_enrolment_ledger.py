@@ -325,6 +325,17 @@ class TestEnrolmentLedger:
         assert sum(ledgers.ledger.count_states("eastmoor", frozenset({"custody"})).values()) == 0
         assert ledgers.ledger.last_model_id() == "m1"
 
+    def test_what_cannot_be_searched_is_counted_by_owner(self, ledgers: Ledgers) -> None:
+        accept(ledgers, new("a"), new("b", owner="eastmoor"), new("c", owner="eastmoor"), new("d", owner="westhaven"))
+        own, refused, quarantined, enrolled = claim(ledgers.ledger)
+        for item, verdict in ((own, Verdict.REFUSE), (refused, Verdict.REFUSE), (quarantined, Verdict.QUARANTINE)):
+            settle(ledgers, item, enrol(verdict))
+        settle(ledgers, enrolled, enrol())
+        [custody] = ledgers.ledger.counts()
+        assert (custody.refused, custody.quarantined) == (2, 1)
+        counted = [(one.owner, one.refused, one.quarantined) for one in custody.owners]
+        assert counted == [("eastmoor", 1, 1), ("northshire", 1, 0)]
+
     def test_pages_are_by_owner_watchlist_and_state(self, ledgers: Ledgers) -> None:
         items = [new() for _ in range(5)]
         accept(ledgers, *items, new(owner="eastmoor"), new(watchlist_id="sex_offenders"))

@@ -116,7 +116,7 @@ def test_calls_that_are_given_up_leave_no_intent_open_and_no_place_taken(
         ]
         wait_until(lambda: shared_peers.embed.calls > begun, GIVEN_UP_S, "a search that is under way")
         for call in calls:
-            call.cancel()
+            call.cancel()  # type: ignore[no-untyped-call]
         codes = {call.code() for call in calls}
     finally:
         released.set()
