@@ -28,7 +28,9 @@ def test_the_twenty_first_small_change_is_refused_audited_and_counted(search: Se
 
 
 def test_scores_have_six_decimals(search: SearchThread) -> None:
-    for candidate in search.operator(sub="op-22").answer(b"face:cat", case_reference="C-22")["candidates"]:
+    candidates = search.operator(sub="op-22").answer(b"face:cat", case_reference="C-22")["candidates"]
+    assert candidates
+    for candidate in candidates:
         assert candidate["score"] == round(candidate["score"], 6)
 
 

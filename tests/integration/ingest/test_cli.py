@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
+from threading import Event
 
 import pytest
 
 from tests.integration.ingest.fakes import FakePeers
 from tests.integration.ingest.service import IngestProcess
+from tests.support.waiting import wait_until
 
 BOUND_S = 240.0
 SHARED = ["--watchlist=custody", "--owner=northshire", "--lawful-basis=pace_1984_s64a", "--captured-on=2026-02-01"]
@@ -68,6 +71,31 @@ def portraits(count: int, name: str) -> dict[str, bytes]:
     return {f"{name}-{number:03d}.jpg": b"portrait %s %d" % (name.encode(), number) for number in range(count)}
 
 
+@contextmanager
+def in_the_middle(load: BulkLoad, peers: FakePeers) -> Iterator[subprocess.Popen[str]]:
+    """Start a load; the block runs once images of it are with embed, which has none ready before the block's end."""
+    known, go_on = peers.embed.calls.total(), Event()
+
+    def hold(_image: bytes) -> None:
+        go_on.wait(BOUND_S)
+
+    def is_begun() -> bool:
+        assert process.poll() is None, process.communicate()
+        return peers.embed.calls.total() > known
+
+    peers.embed.before = hold
+    process = load.start()
+    try:
+        wait_until(is_begun, BOUND_S, "an image to be analysed")
+        yield process
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        peers.embed.before = lambda _image: None
+        go_on.set()
+
+
 def test_a_folder_is_enrolled_and_summed_up(load: BulkLoad) -> None:
     load.write({**portraits(40, "sum"), "nobody.jpg": b"noface x", "two.jpg": b"twofaces x", "bad.jpg": b"crash x"})
     status, text = load.run()
@@ -119,10 +147,10 @@ def test_the_same_command_again_sends_nothing_twice(ingest: IngestProcess, load:
 def test_stopped_in_the_middle_it_goes_on(ingest: IngestProcess, peers: FakePeers, load: BulkLoad) -> None:
     load.write(portraits(200, "stop"))
     peers.audit.delay_s = 0.05
-    process = load.start()
-    sleep(3.0)
-    process.kill()  # no chance to write anything more
-    process.communicate(timeout=BOUND_S)
+    with in_the_middle(load, peers) as process:
+        process.kill()  # no chance to write anything more
+        process.communicate(timeout=BOUND_S)
+        assert process.returncode == -signal.SIGKILL
     peers.audit.delay_s = 0.0
     status, text = load.run()
     assert status == 0, text
@@ -131,14 +159,12 @@ def test_stopped_in_the_middle_it_goes_on(ingest: IngestProcess, peers: FakePeer
 
 def test_it_waits_out_a_restart(ingest: IngestProcess, peers: FakePeers, load: BulkLoad) -> None:
     load.write(portraits(300, "restart"))
-    peers.embed.delay_s = 0.02
-    process = load.start()
-    sleep(2.5)
-    ingest.kill()
-    sleep(0.5)
+    peers.audit.delay_s = 0.05
+    with in_the_middle(load, peers) as process:
+        ingest.kill()
     ingest.start_ready()
     out, err = process.communicate(timeout=BOUND_S)
-    peers.embed.delay_s = 0.0
+    peers.audit.delay_s = 0.0
     assert process.returncode == 0, out + err
     assert load.states() == {("enrolled", ""): 300}
 

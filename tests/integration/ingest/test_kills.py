@@ -172,8 +172,9 @@ def test_killed_between_image_and_ledger_the_image_is_swept(
 
 def test_stopped_in_order_it_goes_on(ingest: IngestProcess, peers: FakePeers, client: ClientLedger) -> None:
     peers.embed.delay_s = 0.05
+    known = len(client.acknowledged)
     sender = client.start(images("stopped", 60))
-    sleep(0.5)
+    wait_until(lambda: len(client.acknowledged) > known, PATIENCE_S, "an image to be acknowledged")
     assert ingest.stop() == 0
     ingest.start_ready()
     sender.join(PATIENCE_S)
