@@ -16,6 +16,7 @@ from services.embed.gate.formats import count_gif_frames, recognise_format
 from services.embed.gate.jpeg import UncommonJpeg, decode_jpeg, orientation_of
 from services.embed.gate.limits import GateLimits, TooManyPixels, Undecodable, check_pixels
 from services.embed.gate.png import check_rows
+from services.embed.gate.tails import check_tail
 from services.embed.ports import DecodedImage
 
 _ORIENTATION = 0x0112
@@ -79,6 +80,7 @@ def decode(data: memoryview, pixels: memoryview, limits: GateLimits) -> DecodedI
 
 def _decode_with_pillow(name: str, data: memoryview, pixels: memoryview, limits: GateLimits) -> DecodedImage:
     try:
+        check_tail(name, data)
         # MPO is a JPEG with further pictures behind it; the first one counts.
         with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"] if name == "JPEG" else [name]) as picture:
             check_pixels(*picture.size, limits)

@@ -195,6 +195,16 @@ def _progressive_cut(scan: int, share: float) -> bytes:
     return data[: start + 14 + int(share * (end - start - 14))] + b"\xff\xd9"
 
 
+@pytest.mark.parametrize("name", ["WEBP", "AVIF", "HEIF"])
+def test_a_file_whose_end_was_never_written_is_refused_not_shown_half(name: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(6).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8))
+    whole = _saved(noise, name, **({"lossless": True} if name == "WEBP" else {"quality": 95}))
+    for appended in (b"", bytes(10_000)):
+        assert _decoded(whole + appended)[0].format == name
+    with pytest.raises(Undecodable, match="never written"):
+        _decoded(whole[:-4200] + bytes(4200))
+
+
 @pytest.mark.parametrize("scan", [0, 1, 4])
 def test_a_progressive_file_without_all_of_its_light_is_refused_not_shown_grey(scan: int) -> None:
     """The scans that libjpeg writes: means, light 1 to 5, two of colour, light 6 to 63, then refinements."""
