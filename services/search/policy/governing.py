@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import OpenAct, OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs, TookEffect
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.search.adapters.schema import open_acts
 from services.search.adapters.sql_agreement_store import SqlAgreementStore
@@ -18,8 +18,10 @@ from services.search.adapters.sql_request_records import SqlRequestRecords
 from services.search.agreements.book import AgreementBook
 from services.search.agreements.grpc_server import AgreementsServicer
 from services.search.agreements.http_api import create_agreements_router
+from services.search.agreements.ports import AgreementStore
 from services.search.agreements.registry import REGISTRATION, WITHDRAWAL, AgreementRegistry, is_registered
 from services.search.disclosure.access import APPROVAL, DISCLOSURE, REPLAY
+from services.search.disclosure.approvals import ApprovalStore
 from services.search.policy import PolicyFolder, Rulebook, WatchlistSource
 from services.search.policy.api import create_policy_router
 from services.search.policy.dry_run import RequestRecords
@@ -57,14 +59,6 @@ def govern(
     rules.current()
     records = SqlRequestRecords(engine, clock)
     acts = OpenActs(SqlOpenActs(engine, open_acts), recorder, clock, settings.orphan_age_s)
-
-    def took_effect(act: OpenAct) -> bool | None:
-        if act.activity in {REGISTRATION, WITHDRAWAL}:
-            return is_registered(store, act)
-        if act.activity == APPROVAL:
-            return approvals.find(act.details["approval"]) is not None
-        return False if act.activity in _GIVEN_LAST else None
-
     return Governance(
         rules=rules,
         records=records,
@@ -75,5 +69,18 @@ def govern(
             create_policy_router(PolicyReview(rules, store, records, recorder, clock), verifier),
         ),
         acts=acts,
-        sweep=lambda: acts.sweep(took_effect),
+        sweep=lambda: acts.sweep(took_effect_by(store, approvals)),
     )
+
+
+def took_effect_by(agreements: AgreementStore, approvals: ApprovalStore) -> TookEffect:
+    """What became of an act that was cut short, by what is stored."""
+
+    def took_effect(act: OpenAct) -> bool | None:
+        if act.activity in {REGISTRATION, WITHDRAWAL}:
+            return is_registered(agreements, act)
+        if act.activity == APPROVAL:
+            return approvals.find(act.details["approval"]) is not None
+        return False if act.activity in _GIVEN_LAST else None
+
+    return took_effect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +15,14 @@ from services.rpc.open_acts import STOPPED, OpenAct, OpenActs
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.rpc.v1 import audit_pb2
 from services.search.adapters.schema import open_acts
+from services.search.adapters.sql_agreement_store import SqlAgreementStore
 from services.search.bootstrap import MIGRATIONS
+from services.search.disclosure.access import APPROVAL, DISCLOSURE, REPLAY
+from services.search.disclosure.approvals import Approval
+from services.search.policy.governing import took_effect_by
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable, Conflict
+from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from services.shared.tokens import Principal
 
@@ -43,6 +49,22 @@ class Log:
 
     def phases(self) -> list[str]:
         return [audit_pb2.Phase.Name(entry.phase) for entry in self.entries.values()]
+
+
+class Approvals:
+    """ApprovalStore in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Approval] = {}
+
+    def add(self, approval: Approval) -> None:
+        self._kept[approval.approval_id] = approval
+
+    def find(self, approval_id: str) -> Approval | None:
+        return self._kept.get(approval_id)
+
+    def use(self, approval_id: str, at: datetime) -> bool:
+        return self._kept.pop(approval_id, None) is not None
 
 
 class Clock:
@@ -127,3 +149,21 @@ def test_stopped_before_the_intent_or_while_the_log_was_away(desk: Desk) -> None
     desk.log.is_down = False
     desk.sweep(False)
     assert desk.log.phases() == ["INTENT", "FAILED"]
+
+
+def test_of_a_disclosure_nothing_left_and_an_approval_that_was_stored_stands(desk: Desk, engine: sa.Engine) -> None:
+    stored = Approval(new_id(), "s-1", "The court", "CPIA", "sue", desk.clock.at, desk.clock.at + timedelta(days=1))
+    approvals = Approvals()
+    approvals.add(stored)
+    never = replace(stored, approval_id=new_id())
+    took_effect = took_effect_by(SqlAgreementStore(engine), approvals)
+    expected = {DISCLOSURE: "FAILED", REPLAY: "FAILED", "probe_erasure": "UNKNOWN"}
+    acts = [OpenAct(name, audit_pb2.DISCLOSURE, WHO, ["search:s-1"], {"reason": "CPIA"}) for name in expected]
+    acts += [OpenAct(APPROVAL, audit_pb2.DISCLOSURE, WHO, ["search:s-1"], one.told()) for one in (stored, never)]
+    for act in acts:
+        desk.acts.begin(act)
+    desk.clock.at += timedelta(seconds=21)
+    desk.acts.sweep(took_effect)
+    outcomes = [desk.log.entries[act.outcome_entry_id] for act in acts]
+    assert [audit_pb2.Phase.Name(one.phase) for one in outcomes] == [*expected.values(), "DONE", "FAILED"]
+    assert dict(outcomes[-2].details) == {**stored.told(), "settled": STOPPED}, "with the reason of the approval"
