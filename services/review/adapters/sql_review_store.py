@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,7 +22,8 @@ from services.review.adapters.schema import (
 )
 from services.review.model import Case, Examination, Training
 from services.review.ports import CaseFilter, OpenAct, Settlement
-from services.shared.errors import AuditUnavailable, Conflict, DependencyUnavailable
+from services.shared.database import AlreadyStored, one_writer, transaction
+from services.shared.errors import AuditUnavailable, Conflict
 from services.shared.ids import new_id
 from services.shared.people import is_same_person, one_spelling
 
@@ -37,8 +37,7 @@ class SqlReviewStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # SQLite has one writer: waiting in turn takes milliseconds, asking it again and again takes longer.
-        self._writing: AbstractContextManager[object] = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writing = one_writer(engine)
 
     def add(
         self,
@@ -63,7 +62,7 @@ class SqlReviewStore:
                         },
                     )
                 _settle(connection, settles)
-        except _Taken as error:
+        except AlreadyStored as error:
             return self._earlier(case, idempotency_key or "", fingerprint, error)
         return None
 
@@ -75,7 +74,7 @@ class SqlReviewStore:
                     _put_examination(connection, examination)
                 _put_case(connection, saved)
                 _settle(connection, settles)
-        except _Taken as error:
+        except (AlreadyStored, _Outdated) as error:
             raise self._changed(case.request_id) from error
         return saved
 
@@ -84,7 +83,7 @@ class SqlReviewStore:
             with self._writing, self._transaction() as connection:
                 _put_examination(connection, examination)
                 _settle(connection, settles)
-        except _Taken as error:
+        except (AlreadyStored, _Outdated) as error:
             raise self._changed(examination.request_id) from error
         return replace(examination, version=examination.version + 1)
 
@@ -121,17 +120,18 @@ class SqlReviewStore:
             return connection.scalar(query.limit(1)) is not None
 
     def next_number(self, force: str, year: int) -> int:
+        try:
+            return self._raised_number(force, year)
+        except AlreadyStored:  # another process began the year at the same moment
+            return self._raised_number(force, year)
+
+    def _raised_number(self, force: str, year: int) -> int:
         of_year = sa.and_(numbers.c.force == force, numbers.c.year == year)
-        for _ in range(2):
-            try:
-                with self._writing, self._transaction() as connection:
-                    raised = connection.execute(sa.update(numbers).where(of_year).values(last=numbers.c.last + 1))
-                    if raised.rowcount == 0:
-                        connection.execute(sa.insert(numbers), {"force": force, "year": year, "last": 1})
-                    return int(connection.execute(sa.select(numbers.c.last).where(of_year)).scalar_one())
-            except _Taken:
-                continue  # another process began the year at the same moment
-        raise _unavailable()
+        with self._writing, self._transaction() as connection:
+            raised = connection.execute(sa.update(numbers).where(of_year).values(last=numbers.c.last + 1))
+            if raised.rowcount == 0:
+                connection.execute(sa.insert(numbers), {"force": force, "year": year, "last": 1})
+            return int(connection.execute(sa.select(numbers.c.last).where(of_year)).scalar_one())
 
     def put_training(self, training: Training, settles: Settlement | None = None) -> None:
         row = {
@@ -182,7 +182,7 @@ class SqlReviewStore:
             found = connection.scalars(query.order_by(trainings.c.training_id)).all()
         return [_TRAINING.validate_json(document) for document in found]
 
-    def _earlier(self, case: Case, key: str, fingerprint: str, error: _Taken) -> Case:
+    def _earlier(self, case: Case, key: str, fingerprint: str, error: AlreadyStored) -> Case:
         """The case that the same person's key stands for."""
         query = sa.select(idempotency_keys.c.fingerprint, cases.c.document).join(
             cases, cases.c.request_id == idempotency_keys.c.request_id
@@ -195,7 +195,7 @@ class SqlReviewStore:
         with self._transaction() as connection:
             row = connection.execute(query.where(mine)).one_or_none()
         if row is None:
-            raise _unavailable() from error
+            raise error
         if row.fingerprint != fingerprint:
             raise Conflict(
                 "This Idempotency-Key was used for another request.",
@@ -214,19 +214,12 @@ class SqlReviewStore:
             context={"state": state, "version": standing.version if standing is not None else 0},
         )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise _Taken(str(error.orig)) from error
-        except sa.exc.SQLAlchemyError as error:
-            raise _unavailable() from error
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return transaction(self._engine, "The record of casework cannot be used.", "review")
 
 
-class _Taken(Exception):
-    """What was to be stored contradicts what is stored."""
+class _Outdated(Exception):
+    """Another version is stored than the one that was read."""
 
 
 def _settle(connection: sa.Connection, settlement: Settlement | None) -> None:
@@ -248,7 +241,7 @@ def _put_case(connection: sa.Connection, saved: Case) -> None:
         .values(state=row["state"], version=row["version"], document=row["document"])
     )
     if done.rowcount != 1:
-        raise _Taken("version")
+        raise _Outdated
     _hold_pictures(connection, saved)
 
 
@@ -287,7 +280,7 @@ def _put_examination(connection: sa.Connection, examination: Examination) -> Non
         .values(version=saved.version, document=document)
     )
     if done.rowcount != 1:
-        raise _Taken("version")
+        raise _Outdated
 
 
 def _case_row(case: Case) -> dict[str, Any]:
@@ -301,13 +294,6 @@ def _case_row(case: Case) -> dict[str, Any]:
         "due_at": case.due_at.astimezone(UTC),
         "document": _CASE.dump_json(case),
     }
-
-
-def _unavailable() -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "The record of casework cannot be used.",
-        advice="Try again in a few seconds; operators: check the database of review and its disk.",
-    )
 
 
 def _utc(moment: datetime) -> datetime:
