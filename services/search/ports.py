@@ -136,6 +136,15 @@ class Candidate:
     score: float
 
 
+@runtime_checkable
+class SearchesAside(Protocol):
+    """A gallery store that can search for what nobody waits for, with less in the way of what somebody does."""
+
+    def search_aside(self, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
+        """The same answer as `GalleryStore.search`, with the same errors."""
+        ...
+
+
 class SearchStatus(StrEnum):
     """OPEN: running, or its outcome is not known yet. DONE has an answer; all others disclosed nothing."""
 

@@ -43,13 +43,13 @@ class _Keeper(GalleryKeeper):
     """A gallery that is ready."""
 
     def __init__(self, store: ExactGalleryStore) -> None:
-        self._store = store
+        self._exact = store
 
     def require_ready(self) -> ModelProvenance:
         return _MODEL
 
-    def search(self, model_id: str, probe: Vector, scopes: object, limit: int) -> GalleryAnswer:
-        return self._store.search(probe, (_SCOPE,), limit)
+    def search_aside(self, model_id: str, probe: Vector, scopes: object, limit: int) -> GalleryAnswer:
+        return self._exact.search_aside(probe, (_SCOPE,), limit)
 
 
 class _Points(FlagPointsFile):

@@ -21,13 +21,15 @@ from pymilvus import MilvusClient
 
 from scripts.build_dashboards import queries
 from services.local.deployment import HOST
-from services.rpc.clients import LedgerClient
-from services.rpc.v1 import events_pb2
+from services.rpc.clients import EmbedClient, LedgerClient
+from services.rpc.v1 import embed_pb2, events_pb2
 from services.search.adapters.milvus_schema import partition_name
 from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog
 from services.shared.ids import new_id
 from services.shared.ports.event_log import Event, ReceivedEvent
+from tests.e2e.test_gallery_life import erase, files_with, wait_state
 from tests.stack.real_platform import RealPlatform, Servers, real_platform
+from tests.stack.remains import objects_with, tables_with, topics_with
 from tests.stack.servers.minio import S3Address
 from tests.stack.servers.prometheus import prometheus_server
 from tests.support.casework import post_enrolment, post_request, post_search
@@ -168,6 +170,62 @@ def test_a_gallery_that_was_lost_is_filled_again_from_the_record(
     real.platform.launch("search")
     real.platform.wait_ready("search")
     _the_probe_finds_its_subject(real, pictures["subject-1-portrait.jpg"], "KAFKA-1")
+
+
+def test_an_erased_person_can_be_read_from_no_server(
+    real: RealPlatform, servers: Servers, kafka: KafkaEventLog, pictures: dict[str, bytes]
+) -> None:
+    """What the servers' disks keep for how long after that, and how it is shortened, is in docs/gallery-life.md."""
+    image, subject, facts = _saved_anew(pictures["not-enrolled.png"]), "KAFKA-ERASED", "CUSTODY/RECORD/OF/THE/ERASED"
+    topics = [real.names.custody_topic, f"{real.names.custody_topic}.dead-letter", "likeness.custody-event-received.v1"]
+    message = events_pb2.CustodyImageReceived.FromString(custody_event(image, subject))
+    message.custody_reference = facts
+    poison = events_pb2.CustodyImageReceived.FromString(message.SerializeToString())
+    poison.event_id, poison.captured_on = new_id(), "yesterday"
+    key = f"northshire/{subject}"
+    kafka.publish([Event(topics[0], key, each.SerializeToString()) for each in (message, poison)])
+    read_until(kafka, "likeness.reference-enrolled.v1", [subject])
+    read_until(kafka, topics[1], [subject])
+    needles = [image[2000:2060], facts.encode(), _template_of(real, image)[:64]]
+    client = MilvusClient(servers.milvus)
+
+    def rows() -> int:
+        found = client.query(
+            real.names.collection,
+            filter=f"subject_id == '{subject}'",
+            output_fields=["version"],
+            consistency_level="Strong",
+        )
+        return len(found)
+
+    assert topics_with(kafka, topics, needles) == set(topics[:2]), "the test can fail"
+    assert tables_with(real.databases, needles), "the test can fail"
+    assert rows() == 1
+    with real.platform.client("ingest", "custodian") as custodian:
+        erasure_id = erase(custodian, subject)
+        done = wait_state(custodian, erasure_id, "erased")
+    assert done["stores"]["images"] == 1
+    assert done["stores"]["events"] >= 3, "two events and a dead letter"
+    assert topics_with(kafka, topics, needles) == set()
+    assert tables_with(real.databases, needles) == set()
+    assert objects_with(servers.s3, [real.names.images, real.names.probes], needles) == set()
+    assert rows() == 0
+    client.close()
+    assert files_with(real.platform.data.root, image) == set()
+
+
+def _saved_anew(picture: bytes) -> bytes:
+    """Bytes that nothing else has: the picture itself is a probe of other tests, and probes belong to their cases."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def _template_of(real: RealPlatform, image: bytes) -> bytes:
+    with real.platform.channel("embed", "ingest") as channel:
+        [face] = EmbedClient(channel).analyse(image, embed_pb2.AnalyseRequest.LARGEST).faces
+    assert face.template is not None
+    return face.template.vector.astype("<f4").tobytes()
 
 
 def _some_of_everything(real: RealPlatform, pictures: dict[str, bytes]) -> None:

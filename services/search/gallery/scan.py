@@ -93,13 +93,16 @@ class ExactScan:
         # Float32 sums of d products are off by less than d * 2^-23; the rest is for unit vectors that are not quite.
         self._slack = (dimension + 64) * 2.0**-22
 
-    def best(self, views: Sequence[BlockView], probe: Vector, limit: int) -> list[GalleryHit]:
+    def best(
+        self, views: Sequence[BlockView], probe: Vector, limit: int, *, at_most_threads: int | None = None
+    ) -> list[GalleryHit]:
         """The `limit` best rows by float64 dot product, ties by reference_id. `probe`: contiguous float32."""
         parts = [Part(view, chunk) for view in views for chunk in view.chunks]
         rows = sum(view.count for view in views)
         if not rows:
             return []
-        with self._slots.taken(at_most=rows // self._cuts.thread) as threads:
+        worth = rows // self._cuts.thread
+        with self._slots.taken(at_most=min(worth, at_most_threads or worth)) as threads:
             scored = self._proven(parts, self._shares(views, rows, threads), probe, limit)
         return _ranked(parts, scored, limit)
 

@@ -21,6 +21,7 @@ from services.search.ports import (
     HeldReferences,
     ListsReferences,
     PutOutcome,
+    SearchesAside,
     SearchScope,
 )
 from services.search.settings import GalleryIndexSettings
@@ -156,6 +157,16 @@ class GalleryKeeper:
         answer = self._store.search((probe / length).astype(np.float32) if is_mean else probe, scopes, limit)
         _require_whole(answer, scopes, limit)
         return _scaled(answer, length) if is_mean else answer
+
+    def search_aside(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
+        """As `search`, of a template as a model made it, for what nobody waits for. Raises the same."""
+        held, store = self.require_ready().model_id, self._store
+        if model_id != held:
+            raise _mismatch(held, model_id)
+        search = store.search_aside if isinstance(store, SearchesAside) else store.search
+        answer = search(probe, scopes, limit)
+        _require_whole(answer, scopes, limit)
+        return answer
 
     def put(self, batch: ingest_pb2.ReferenceBatch) -> PutOutcome:
         """Raises GalleryIncomplete (not open yet), ModelMismatch, InvalidRequest, DependencyUnavailable."""

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from services.rpc.clients import GALLERY_DEADLINE_S
 from services.rpc.v1 import ingest_pb2, search_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
+from services.search.gallery.scan import ExactScan
 from services.search.neighbours.finding import (
     MAX_PROBES,
     PATIENCE_IN_ALL_S,
@@ -24,7 +25,7 @@ from services.search.neighbours.finding import (
     response_of,
 )
 from services.search.neighbours.points import FlagPointsFile, parse_flag_points
-from services.search.ports import ReferenceRecord, SearchScope
+from services.search.ports import GalleryHit, ReferenceRecord, SearchScope
 from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import ModelProvenance, Vector
 from services.shared.clock import SystemClock
@@ -189,6 +190,22 @@ class TestMakingWay:
         assert turn.asked == [PATIENCE_S] * 3
         assert self.find(finding, turn, 0) == 0
         assert turn.asked == [PATIENCE_S] * 4
+
+    def test_a_comparison_leaves_all_threads_but_one_to_searches(
+        self, finding: FindNeighbours, store: ExactGalleryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(store, "some", 0.6)
+        asked: list[int | None] = []
+        best = ExactScan.best
+
+        def noting(scan: ExactScan, *given: Any, at_most_threads: int | None = None) -> list[GalleryHit]:
+            asked.append(at_most_threads)
+            return best(scan, *given, at_most_threads=at_most_threads)
+
+        monkeypatch.setattr(ExactScan, "best", noting)
+        ask(finding)
+        store.search(at(1.0), (SearchScope("custody", frozenset({"northshire"})),), 1)
+        assert asked == [1, None]
 
     def test_searches_that_never_pause_hold_one_request_up_for_so_long_and_no_longer(
         self, finding: FindNeighbours
