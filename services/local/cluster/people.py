@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from services.local.cluster.grouping import Labels, group_faces
+from services.local.cluster.grouping import group_faces
 from services.local.cluster.work import ClusterWork, FoundFace
 
 # A face this poor groups with anybody: it stands apart.
@@ -80,19 +80,23 @@ def find_people(work: ClusterWork, threshold: float) -> Findings:
     paths_of: dict[str, list[str]] = defaultdict(list)
     for file in sorted(work.known_files().values(), key=lambda file: file.path):
         paths_of[file.sha256].append(file.path)
-    labels: Labels = np.empty(0, np.int64)
-    if good:
-        labels = group_faces(np.stack([face.template for face in good]), threshold)
-    groups: dict[int, list[FoundFace]] = defaultdict(list)
-    for label, face in zip(labels.tolist(), good, strict=True):
-        groups[label].append(face)
-    found = [_person(0, members, paths_of) for members in groups.values()]
+    found = [_person(0, members, paths_of) for members in _grouped(good, threshold)]
     found.sort(key=lambda person: (-len(person.paths), -person.best.quality, person.best.sha256, person.best.face))
     people = tuple(Person(number, person.faces, person.paths) for number, person in enumerate(found, start=1))
     poor = tuple(sorted((face for face in faces if face.grade == UNSUITABLE), key=_best_first))
     files = sum(len(paths) for paths in paths_of.values())
     unread = sorted((path, code) for sha256, code in work.unread().items() for path in paths_of.get(sha256, ()))
     return Findings(files, len(paths_of), people, poor, work.problems(), paths_of, tuple(unread))
+
+
+def _grouped(faces: Sequence[FoundFace], threshold: float) -> Iterable[list[FoundFace]]:
+    if not faces:
+        return ()
+    groups: dict[int, list[FoundFace]] = defaultdict(list)
+    labels = group_faces(np.stack([face.template for face in faces]), threshold)
+    for label, face in zip(labels.tolist(), faces, strict=True):
+        groups[label].append(face)
+    return groups.values()
 
 
 def _person(number: int, members: list[FoundFace], paths_of: Mapping[str, Sequence[str]]) -> Person:
