@@ -64,6 +64,10 @@ def _load(load: Mapping[str, Any]) -> list[Standing]:
         figure = f"{burst['shed_p50_ms']:.0f} ms of {burst['shed']} of {burst['requests']}"
         figure += f", others {burst['other']}" if burst["other"] else ""
         found.append(Standing("shed at ten times that, p50, 100 ms", figure, burst["shed_p50_ms"] / 100, 1.0))
+    seen = load["burst_seen_by_another"]
+    if seen["shed_p50_ms"] is not None:
+        figure = f"{seen['shed_p50_ms']:.0f} ms of {seen['shed']} of {seen['requests']}"
+        found.append(Standing("the same, seen by a client beside it", figure, seen["shed_p50_ms"] / 100, 1.0))
     again = load["normal_again_s"]
     return [*found, Standing("normal again after it, 10 s", f"{again:.1f} s", again / 10, 1.0)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,14 @@ _KEY_COLUMNS = (
     enrolments.c.subject_id,
     enrolments.c.image_sha256,
     enrolments.c.model_id,
+)
+# Of one watchlist, owner and model; made once, because putting it together takes longer than running it.
+_STANDING: sa.Select[Any] = sa.select(enrolments.c.enrolment_id, enrolments.c.state, *_KEY_COLUMNS).where(
+    enrolments.c.watchlist_id == sa.bindparam("of_watchlist"),
+    enrolments.c.owner == sa.bindparam("of_owner"),
+    enrolments.c.model_id == sa.bindparam("of_model"),
+    enrolments.c.subject_id.in_(sa.bindparam("of_subjects", expanding=True)),
+    enrolments.c.image_sha256.in_(sa.bindparam("of_images", expanding=True)),
 )
 # Everything but the template, which leaves the ledger for the gallery alone.
 _NOT_SEARCHABLE = frozenset({EnrolmentState.REFUSED, EnrolmentState.QUARANTINED})
@@ -57,6 +65,29 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         ) from error
 
 
+def _alike(keys: Sequence[EnrolmentKey]) -> Iterable[frozenset[EnrolmentKey]]:
+    """By watchlist, owner and model."""
+    groups: dict[tuple[str, str, str], set[EnrolmentKey]] = defaultdict(set)
+    for key in keys:
+        groups[key.watchlist_id, key.owner, key.model_id].add(key)
+    return map(frozenset, groups.values())
+
+
+def _standing(connection: sa.Connection, alike: Collection[EnrolmentKey]) -> Mapping[EnrolmentKey, Acceptance]:
+    first = next(iter(alike))
+    values = {
+        "of_watchlist": first.watchlist_id,
+        "of_owner": first.owner,
+        "of_model": first.model_id,
+        "of_subjects": sorted({key.subject_id for key in alike}),
+        "of_images": sorted({key.image_sha256 for key in alike}),
+    }
+    return {
+        key_of(row): Acceptance(row.enrolment_id, EnrolmentState(row.state), is_new=False)
+        for row in connection.execute(_STANDING, values)
+    }
+
+
 class LedgerQueries:
     """What callers may know of the ledger."""
 
@@ -70,12 +101,10 @@ class LedgerQueries:
         found: dict[EnrolmentKey, Acceptance] = {}
         if not keys:
             return found
-        query = sa.select(enrolments.c.enrolment_id, enrolments.c.state, *_KEY_COLUMNS).where(
-            sa.or_(*(key_condition(key) for key in keys))
-        )
         with self.reading() as connection:
-            for row in connection.execute(query):
-                found[key_of(row)] = Acceptance(row.enrolment_id, EnrolmentState(row.state), is_new=False)
+            for group in _alike(keys):
+                # By subject and image apart, so a row may be of one and the other of two that were asked for.
+                found |= {key: known for key, known in _standing(connection, group).items() if key in group}
         return found
 
     def view(self, enrolment_id: str) -> EnrolmentView | None:

@@ -48,6 +48,9 @@ master_in_use = sa.Table(
 )
 
 _IN_ONE_QUERY = 4096
+# Made once: every image that is stored or read asks, and putting a statement together takes longer than running it.
+_KEY_OF_ONE = sa.select(image_keys).where(image_keys.c.sha256 == sa.bindparam("sha256"))
+_KEYS_OF_SOME = sa.select(image_keys).where(image_keys.c.sha256.in_(sa.bindparam("sha256s", expanding=True)))
 # Any number that no other advisory lock of the same database has.
 _TABLES_LOCK = 0x4C494B4B
 
@@ -100,12 +103,9 @@ class ImageKeys:
     def _find(self, sha256s: Sequence[str]) -> Mapping[str, ImageKey]:
         found: dict[str, ImageKey] = {}
         for start in range(0, len(sha256s), _IN_ONE_QUERY):
-            query = sa.select(image_keys).where(image_keys.c.sha256.in_(sha256s[start : start + _IN_ONE_QUERY]))
             with self._translated(), self._engine.connect() as connection:
-                rows = connection.execute(query).all()
-            for row in rows:
-                if row.wrapped:
-                    found[row.sha256] = ImageKey(row.sha256, row.sealed_sha256, self._unwrap(row))
+                rows = _rows_of(connection, sha256s[start : start + _IN_ONE_QUERY])
+            found.update((row.sha256, self._opened(row)) for row in rows if row.wrapped)
         return found
 
     def ensure(self, sealed: Mapping[str, str], keys: Mapping[str, bytes] | None = None) -> Mapping[str, ImageKey]:
@@ -116,8 +116,8 @@ class ImageKeys:
         """
         wanted = {sha256: (name, (keys or {}).get(sha256) or os.urandom(KEY_BYTES)) for sha256, name in sealed.items()}
         with self._translated():
-            self._joint.run(wanted, self._insert)
-        return self.find(list(sealed))
+            stands = self._joint.run(wanted, self._insert)
+        return {sha256: stands[sha256] for sha256 in sealed}
 
     def point(self, sha256: str, sealed_sha256: str) -> None:
         """The sealed bytes of an image stand under this name now."""
@@ -222,6 +222,9 @@ class ImageKeys:
             self._file.write(held[in_use])
         return held
 
+    def _opened(self, row: sa.Row[Any]) -> ImageKey:
+        return ImageKey(row.sha256, row.sealed_sha256, self._unwrap(row))
+
     def _unwrap(self, row: sa.Row[Any]) -> bytes:
         master = self._masters.get(row.master_id)
         if master is None:
@@ -240,8 +243,9 @@ class ImageKeys:
                 advice="Operators: restore the key table; without the key the image cannot be opened.",
             ) from error
 
-    def _insert(self, wanted: Mapping[str, tuple[str, bytes]]) -> None:
-        """Wrapped by the master key in use, which no other process changes before this is committed."""
+    def _insert(self, wanted: Mapping[str, tuple[str, bytes]]) -> Mapping[str, ImageKey]:
+        """What stands afterwards. Wrapped by the master key in use, which no other process changes before this is
+        committed."""
         with self._engine.begin() as connection:
             query = sa.select(master_in_use.c.master_id).with_for_update(read=True)
             connection.execute(sa.update(master_in_use).where(sa.false()).values(master_id=""))  # SQLite: take the lock
@@ -257,6 +261,7 @@ class ImageKeys:
             destroyed = sa.and_(image_keys.c.sha256.in_(list(wanted)), image_keys.c.wrapped == b"")
             connection.execute(sa.delete(image_keys).where(destroyed))
             connection.execute(_insert_ignoring(connection, image_keys), rows)
+            return {row.sha256: self._opened(row) for row in _rows_of(connection, list(wanted))}
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -300,6 +305,12 @@ def empty_write_ahead_log(engine: sa.Engine) -> bool:
     return not busy
 
 
+def _rows_of(connection: sa.Connection, sha256s: Sequence[str]) -> Sequence[sa.Row[Any]]:
+    if len(sha256s) == 1:
+        return connection.execute(_KEY_OF_ONE, {"sha256": sha256s[0]}).all()
+    return connection.execute(_KEYS_OF_SOME, {"sha256s": list(sha256s)}).all()
+
+
 def _in_use(connection: sa.Connection) -> str:
     return str(connection.scalar(sa.select(master_in_use.c.master_id)))
 
@@ -331,12 +342,15 @@ def _insert_ignoring(connection: sa.Connection, table: sa.Table) -> Any:
     return module.insert(table).on_conflict_do_nothing()
 
 
+_Insert = Callable[[Mapping[str, tuple[str, bytes]]], Mapping[str, ImageKey]]
+
+
 class _Ticket:
     """One caller's wish and what became of it."""
 
     def __init__(self, wanted: Mapping[str, tuple[str, bytes]]) -> None:
         self.wanted = wanted
-        self.is_done = False
+        self.stands: Mapping[str, ImageKey] | None = None
         self.error: Exception | None = None
 
 
@@ -348,22 +362,20 @@ class _Joint:
         self._committing = Lock()
         self._queue: list[_Ticket] = []
 
-    def run(
-        self,
-        wanted: Mapping[str, tuple[str, bytes]],
-        commit: Callable[[Mapping[str, tuple[str, bytes]]], None],
-    ) -> None:
-        """Returns when these are committed, by this thread or another. Raises what the commit raised."""
+    def run(self, wanted: Mapping[str, tuple[str, bytes]], insert: _Insert) -> Mapping[str, ImageKey]:
+        """What stands once these are committed, by this thread or another; it may have more than was wanted. Raises
+        what the commit raised."""
         ticket = _Ticket(wanted)
         with self._lock:
             self._queue.append(ticket)
         with self._committing:
-            if not ticket.is_done:
-                self._commit_all(commit)
+            if ticket.stands is None and ticket.error is None:
+                self._commit_all(insert)
         if ticket.error is not None:
             raise ticket.error
+        return ticket.stands or {}
 
-    def _commit_all(self, commit: Callable[[Mapping[str, tuple[str, bytes]]], None]) -> None:
+    def _commit_all(self, insert: _Insert) -> None:
         with self._lock:
             tickets, self._queue = self._queue, []
         together: dict[str, tuple[str, bytes]] = {}
@@ -371,9 +383,10 @@ class _Joint:
             for name, value in ticket.wanted.items():
                 together.setdefault(name, value)
         try:
-            commit(together)
+            stands = insert(together)
         except Exception as error:  # noqa: BLE001 - handed to every caller that it belongs to
             for ticket in tickets:
                 ticket.error = error
-        for ticket in tickets:
-            ticket.is_done = True
+        else:
+            for ticket in tickets:
+                ticket.stands = stands
