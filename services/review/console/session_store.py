@@ -15,6 +15,8 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.shared.people import one_spelling
+
 _NONCE_BYTES = 12
 
 
@@ -23,6 +25,7 @@ class StoredSession:
     """A session as it is stored: found by the SHA-256 of its cookie, its tokens opened by the cookie alone."""
 
     key: str
+    # Whose it is, as `owner_of` names them.
     person_id: str
     started_at: datetime
     seen_at: datetime
@@ -72,6 +75,11 @@ class Tokens:
     access: str
     refresh: str = ""
     id_token: str = ""
+
+
+def owner_of(force: str, person_id: str) -> str:
+    """The same for one person however spelled, another for somebody of that name in another force."""
+    return hashlib.sha256(f"{force}\0{one_spelling(person_id)}".encode()).hexdigest()
 
 
 def key_of(cookie: str) -> str:

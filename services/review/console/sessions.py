@@ -19,6 +19,7 @@ from services.review.console.session_store import (
     form_token_of,
     key_of,
     opened,
+    owner_of,
     sealed,
 )
 from services.shared.clock import Clock
@@ -139,12 +140,11 @@ class Sessions:
         now = self._clock.now()
         cookie = secrets.token_urlsafe(32)
         self._store.end_before(now - self._idle, now - self._lifetime)
-        others = self._store.of(principal.person_id)
+        owner = owner_of(principal.force, principal.person_id)
+        others = self._store.of(owner)
         content, replaced = sealed(cookie, tokens), _packed(others[0]) if others else ""
         self._store.begin(
-            StoredSession(
-                key_of(cookie), principal.person_id, now, now, content, place.address[:64], place.agent[:64], replaced
-            )
+            StoredSession(key_of(cookie), owner, now, now, content, place.address[:64], place.agent[:64], replaced)
         )
         return cookie, self._session(cookie, principal, tokens)
 
@@ -160,7 +160,7 @@ class Sessions:
         is_over = now - stored.seen_at >= self._idle or now - stored.started_at >= self._lifetime
         tokens = None if is_over else opened(cookie, stored.sealed)
         tokens, principal = self._current(cookie, tokens)
-        if tokens is None or principal is None or principal.person_id != stored.person_id:
+        if tokens is None or principal is None or owner_of(principal.force, principal.person_id) != stored.person_id:
             self.end(cookie)
             return None
         if now - stored.seen_at >= self._closely:

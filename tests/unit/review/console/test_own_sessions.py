@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from services.review.console.session_store import StoredSession, Tokens, key_of, sealed
+from services.review.console.session_store import StoredSession, Tokens, key_of, owner_of, sealed
 from tests.unit.review.console.browser import ORIGIN, Browser
 from tests.unit.review.console.fake_desk import FakeDesk
 
@@ -25,11 +25,11 @@ def browser() -> Browser:
     return browser
 
 
-def _other(browser: Browser, cookie: str, person_id: str = "operator-1") -> StoredSession:
+def _other(browser: Browser, cookie: str, person_id: str = "operator-1", force: str = "northshire") -> StoredSession:
     """A session that began in the same moment at another replica, or somebody else's."""
-    now = browser.clock.now()
+    now, owner = browser.clock.now(), owner_of(force, person_id)
     stored = StoredSession(
-        key_of(cookie), person_id, now, now, sealed(cookie, Tokens("good")), "10.9.8.7", "Edge on Windows"
+        key_of(cookie), owner, now, now, sealed(cookie, Tokens("good")), "10.9.8.7", "Edge on Windows"
     )
     browser.store.stored[stored.key] = stored
     return stored
@@ -104,11 +104,13 @@ def test_ending_this_one_signs_out(browser: Browser) -> None:
     assert browser.get("/console/sessions").status_code == 303
 
 
-def test_nobody_elses_session_is_shown_or_ended(browser: Browser) -> None:
-    theirs = _other(browser, "theirs", "operator-2")
+@pytest.mark.parametrize("whose", [("operator-2", "northshire"), ("operator-1", "eastmoor")])
+def test_nobody_elses_session_is_shown_or_ended(browser: Browser, whose: tuple[str, str]) -> None:
+    """Nor that of somebody of the same name in another force."""
+    theirs = _other(browser, "theirs", *whose)
     assert "10.9.8.7" not in _page(browser)
     # Their own page would name it so; here nobody has it.
-    browser.store.stored[theirs.key] = replace(theirs, person_id="operator-1")
+    browser.store.stored[theirs.key] = replace(theirs, person_id=owner_of("northshire", "operator-1"))
     foreign = next(one for one in _ID.findall(_page(browser)) if one not in _own(browser, theirs))
     browser.store.stored[theirs.key] = theirs
     answer = browser.post("/console/sessions/end", {"session": foreign})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.review.console.session_store import Tokens, opened
@@ -86,6 +88,18 @@ def test_signing_in_elsewhere_ends_the_old_one_of_that_person_only(sessions: Ses
     assert sessions.find(old) is None
     assert sessions.find(other) is not None
     assert sessions.find(new) is not None
+
+
+def test_a_namesake_in_another_force_ends_nothing_and_another_spelling_does(
+    sessions: Sessions, tokens: KnownTokens
+) -> None:
+    cookie, mine = _enter(sessions)
+    tokens.people["theirs"] = replace(mine.principal, force="eastmoor")
+    _enter(sessions, "theirs")
+    assert sessions.find(cookie) is not None
+    tokens.people["typed"] = replace(mine.principal, person_id=mine.principal.person_id.upper())
+    _enter(sessions, "typed")
+    assert sessions.find(cookie) is None
 
 
 def test_a_revoked_token_ends_it_at_the_next_request(sessions: Sessions, tokens: KnownTokens) -> None:
