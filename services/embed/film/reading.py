@@ -65,7 +65,7 @@ class FilmReader:
         if name is None:
             raise Refused("film_format_not_allowed")
         self.container_name = name
-        self._run: Iterator[av.VideoFrame] | None = None
+        self._run: Iterator[av.VideoFrame | int] | None = None
         self._run_key, self._run_at = 0, 0
         self._second_tries = _SECOND_TRIES
         self.is_damaged = False
@@ -225,6 +225,11 @@ class FilmReader:
         """Those of the run's frames that are wanted; the others go to `missed`."""
         left, past = list(stamps), 0
         for frame in self._run or ():
+            if isinstance(frame, int):
+                past += frame > stamps[-1]
+                if past > _REORDERED:
+                    break
+                continue
             stamp = frame.pts if frame.pts is not None else frame.dts
             if stamp is None:
                 continue
@@ -237,23 +242,28 @@ class FilmReader:
                 yield left.pop(0), frame
             past += stamp > stamps[-1]
             if not left or past > _REORDERED:
-                missed += left
-                return
+                break
+        else:
+            self._run = None
         missed += left
-        self._run = None
 
-    def _decoded(self, entry: int) -> Iterator[av.VideoFrame]:
-        """All frames from here on; packets that do not decode are left out."""
+    def _decoded(self, entry: int) -> Iterator[av.VideoFrame | int]:
+        """All frames from here on. Of a packet that gives none, its timestamp, so that whoever waits for a frame does
+        not wait through a whole film of such packets."""
         is_begun = False
         for packet in self._packets_from(entry):
             is_begun = is_begun or (_stamp_of(packet) or 0) >= entry or packet.is_keyframe
             if is_begun:
+                frames: list[av.VideoFrame] = []
                 try:
-                    yield from packet.decode()
+                    frames = packet.decode()
                 except _READ_ERRORS:
                     # What is shown before the place of entry may need what lies before it; the rest has all it needs.
                     if (_stamp_of(packet) or 0) >= entry:
                         self._damaged()
+                yield from frames
+                if not frames:
+                    yield _stamp_of(packet) or 0
         with suppress(*_READ_ERRORS):
             yield from self._codec.decode(None)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from services.embed.film.limits import FilmLimits, Refused
 from services.embed.film.pixels import orientation_of, write_frame
@@ -82,6 +84,31 @@ def test_a_film_of_a_picture_a_minute_or_a_day_is_read_with_its_times(
     assert read.warnings == []
     assert read.describe()["duration_s"] == 7 * seconds_a_frame
     assert shown(read, list(read.index.stamps)) == list(range(8))
+
+
+def test_a_frame_that_never_comes_is_not_waited_for_through_the_whole_film(tmp_path: Path) -> None:
+    """An index may name millions of pictures of a byte each."""
+    path = make_film(tmp_path / "film.avi", (grey_picture(n % 40) for n in range(400)), codec="mjpeg", key_every=1)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"movi") + 4
+    while content[at : at + 4] == b"00dc":
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        content[at + 8 : at + 8 + size] = bytes(size)
+        at += 8 + size + size % 2
+    path.write_bytes(content)
+    read = reader(path)
+    entered = read._packets_from
+    asked: list[int] = []
+
+    def counted(entry: int) -> Iterator[Packet[VideoStream]]:
+        for packet in entered(entry):
+            asked.append(entry)
+            yield packet
+
+    read._packets_from = counted  # type: ignore[method-assign]
+    assert shown(read, [int(read.index.first)]) == []
+    assert 1 <= len(asked) <= 100
+    assert read.is_damaged
 
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
