@@ -104,6 +104,8 @@ class CaseTrail:
         self._metrics = metrics
         self._store = store
         self._clock = clock
+        # By activity id: what runs here nobody here gives up, however long it takes.
+        self._running: set[str] = set()
 
     @contextmanager
     def act(
@@ -122,13 +124,17 @@ class CaseTrail:
         intent_id = new_id()
         appended = self._record(entry, audit_pb2.INTENT, details or {}, intent_id)
         act = Act(entry.activity_id, _position(appended, intent_id), remembered)
+        self._running.add(entry.activity_id)
         try:
             yield act
         except Exception as error:
             if not isinstance(error, AuditUnavailable):
                 self._end(entry, _done(act) if act.is_settled else _failed(error), outcome_id)
             raise
-        self._end(entry, _done(act), outcome_id)
+        else:
+            self._end(entry, _done(act), outcome_id)
+        finally:
+            self._running.discard(entry.activity_id)
 
     def refused(self, principal: Principal, activity: str, about: About, error: LikenessError) -> None:
         """A request that was never begun: not permitted, not there, incomplete, too late."""
@@ -150,6 +156,8 @@ class CaseTrail:
     def sweep(self) -> None:
         """Give every act that a crash left open its outcome: what was stored, or UNKNOWN. Run it again and again."""
         for act in self._store.open_acts(self._clock.now() - ORPHAN_AGE, _SWEPT_AT_ONCE):
+            if act.activity_id in self._running:
+                continue
             outcome = _stored_outcome(act.entry)
             if outcome is None:
                 given_up = Settlement(act.activity_id, act.entry, _with_outcome(act.entry, _STOPPED))
