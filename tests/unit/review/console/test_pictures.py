@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 from PIL import Image
@@ -21,5 +22,5 @@ def test_no_part_of_a_picture_as_large_as_its_shorter_side_is_without_the_mark(s
     side = min(size)
     for x in range(0, size[0] - side + 1, side // 2):
         for y in range(0, size[1] - side + 1, side // 2):
-            low, high = grey.crop((x, y, x + side, y + side)).getextrema()
+            low, high = cast("tuple[int, int]", grey.crop((x, y, x + side, y + side)).getextrema())
             assert high - low > 8, (x, y)
