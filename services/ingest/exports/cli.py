@@ -67,7 +67,8 @@ def fetch(
         out.chmod(0o600)  # people's images
         file.write(answer.content)
     console, left_out = Console(), answer.headers["x-likeness-left-out"]
-    console.print(f"{out}: {answer.headers['x-likeness-records']} images", soft_wrap=True)
+    form = "a zip file of transactions" if answer.content.startswith(b"PK") else "one transaction"
+    console.print(f"{out}: {form}, {answer.headers['x-likeness-records']} images", soft_wrap=True)
     if left_out:
         console.print(f"[red]Left out,[/] neither JPEG nor PNG: {left_out}", soft_wrap=True)
     raise typer.Exit(1 if left_out else 0)
