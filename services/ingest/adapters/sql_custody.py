@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -94,11 +95,19 @@ class SqlCustody:
         return self._committer.run(lambda connection: _take_link(connection, link, now_ms))
 
     def enrolments_of_image(
-        self, owner: str, subject_id: str, image_sha256: str, *, with_withdrawn: bool = False
+        self,
+        owner: str,
+        subject_id: str,
+        image_sha256: str,
+        *,
+        until_ms: int | None = None,
+        with_withdrawn: bool = False,
     ) -> Sequence[str]:
         query = sa.select(enrolments.c.enrolment_id).where(
             enrolments.c.owner == owner, enrolments.c.subject_id == subject_id
         )
+        if until_ms is not None:
+            query = query.where(_is_of_until(until_ms))
         query = query.where(sa.not_(IS_ERASED) if with_withdrawn else enrolments.c.state != _WITHDRAWN)
         if image_sha256:
             query = query.where(enrolments.c.image_sha256 == image_sha256)
@@ -110,6 +119,20 @@ class SqlCustody:
     def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]:
         with reading(self._engine) as connection:
             return [_whereabouts(connection, owner, item) for item in items]
+
+
+def _is_of_until(until_ms: int) -> sa.ColumnElement[bool]:
+    """Whether it was captured for an event up to then; by the day of capture where no feed brought it."""
+    brought = sa.select(feed_receipts.c.event_id).where(
+        feed_receipts.c.owner == enrolments.c.owner,
+        feed_receipts.c.enrolment_id == enrolments.c.enrolment_id,
+        feed_receipts.c.outcome != ReceiptOutcome.REFUSED.value,
+    )
+    day = datetime.fromtimestamp(until_ms / 1000, UTC).date().isoformat()
+    return sa.or_(
+        brought.where(feed_receipts.c.occurred_at_ms <= until_ms).exists(),
+        sa.and_(sa.not_(brought.exists()), enrolments.c.captured_on <= day),
+    )
 
 
 def _receipt(row: sa.Row[Any]) -> Receipt:

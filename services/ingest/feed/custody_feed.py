@@ -220,14 +220,17 @@ class CustodyFeed:
         )
         self._register.add([tombstone])
         subject_id = self._custody.subject_of(found.owner, found.subject_id, message.image_sha256)
-        # What was taken back before is still there to be erased.
+        # What was taken back before is still there to be erased. Of a subject as a whole nothing of a later event goes:
+        # what is said here may come late.
+        until_ms = None if message.image_sha256 else found.occurred_at_ms
         chosen = self._custody.enrolments_of_image(
-            found.owner, subject_id, message.image_sha256, with_withdrawn=message.is_erasure
+            found.owner, subject_id, message.image_sha256, until_ms=until_ms, with_withdrawn=message.is_erasure
         )
         if not chosen:
             return ReceiptOutcome.APPLIED, ""
         if message.is_erasure:
-            only = tuple(chosen) if message.image_sha256 else ()
+            every = self._custody.enrolments_of_image(found.owner, subject_id, "", with_withdrawn=True)
+            only = () if not message.image_sha256 and set(chosen) == set(every) else tuple(chosen)
             authority = message.authority or f"event {found.event_id[:100]}"
             try:
                 self._erasing.request(EraseCommand(subject_id, reason, authority, self._quarantine_days, only), who)

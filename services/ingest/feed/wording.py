@@ -24,6 +24,7 @@ MAX_DIGESTS = 1000  # of one split; each is a change of its own
 _EARLIEST = date(1900, 1, 1)
 _IDENTIFIERS = frozenset({"owner", "subject_id", "into_subject_id", "custody_reference"})
 _DIGESTS = frozenset({"image_sha256", "image_sha256s"})
+_SHORTER = {"pose": 32}  # as its column
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -67,9 +68,10 @@ def _texts(message: CustodyMessage) -> Iterator[tuple[str, str]]:
 
 
 def _check_text(name: str, text: str) -> None:
-    if len(text) > MAX_TEXT or not text.isprintable():
+    longest = _SHORTER.get(name, MAX_TEXT)
+    if len(text) > longest or not text.isprintable():
         raise InvalidMessage(
-            "malformed_message", f"`{name}` is longer than {MAX_TEXT} characters or holds control characters"
+            "malformed_message", f"`{name}` is longer than {longest} characters or holds control characters"
         )
     if name in _IDENTIFIERS and (text != text.strip() or not has_one_spelling(text)):
         raise InvalidMessage(

@@ -133,10 +133,16 @@ class CustodyLedger(Protocol):
         ...
 
     def enrolments_of_image(
-        self, owner: str, subject_id: str, image_sha256: str, *, with_withdrawn: bool = False
+        self,
+        owner: str,
+        subject_id: str,
+        image_sha256: str,
+        *,
+        until_ms: int | None = None,
+        with_withdrawn: bool = False,
     ) -> Sequence[str]:
         """Enrolments of a subject, those that are not withdrawn, or not erased; of one image, or all for an empty
-        SHA-256."""
+        SHA-256; of images that were captured for an event up to `until_ms`, or whenever."""
         ...
 
     def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]:

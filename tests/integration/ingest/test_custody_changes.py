@@ -193,6 +193,10 @@ def test_a_withdrawal_counts_before_and_after_its_image(
     )
     publish(log, image_event("W-2", b"withdraw 3, another arrest", occurred_at="2026-06-01T10:00:00Z"))
     wait_until(lambda: len(held(peers, "W-2")) == 1, WAIT_S, "a later image to be enrolled")
+    late = events_pb2.CustodyImageWithdrawn(**said("W-2", "2026-05-01T10:00:00Z", reason="said of what was before"))
+    publish(log, change(WITHDRAWALS, late))
+    wait_receipts(log, late.event_id, ("applied", ""))
+    assert len(held(peers, "W-2")) == 1, "what came of a later event stays"
 
 
 def test_dead_letters_are_listed_and_go_through_once_mended(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.schema import enrolments
 from services.ingest.adapters.sql_custody import SqlCustody
 from services.ingest.adapters.sql_erasures import SqlErasures
+from services.ingest.life.clock_guard import ClockGuard
+from services.ingest.life.custody import Receipt, ReceiptOutcome
 from services.ingest.life.erasing import EraseCommand, EraseSubject, ErasureStores
 from services.ingest.life.erasure import Erasure
 from services.shared.clock import SystemClock
@@ -27,10 +31,12 @@ from tests.contract.test_enrolment_ledger import (
     accept,
     claim,
     enrol,
+    event,
     new,
     open_ledgers,
     settle,
 )
+from tests.unit.ingest.test_clock_guard import FakeClock, FakeMarks
 
 IMAGE = "a" * 64
 
@@ -99,6 +105,39 @@ def test_also_by_its_id_and_by_its_image(gallery: Gallery) -> None:
     assert gallery.ask(two).enrolment_ids == (two,)
     with pytest.raises(NotFound):
         gallery.erasing.request(EraseCommand("S2", "acquitted", "request 1", 0), CUSTODIAN)
+
+
+def test_a_day_that_came_because_the_clock_was_set_erases_nothing(gallery: Gallery) -> None:
+    """The guard looks every few seconds; who erases looks more often, and first at the guard."""
+    asked = gallery.ask(gallery.ids[0], days=1)
+    clock, marks = FakeClock(), FakeMarks()
+    clock.wall = datetime.fromtimestamp(asked.requested_at_ms / 1000, UTC)
+    guard = ClockGuard(clock, marks)
+    guard.observe()
+    nothing: Any = cast("Any", None)
+    erasing = EraseSubject(nothing, nothing, nothing, guard, clock)
+    assert not erasing._is_due(asked)
+    clock.wall += timedelta(hours=25)
+    assert not erasing._is_due(asked)
+    guard.confirm()
+    assert erasing._is_due(asked)
+    clock.pass_s(1)
+    assert erasing._is_due(asked)
+
+
+def test_a_withdrawal_that_comes_late_takes_nothing_of_a_later_event(gallery: Gallery) -> None:
+    """The first image came with an event, as the feed has it in its receipts; the second by REST, captured in 2026."""
+    one, two = gallery.ids
+    given = Receipt("northshire", "e-1", "k", "S1", "", NOW, NOW, ReceiptOutcome.ACCEPTED, enrolment_id=one)
+    gallery.custody.receive(given, event())
+    of = partial(gallery.custody.enrolments_of_image, "northshire", "S1", "")
+    assert set(of()) == {one, two}
+    assert set(of(until_ms=NOW)) == {one, two}
+    assert of(until_ms=NOW - 1) == [two]
+    assert of(until_ms=0) == []
+    again = replace(given, event_id="e-2", occurred_at_ms=NOW - 9)  # the same image for an earlier event
+    gallery.custody.receive(again, event())
+    assert set(of(until_ms=NOW - 1)) == {one, two}
 
 
 def test_an_erasure_under_way_does_not_swallow_another(gallery: Gallery) -> None:

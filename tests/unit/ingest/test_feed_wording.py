@@ -70,6 +70,7 @@ def event(kind: str, fields: dict[str, Any]) -> ReceivedEvent:
         ("disposal-changed", {**ENDED, "custody_reference": "C" * 201}, "malformed_message"),
         ("image-received", {"image": "AAAA", "subject_id": "S\x001"}, "malformed_message"),
         ("image-withdrawn", {**BACK, "reason": "r" * 201}, "malformed_message"),
+        ("image-received", {"image": "AAAA", "pose": "p" * 33}, "malformed_message"),
         # One day that is none ended the list of due reviews for everybody of the owner.
         ("disposal-changed", {**ENDED, "disposal_on": "yesterday"}, "disposal_on_malformed"),
         ("disposal-changed", {**ENDED, "disposal_on": "20260531"}, "disposal_on_malformed"),
