@@ -86,10 +86,20 @@ def entry_at(path: Path, sequence: int) -> bytes | None:
         with closing(open_store_read_only(path)) as connection:
             row = connection.execute("SELECT canonical FROM entry WHERE sequence = ?", (sequence,)).fetchone()
             return None if row is None else bytes(row[0])
+    return next((entry for position, entry in enumerate(entries_of(path)) if position == sequence), None)
+
+
+def entries_of(path: Path) -> Iterator[bytes]:
+    """The canonical bytes of every entry of an export or store in their order, unchecked: call `verify` first."""
+    if _is_store(path):
+        with closing(open_store_read_only(path)) as connection:
+            for row in connection.execute("SELECT canonical FROM entry ORDER BY sequence"):
+                yield bytes(row[0])
+        return
     with path.open("rb") as lines:
-        entries = (line for line in lines if line.startswith(b'{"entry":'))
-        line = next((line for position, line in enumerate(entries) if position == sequence), None)
-    return None if line is None else line[len(b'{"entry":') : line.rindex(b',"leaf_hash":')]
+        for line in lines:
+            if line.startswith(b'{"entry":'):
+                yield line[len(b'{"entry":') : line.rindex(b',"leaf_hash":')]
 
 
 def describe(report: LogReport) -> list[str]:

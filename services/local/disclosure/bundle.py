@@ -62,7 +62,7 @@ class Bundle:
 def read_bundle(path: Path) -> Bundle:
     """ValueError that says what is wrong when the file is no bundle of this form."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), object_pairs_hook=_once)
         _require_form(value["format"])
         answer_text = str(value["answer"]).encode()
         return Bundle(
@@ -89,6 +89,15 @@ def read_bundle(path: Path) -> Bundle:
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, binascii.Error) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is no disclosure bundle: {what}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice one reader takes the first and another the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it says {next(name for name in names if names.count(name) > 1)[:40]!r} twice")
+    return found
 
 
 def _require_form(form: object) -> None:

@@ -91,7 +91,7 @@ def verify_command(
     ledger: Annotated[
         str | None, typer.Option(help="The enrolment ledger's database URL, or a platform's data folder.")
     ] = None,
-    log: Annotated[Path | None, typer.Option(help="With a code: an audit export, or audit.sqlite.")] = None,
+    log: Annotated[Path | None, typer.Option(help="An audit export, or audit.sqlite; a code needs it.")] = None,
 ) -> None:
     """Check a disclosure, or a result's code, offline. Exit code 0 when every check passes, 1 when one fails."""
     console = Console(highlight=False, soft_wrap=True)
@@ -106,7 +106,7 @@ def verify_command(
     if not file.is_file():
         raise typer.BadParameter(f"{file} is neither a disclosure bundle nor a code like likeness:12:ab…")
     try:
-        report = verify_bundle(file, witness=witness, public_keys=keys, ledger=_ledger_url(ledger))
+        report = verify_bundle(file, witness=witness, public_keys=keys, ledger=_ledger_url(ledger), log=log)
     except CheckFailed as failure:
         console.print(f"  {failure.check}. {CHECKS[failure.check]}: FAILED", style="bold red")
         console.print(f"     {failure.detail}", markup=False)

@@ -14,11 +14,14 @@
     named in the outcome and none besides.
  9. Model, thresholds and gallery snapshot of the answer are those of the outcome, and the snapshot's id is that of its
     partitions, whose counts make the number of references searched.
-10. Every adjudication is an entry of the log word for word, and none of the log's is left out.
+10. Every adjudication is an entry of the log word for word, and none of the entries given is left out.
 11. With the enrolment ledger at hand: the references that stood while the search ran, as the ledger dates them, make
     the snapshot's digests.
 12. The bundle is made out to one recipient, whom a second person approved: approval and disclosure are in the log.
-13. What was signed in casework, with every remark, has the digests that the log holds of it, and none is left out.
+13. What was signed in casework, with every remark, has the digests that the entries given hold of it, and none is left
+    out.
+14. With the whole log at hand: its entries are the bundle's, and no adjudication of this search is kept back together
+    with its entry.
 
 What it does not prove is in NOT_PROVEN. Every failed check raises CheckFailed with its number.
 """
@@ -50,8 +53,10 @@ from services.audit.verification import (
 )
 from services.local.disclosure.bundle import Bundle, BundledEntry, read_bundle
 from services.local.disclosure.ledger import compare_with_ledger
+from services.local.disclosure.whole import compare_with_log
 from services.shared.canonical import canonical_bytes
 from services.shared.gallery_snapshot import parse_snapshot
+from services.shared.people import is_same_person
 
 CHECKS: Final[Mapping[int, str]] = {
     1: "The file is a disclosure bundle",
@@ -63,17 +68,20 @@ CHECKS: Final[Mapping[int, str]] = {
     7: "The answer is the one that was given, byte for byte",
     8: "The candidate list is whole and in order",
     9: "Model, thresholds and gallery snapshot are those of the log",
-    10: "Every adjudication is in the log, and none is left out",
+    10: "Every adjudication is in the log, and none of the entries given is left out",
     11: "The gallery snapshot is that of the ledger",
     12: "A second person approved the recipient",
     13: "Remarks are those that were signed",
+    14: "No judgement is kept back",
 }
 
+_PERSONAL: Final = "Personal data: not to be copied, passed on or published."
 _APPROVAL_ID: Final = "approval"
 _APPROVAL: Final = frozenset({_APPROVAL_ID, "recipient", "reason", "approved_by", "approved_at"})
 
 NOT_PROVEN: Final = (
     "that the search was lawful or its candidates are the person: it proves what was done, not that it was right",
+    "that no judgement was taken out together with its entry: give --log with an export of the whole log",
     "that no other search was made of this probe: for that the whole log is exported and verified",
     "that entries of this search written after the checkpoint do not exist: ask for a newer disclosure",
     "that the same search gives the same list today: for that `likeness disclosure replay` runs it again",
@@ -104,8 +112,12 @@ def verify_bundle(
     witness: Path | None = None,
     public_keys: Sequence[Ed25519PublicKey] = (),
     ledger: str | None = None,
+    log: Path | None = None,
 ) -> Report:
-    """Make the checks of this module; CheckFailed names the first that fails. `ledger`: ingest's database URL."""
+    """Make the checks of this module; CheckFailed names the first that fails.
+
+    `ledger`: ingest's database URL. `log`: an export of the whole log, or its store.
+    """
     try:
         bundle = read_bundle(path)  # 1
     except ValueError as error:
@@ -118,6 +130,7 @@ def verify_bundle(
         report.outcomes[11] = _check_ledger(bundle, ledger)
         report.outcomes[12] = _check_approval(bundle)
         report.outcomes[13] = _check_judgements(bundle)
+        report.outcomes[14] = _check_whole(bundle, log, witness, public_keys)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         number = max(report.outcomes) + 1
         raise CheckFailed(number, f"the bundle lacks what the check needs: {error}") from error
@@ -134,11 +147,11 @@ def _check_approval(bundle: Bundle) -> str:  # 12
         return "no recipient is named: made before disclosures were approved, or what named one was taken out"
     if missing := _APPROVAL - stated.keys():
         raise CheckFailed(12, f"the approval lacks {', '.join(sorted(missing))}")
-    if stated["approved_by"] == bundle.made_by:
+    if is_same_person(stated["approved_by"], bundle.made_by):
         raise CheckFailed(12, f"{bundle.made_by} made it on their own approval")
     marked = f"Disclosed to {stated['recipient']} alone, search {bundle.search_id}, approval {stated[_APPROVAL_ID]}."
-    if not bundle.watermark.startswith(marked):
-        raise CheckFailed(12, "the watermark names another recipient, search or approval")
+    if bundle.watermark != f"{marked} {_PERSONAL}":
+        raise CheckFailed(12, "the watermark names another recipient, search or approval, or says something else")
     _check_approval_entries(bundle, stated)
     return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
 
@@ -175,6 +188,18 @@ def _check_judgements(bundle: Bundle) -> str:  # 13
     if signed - given:
         raise CheckFailed(13, f"the signed judgement with the digest {min(signed - given)} is left out")
     return f"passed: {len(given)} signed"
+
+
+def _check_whole(
+    bundle: Bundle, log: Path | None, witness: Path | None, public_keys: Sequence[Ed25519PublicKey]
+) -> str:  # 14
+    if log is None:
+        return "no log given"
+    try:
+        count = compare_with_log(bundle, log, _adjudicates, witness=witness, public_keys=public_keys)
+    except (ValueError, VerificationFailed) as error:
+        raise CheckFailed(14, str(error)) from error
+    return f"passed: {count} adjudications in the whole log"
 
 
 def _tells(facts: Mapping[str, Any], activity: str, phase: str, person: str, details: Mapping[str, str]) -> bool:
@@ -411,7 +436,11 @@ def _outcome(bundle: Bundle) -> BundledEntry:
 
 
 def _is_adjudication(entry: BundledEntry) -> bool:
-    facts, details = entry.facts, entry.facts["details"]
+    return _adjudicates(entry.facts)
+
+
+def _adjudicates(facts: Mapping[str, Any]) -> bool:
+    details = facts["details"]
     is_found = "finding" in details or "judgement_sha256" in details
     return bool(facts["service"] == "review" and facts["phase"] == "DONE" and is_found)
 

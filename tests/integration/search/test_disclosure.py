@@ -279,6 +279,8 @@ TAMPERS: dict[str, tuple[int, Callable[[dict[str, Any]], None]]] = {
     "half an approval": (12, _spoil("approval", lambda told: {n: told[n] for n in told if n != "approved_at"})),
     "another reason": (12, _spoil("reason", lambda _: "Something that nobody said")),
     "another force": (12, _spoil("made_by.force", lambda _: "eastmoor")),
+    "more in the watermark": (12, _spoil("watermark", lambda text: f"{text} Also given to The Northshire Gazette.")),
+    "approved by oneself, in capitals": (12, _spoil("approval.approved_by", lambda _: "OP-7")),
     "a watermark of another search": (12, _spoil("watermark", lambda text: text.replace("search ", "search 1"))),
     "a judgement made up": (10, _spoil("adjudications", lambda found: [*found, {**found[0], "sequence": 1}])),
 }
@@ -295,6 +297,32 @@ def test_a_changed_disclosure_is_found_by_the_check_that_is_meant_to(bundle: Pat
         verify_bundle(spoilt)
     assert failure.value.check == number, failure.value.detail
     assert _run("verify", spoilt).exit_code == 1
+
+
+def test_a_judgement_kept_back_with_its_entry_is_found_by_the_whole_log(
+    room: Room, bundle: Path, tmp_path: Path
+) -> None:
+    store = room.audit.store_path
+    assert verify_bundle(bundle, log=store).outcomes[14] == "passed: 2 adjudications in the whole log"
+    value = json.loads(bundle.read_bytes())
+    kept_back = value["adjudications"].pop()["sequence"]
+    value["audit"]["entries"] = [one for one in value["audit"]["entries"] if one["sequence"] != kept_back]
+    less = tmp_path / "less.json"
+    less.write_text(json.dumps(value))
+    assert verify_bundle(less).outcomes[14] == "no log given"
+    with pytest.raises(CheckFailed, match=f"adjudication at {kept_back} is left out") as failure:
+        verify_bundle(less, log=store)
+    assert failure.value.check == 14
+    refused = _run("verify", less, "--log", store)
+    assert refused.exit_code == 1
+    assert "No judgement is kept back: FAILED" in refused.output
+
+
+def test_a_file_that_says_one_thing_twice_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.json"
+    twice.write_text(bundle.read_text().replace('"search_id":', '"reason": "for nobody",\n"search_id":', 1))
+    with pytest.raises(CheckFailed, match="'reason' twice"):
+        verify_bundle(twice)
 
 
 def test_every_disclosure_of_a_hundred_verifies(room: Room, answers: list[dict[str, Any]], tmp_path: Path) -> None:
