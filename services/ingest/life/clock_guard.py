@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 import structlog
@@ -44,9 +45,15 @@ class ClockGuard:
         self._marks = marks
         self._mark = marks.read()
         self._last: tuple[float, float] | None = None  # wall and monotonic, in seconds
+        self._lock = Lock()  # several loops look at the same time, and none may overwrite what another saw
 
     def observe(self) -> ClockMark:
-        """Look at both clocks; to be called at least every minute. Raises DependencyUnavailable."""
+        """Look at both clocks; to be called at least every minute, and before what cannot be undone is done because a
+        day has come. Raises DependencyUnavailable."""
+        with self._lock:
+            return self._observed()
+
+    def _observed(self) -> ClockMark:
         wall_s, steady_s = self._clock.now().timestamp(), self._clock.monotonic_s()
         why = self._suspicion(wall_s, steady_s)
         self._last = (wall_s, steady_s)
@@ -65,10 +72,11 @@ class ClockGuard:
 
     def confirm(self) -> None:
         """A person has looked: the time is right now."""
-        wall_s = self._clock.now().timestamp()
-        self._last = (wall_s, self._clock.monotonic_s())
-        self._mark = ClockMark(int(wall_s * 1000))
-        self._marks.write(self._mark)
+        with self._lock:
+            wall_s = self._clock.now().timestamp()
+            self._last = (wall_s, self._clock.monotonic_s())
+            self._mark = ClockMark(int(wall_s * 1000))
+            self._marks.write(self._mark)
 
     def _suspicion(self, wall_s: float, steady_s: float) -> str:
         if self._last is not None:

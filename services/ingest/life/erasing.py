@@ -216,7 +216,11 @@ class EraseSubject:
     def _is_due(self, erasure: Erasure) -> bool:
         if not erasure.due_at_ms:
             return True
-        return self._now_ms() >= erasure.due_at_ms and self._guard.is_trusted()
+        if self._now_ms() < erasure.due_at_ms:
+            return False
+        # The day has come, or the clock was set a moment ago, which the guard's own loop has not seen yet.
+        self._guard.observe()
+        return self._guard.is_trusted()
 
     def _erase(self, erasure: Erasure) -> None:
         stores, rows = self._stores, self._stores.ledger.rows(erasure)
