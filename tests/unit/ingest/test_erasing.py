@@ -56,7 +56,9 @@ class Gallery:
         self.ledgers, self.erasures = ledgers, SqlErasures(ledgers.engine, committer)
         self.custody = SqlCustody(ledgers.engine, committer)
         nothing: Any = cast("Any", None)
-        stores = ErasureStores(self.erasures, *[nothing] * 6, (), nothing)
+        stores = ErasureStores(
+            self.erasures, nothing, nothing, nothing, nothing, nothing, nothing, topics=(), about=nothing
+        )
         self.erasing = EraseSubject(stores, cast("Any", Proof()), nothing, nothing, SystemClock())
         self.ids = [each.enrolment_id for each in accept(ledgers, new(image=IMAGE), new(image="b" * 64))]
         for pending in claim(ledgers.ledger):
