@@ -209,16 +209,7 @@ class EnrolmentApi:
         return BatchAnswer(results=[BatchResult.of(answer) for answer in answers])
 
     def _batch_commands(self, upload: Upload) -> list[EnrolReference]:
-        images = upload.files.get("image", ())
-        try:
-            items = _ITEMS.validate_json(_one_text(upload, "items", ""))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise InvalidRequest(
-                f"`items` is not as it should be: {where} {problem['msg']}",
-                advice="Send a JSON array with one object an image; /docs describes it.",
-            ) from error
+        images, items = upload.files.get("image", ()), _items_of(upload)
         if len(items) != len(images) or not 1 <= len(images) <= self.batch_images:
             raise InvalidRequest(
                 f"{len(images)} images and {len(items)} items.",
@@ -280,6 +271,18 @@ class EnrolmentApi:
         if view is None or view.owner != principal.force or view.watchlist_id not in principal.watchlists:
             raise NotFound("No such enrolment.", advice="Check the enrolment_id and that your token permits it.")
         return view
+
+
+def _items_of(upload: Upload) -> list[BatchItem]:
+    try:
+        return _ITEMS.validate_json(_one_text(upload, "items", ""))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise InvalidRequest(
+            f"`items` is not as it should be: {where} {problem['msg']}",
+            advice="Send a JSON array with one object an image; /docs describes it.",
+        ) from error
 
 
 def _announced_bytes(request: Request) -> int:

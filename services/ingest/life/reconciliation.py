@@ -228,22 +228,30 @@ class Reconcile:
                 drifted.append((batch, wanted))
         # Only now: the ledger is read in the order of versions, and would bring again what has a new one.
         for batch, wanted in drifted:
-            versions = self._ledger.renew([batch.reference_ids[place] for place in wanted])
-            # What has no new version is just being settled or withdrawn.
-            standing = [place for place in wanted if batch.reference_ids[place] in versions]
-            for place in standing:
-                kind = "missing_in_gallery" if wanted[place] else "other_in_gallery"
-                report.note(kind, batch.reference_ids[place], [(batch.owners[place], batch.watchlist_id)])
-            if standing:
-                self._gallery.put(_part_of(batch, standing, versions))
-        surplus = sorted(held)  # what the ledger has was taken out
+            self._put_again(batch, wanted, report)
+        self._take_out(held, report)  # what the ledger has was taken out of `held`
+        return images
+
+    def _put_again(self, batch: ingest_pb2.ReferenceBatch, wanted: Mapping[int, bool], report: Reconciliation) -> None:
+        """Give the gallery what it lacks or holds otherwise. `wanted`: by place in the batch, whether it is missing."""
+        versions = self._ledger.renew([batch.reference_ids[place] for place in wanted])
+        # What has no new version is just being settled or withdrawn.
+        standing = [place for place in wanted if batch.reference_ids[place] in versions]
+        for place in standing:
+            kind = "missing_in_gallery" if wanted[place] else "other_in_gallery"
+            report.note(kind, batch.reference_ids[place], [(batch.owners[place], batch.watchlist_id)])
+        if standing:
+            self._gallery.put(_part_of(batch, standing, versions))
+
+    def _take_out(self, held: Mapping[str, _Held], report: Reconciliation) -> None:
+        """Withdraw from the gallery what the ledger does not have."""
+        surplus = sorted(held)
         for name in surplus:
             report.surplus_in_gallery.note(name)
         for start in range(0, len(surplus), _IN_ONE_CALL):
             some = surplus[start : start + _IN_ONE_CALL]
             # At the version that is held a withdrawal wins; a newer one of the ledger's comes back by itself.
             self._gallery.withdraw(some, [held[name].version for name in some])
-        return images
 
     def _listed(self) -> dict[str, _Held]:
         held: dict[str, _Held] = {}
