@@ -18,6 +18,7 @@ from tests.stack.servers.kafka import kafka_server
 from tests.stack.servers.milvus import milvus_server
 from tests.stack.servers.minio import S3Address, s3_server
 from tests.stack.servers.postgres import postgres_server
+from tests.stack.servers.session import server_of_session
 
 _HERE = Path(__file__).parent
 _TIMEOUT_S = 1800  # MinIO compiles for minutes
@@ -34,51 +35,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka_address() -> Iterator[str]:
-    running = os.environ.get("LIKENESS_STACK_KAFKA")
-    if running:
-        yield running
-        return
-    server, address = kafka_server()
-    server.start()
-    yield address
-    server.discard()
+    yield from server_of_session(os.environ.get("LIKENESS_STACK_KAFKA"), kafka_server)
 
 
 @pytest.fixture(scope="session")
 def milvus_uri() -> Iterator[str]:
-    running = os.environ.get("LIKENESS_STACK_MILVUS")
-    if running:
-        yield running
-        return
-    server, uri = milvus_server()
-    server.start()
-    yield uri
-    server.discard()
+    yield from server_of_session(os.environ.get("LIKENESS_STACK_MILVUS"), milvus_server)
 
 
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[S3Address]:
-    endpoint = os.environ.get("LIKENESS_STACK_S3_ENDPOINT")
-    if endpoint:
+    running = None
+    if endpoint := os.environ.get("LIKENESS_STACK_S3_ENDPOINT"):
         keys = os.environ["LIKENESS_STACK_S3_ACCESS_KEY"], os.environ["LIKENESS_STACK_S3_SECRET_KEY"]
-        yield S3Address(endpoint, *keys, "s3")
-        return
-    server, address = s3_server()
-    server.start()
-    yield address
-    server.discard()
+        running = S3Address(endpoint, *keys, "s3")
+    yield from server_of_session(running, s3_server)
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    running = os.environ.get("LIKENESS_STACK_POSTGRES")
-    if running:
-        yield running
-        return
-    server, url = postgres_server()
-    server.start()
-    yield url
-    server.discard()
+    yield from server_of_session(os.environ.get("LIKENESS_STACK_POSTGRES"), postgres_server)
 
 
 @pytest.fixture
