@@ -22,7 +22,8 @@ RULES = {
 # A window of 1280 pixels at four times its size: nothing may be found only by scrolling sideways (WCAG 1.4.10), but
 # what scrolls within itself.
 ENLARGED = {"width": 320, "height": 640}
-WIDE = """() => document.documentElement.scrollWidth > document.documentElement.clientWidth && [...document.querySelectorAll("body *")]
+WIDE = """() => document.documentElement.scrollWidth > document.documentElement.clientWidth
+  && [...document.querySelectorAll("body *")]
   .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
   .map((one) => one.outerHTML.slice(0, 80)).slice(0, 3)"""
 
