@@ -182,7 +182,8 @@ def rebuild(token: TokenOption = TOKEN, url: UrlOption = URL) -> None:
     started_s = monotonic()
     found = IngestApi(url, token).json("POST", "/v1/gallery/rebuild")
     count = sum(found["searchable"].values())
-    Console().print(f"{count} references in {found['store']}, {monotonic() - started_s:.1f} s: {found['searchable']}")
+    each = ", ".join(f"{watchlist_id} {number}" for watchlist_id, number in sorted(found["searchable"].items()))
+    Console().print(f"{count} references in {found['store']}, {monotonic() - started_s:.1f} s: {each}", soft_wrap=True)
 
 
 @gallery_app.command("compare")
