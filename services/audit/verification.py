@@ -348,7 +348,7 @@ class Verifier:
         if kept_hash != leaf:  # 5
             raise VerificationFailed(5, position, f"entry {position} does not have the hash that is kept beside it")
         self._take_further(facts, self._tree.append(leaf))
-        if facts.group("activity", "phase", "person_id") == (KEY_ACTIVITY, "DONE", "service:audit"):
+        if facts["activity"] == KEY_ACTIVITY and facts.group("phase", "person_id") == ("DONE", "service:audit"):
             self._take_key(json.loads(facts["details"]))
         self.report.entries = position + 1
         self._check_witnessed()
