@@ -28,6 +28,8 @@ tombstones = sa.Table(
 )
 _KEY = (tombstones.c.owner, tombstones.c.subject_id, tombstones.c.image_sha256)
 _IN_ONE_QUERY = 500
+# Made once: everything that comes in is asked about.
+_TOMBSTONES_OF = sa.select(tombstones).where(sa.tuple_(*_KEY).in_(sa.bindparam("keys", expanding=True)))
 
 
 class SqlErasureRegister:
@@ -75,8 +77,7 @@ class SqlErasureRegister:
         with reading(self._engine) as connection:
             for start in range(0, len(keys), _IN_ONE_QUERY):
                 part = keys[start : start + _IN_ONE_QUERY]
-                query = sa.select(tombstones).where(sa.tuple_(*_KEY).in_(part))
-                for row in connection.execute(query):
+                for row in connection.execute(_TOMBSTONES_OF, {"keys": list(part)}):
                     found[row.owner, row.subject_id, row.image_sha256] = Tombstone(*row)
         return found
 

@@ -73,7 +73,8 @@ class BaseEmbed:
     def analyse(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, *, timeout_s: float
     ) -> ImageAnalysis:
-        if self._chosen is None:
+        # Where there is one embed alone there is nothing to choose, and no need to ask it before every image.
+        if self._chosen is None and self._embeds.has_second:
             self.describe_model()
         return (self._chosen or self._embeds.first).analyse(image, selection, timeout_s=timeout_s)
 

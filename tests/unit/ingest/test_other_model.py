@@ -284,3 +284,17 @@ def test_the_embed_of_the_ledger_s_own_model_is_found_whichever_address_it_has()
     with pytest.raises(DependencyUnavailable):
         restarted.analyse(GOOD.encode(), embed_pb2.AnalyseRequest.LARGEST, timeout_s=1)
     assert first.asked == 0
+
+
+def test_a_lone_embed_is_not_asked_for_its_model_before_every_image() -> None:
+    class Counting(Embed):
+        described = 0
+
+        def describe_model(self) -> ModelProvenance:
+            self.described += 1
+            return super().describe_model()
+
+    lone = Counting(MODEL)
+    embed = BaseEmbed(Embeds([lone]), Base(None))
+    embed.analyse(GOOD.encode(), embed_pb2.AnalyseRequest.LARGEST, timeout_s=1)
+    assert (lone.asked, lone.described) == (1, 0)
