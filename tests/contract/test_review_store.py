@@ -41,9 +41,9 @@ from services.review.model import (
     Training,
     Urgency,
 )
-from services.review.ports import CaseFilter, OpenAct
+from services.review.ports import CaseFilter, OpenAct, Settlement
 from services.shared.database import create_engine, migrate
-from services.shared.errors import Conflict, DependencyUnavailable
+from services.shared.errors import AuditUnavailable, Conflict, DependencyUnavailable
 from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from tests.unit.review.people import NOW
@@ -217,3 +217,22 @@ class TestReviewStore:
         assert list(store.open_acts(NOW - timedelta(minutes=1), 10)) == [old]
         store.close_act(old.activity_id)
         assert list(store.open_acts(NOW - timedelta(minutes=1), 10)) == []
+
+    def test_an_act_is_settled_in_one_transaction_with_what_it_changes(self, store: SqlReviewStore) -> None:
+        case = a_case()
+        store.add(case)
+        act = OpenAct(new_id(), new_id(), NOW, b"begun")
+        store.open_act(act)
+        done = Settlement(act.activity_id, b"begun", b"done")
+        with pytest.raises(Conflict):
+            store.save(replace(case, version=7), settles=done)
+        assert [one.entry for one in store.open_acts(NOW + timedelta(days=1), 10)] == [b"begun"]
+        store.save(case, settles=done)
+        assert [one.entry for one in store.open_acts(NOW + timedelta(days=1), 10)] == [b"done"]
+        # Given up meanwhile, or ended: nothing is stored.
+        assert not store.settle_act(Settlement(act.activity_id, b"begun", b"given up"))
+        with pytest.raises(AuditUnavailable):
+            store.save(replace(case, version=2), settles=done)
+        found = store.find(case.request_id)
+        assert found is not None
+        assert found.version == 2
