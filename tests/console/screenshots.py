@@ -326,6 +326,7 @@ def _shoot(camera: Camera, people: dict[str, Person], pictures: Sequence[Path], 
     camera.take(auditor, "log-entry", _newest("search"))
     camera.take(auditor, "sample", show("/console/log/sample?seed=6-2-5-1-4-4-3-6"))
     camera.take(first, "guide", show("/console/guide"))
+    camera.take(first, "sessions", show("/console/sessions"))
 
 
 def _enrol_at_partner(home: Platform, partner: Platform, pictures: Path) -> None:

@@ -169,7 +169,7 @@ def result_facts(case: Case, examinations: Sequence[Examination]) -> dict[str, A
         "offence": request.offence,
         "purpose": _words(request.purpose),
         "case_type": _words(request.case_type.value),
-        "source": _words(request.source.value),
+        "source": _words(request.source.value).replace("cctv", "CCTV"),
         "necessity": request.necessity,
         "face_chosen_by": request.face_chosen_by,
         "requested_by": case.requested_by,
