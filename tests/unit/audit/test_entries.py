@@ -127,6 +127,8 @@ def test_any_other_encoding_is_refused(spoilt: bytes) -> None:
         ({"person_id": ""}, "person_id"),
         ({"service": ""}, "service"),
         ({"occurred_at": "2026-05-09 10:11:12"}, "occurred_at"),
+        ({"occurred_at": "2026-13-45T99:99:99.000Z"}, "occurred_at"),
+        ({"occurred_at": "2026-02-29T10:11:12.000Z"}, "occurred_at"),
         ({"purpose": "x" * 2000}, "purpose"),
         ({"objects": ("custody",)}, "objects"),
         ({"objects": ("watchlist:x",) * 300}, "objects"),

@@ -4,15 +4,17 @@ holds the other party's checkpoint, or what a witness was given of both, finds i
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from services.audit import entries
 from services.audit.adapters.folder_witness import FolderWitness
 from services.audit.reading import export_lines
 from services.audit.verification import Checkpoint, VerificationFailed, main, parse_checkpoint
 from services.audit.verifying import verify
-from tests.unit.audit.builders import local_log
+from tests.unit.audit.builders import local_log, statement
 
 BEFORE, AFTER = 5, 4
 
@@ -64,3 +66,14 @@ def test_a_witness_that_was_given_both_keeps_both_and_neither_view_passes(views:
         with pytest.raises(VerificationFailed) as failure:
             verify(folder / "export.jsonl", witness=first / "witness")
         assert failure.value.check == 8
+
+
+def test_a_time_that_there_is_not_ends_no_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs of earlier versions took one from any service, and nobody could verify them again."""
+    monkeypatch.setattr(entries, "_is_time", lambda _text: True)
+    with local_log(tmp_path / "log", entries=1000) as opened:
+        opened.log.append(replace(statement(), occurred_at="2026-13-45T99:99:99.000Z"))
+        head = opened.log.checkpoint(fresh=True)
+        (tmp_path / "export.jsonl").write_bytes(b"".join(export_lines(opened.store, head)))
+    report = verify(tmp_path / "export.jsonl")
+    assert (report.entries, report.ahead) == (head.tree_size, 1)
