@@ -29,6 +29,7 @@ from services.review.casework.looking import CaseRow, CaseView
 from services.review.casework.probes import Picture
 from services.review.http_api import pdf
 from services.review.model import Case, EnhancementStep, FeatureRemark
+from services.review.partners import before_judgement
 from services.shared.clock import rfc3339
 from services.shared.tokens import TokenVerifier
 
@@ -109,7 +110,8 @@ def _add_work(router: APIRouter, desk: Desk, who_type: Any) -> None:
             partners=body.partners,
             authority=body.authority,
         )
-        asked = [{"partner": one.partner, "status": one.status} for one in case.enquiries]
+        shown = before_judgement(case.enquiries, is_planted=case.known_answer is not None)
+        asked = [{"partner": one.partner, "status": one.status} for one in shown]
         return {**_moved(case), "candidates": len(case.candidates), "partners": asked}
 
     _add_flagged(router, desk, who_type)

@@ -68,7 +68,18 @@ class PartnerEnquiry:
 
     def without_list(self) -> PartnerEnquiry:
         """What may be known before the judgements are signed: that it was asked, and what became of it."""
-        return replace(self, search_id="", their_search_id="", candidates=(), candidate_count=0)
+        return replace(
+            self, search_id="", their_search_id="", model_id="", searchable=0, candidates=(), candidate_count=0
+        )
+
+
+def before_judgement(enquiries: Iterable[PartnerEnquiry], *, is_planted: bool) -> tuple[PartnerEnquiry, ...]:
+    """What may be known of them before the judgements are signed. A planted probe is sent to nobody, and would be
+    recognised by it: until it is decided its questions look like those that were answered."""
+    shown = [one.without_list() for one in enquiries]
+    if is_planted:
+        shown = [replace(one, status=ANSWERED) if one.status == NOT_SENT else one for one in shown]
+    return tuple(shown)
 
 
 def standing(enquiries: Iterable[PartnerEnquiry]) -> tuple[PartnerEnquiry, ...]:

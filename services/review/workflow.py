@@ -9,9 +9,10 @@ from enum import StrEnum
 
 from services.review.model import CaseState, Finding, Urgency
 from services.shared.errors import Conflict
+from services.shared.tokens import Principal
 
 OPERATOR, SUPERVISOR, REQUESTER = "operator", "supervisor", "requester"
-ADMINISTRATOR = "administrator"
+ADMINISTRATOR, AUDITOR = "administrator", "auditor"
 
 # Two judgements: the second reviewer is blind to the first, and nobody reviews their own.
 JUDGEMENTS_REQUIRED = 2
@@ -117,6 +118,12 @@ ROLE_OF: Mapping[Action, str] = {
     }.get(action, OPERATOR)
     for action in Action
 }
+
+
+def is_blind(principal: Principal) -> bool:
+    """Whether somebody cannot know what another examiner found. Entries of the log say it the moment it is recorded,
+    and which probe is planted."""
+    return AUDITOR not in principal.roles
 
 
 def allowed(state: CaseState) -> tuple[Action, ...]:

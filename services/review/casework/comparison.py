@@ -14,7 +14,7 @@ from services.review.model import (
     SearchVariant,
     Signature,
 )
-from services.review.partners import PartnerEnquiry, standing
+from services.review.partners import PartnerEnquiry, before_judgement, standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def compared(case: Case, examination: Examination, now: datetime, min_view_s: fl
         remaining=len(examination.unjudged()),
         min_view_s=min_view_s,
         signature=examination.signature,
-        enquiries=tuple(one.without_list() for one in standing(case.enquiries)),
+        enquiries=before_judgement(standing(case.enquiries), is_planted=case.known_answer is not None),
     )
 
 

@@ -27,7 +27,7 @@ from services.review.model import (
     Signature,
 )
 from services.review.ports import ReferenceDirectory
-from services.review.workflow import Action, agree, settled
+from services.review.workflow import Action, agree, is_blind, settled
 from services.rpc.v1 import audit_pb2, reference_pb2
 from services.shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from services.shared.ids import new_id
@@ -69,6 +69,7 @@ class Examining:
         action = Action.BEGIN_SECOND if state is CaseState.AWAITING_SECOND_REVIEW else Action.BEGIN_FIRST
         with book.step(caller, request_id, action, version, operation=audit_pb2.CONSULTATION) as step:
             self._training.require(caller)
+            _require_blind(caller)
             self._require_new(caller, request_id)
             begun = self._begun(caller, step.case, 2 if action is Action.BEGIN_SECOND else 1)
             case = step.move(begun)
@@ -232,6 +233,7 @@ class Examining:
 
     def _mine_open(self, caller: Caller, request_id: str, version: int) -> Mine:
         mine = self._mine(caller, request_id)
+        _require_blind(caller)
         if is_requester(mine.case, caller.person_id):
             raise own_request()
         if mine.examination.signature is not None or mine.case.state not in _OPEN_STATES:
@@ -278,6 +280,15 @@ class Examining:
 
     def _view(self, case: Case, examination: Examination) -> Comparison:
         return compared(case, examination, self._book.clock.now(), self._min_view_s)
+
+
+def _require_blind(caller: Caller) -> None:
+    if not is_blind(caller.principal):
+        raise Forbidden(
+            "Who may read the audit log judges no candidates: it says what the other examiner found.",
+            advice="Ask your administrator for a token with the role operator and without auditor.",
+            context={"reasons": ["reads_the_log"]},
+        )
 
 
 def _candidate(mine: Mine, candidate_id: str) -> CandidateForJudgement:

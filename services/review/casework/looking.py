@@ -11,9 +11,10 @@ from services.review.casework.caller import Caller
 from services.review.casework.steps import Casebook, is_requester, not_found, require_role, told_to
 from services.review.casework.trail import About
 from services.review.model import Case, CaseState, Examination, Finding, Release, Urgency
+from services.review.partners import before_judgement
 from services.review.ports import CaseFilter
 from services.review.unsolved.ports import KeptLook
-from services.review.workflow import OPERATOR, REQUESTER, ROLE_OF, SUPERVISOR, Action, allowed
+from services.review.workflow import OPERATOR, REQUESTER, ROLE_OF, SUPERVISOR, Action, allowed, is_blind
 from services.shared.people import is_same_person
 
 SEE_QUEUE, SEE_CASE, SEE_RESULT = "see_queue", "see_case", "see_result"
@@ -141,6 +142,7 @@ class Looking:
         rules: Sequence[Callable[[Action], bool]] = (
             lambda action: ROLE_OF[action] in caller.principal.roles,
             lambda action: not (action in _BEGIN and _examined(caller, examinations)),
+            lambda action: not (action in _BEGIN | _SIGN and not is_blind(caller.principal)),
             lambda action: not (action in _SIGN and not _is_examining(caller, examinations)),
             lambda action: not (_is_judging(action) and is_requester(case, caller.person_id)),
             lambda action: not (action is Action.ARBITRATE and _examined(caller, examinations)),
@@ -189,7 +191,7 @@ def redacted(case: Case, examinations: Sequence[Examination]) -> Case:
     hidden = tuple(
         replace(record, search_id="", answer_sha256="", answer=_without_ids(record.answer)) for record in case.searches
     )
-    asked = tuple(one.without_list() for one in case.enquiries)
+    asked = before_judgement(case.enquiries, is_planted=case.known_answer is not None)
     return replace(
         case, searches=hidden, enquiries=asked, candidates=(), decided={}, arbitration=None, known_answer=known
     )

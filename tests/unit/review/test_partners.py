@@ -135,8 +135,15 @@ def test_a_planted_probe_is_disclosed_to_nobody_and_looks_like_any_other(two: Un
     case = two.assess(case)
     case = asked(two, case, "eastmoor")
     assert [list(request.partners) for _, request in two.search.asked] == [[]]
+    [kept] = case.enquiries
+    assert (kept.status, kept.detail) == ("not_sent", "")
+    real = asked(two, two.assessed(), "eastmoor")
+    [like] = two.desk.looking.case(ANNA, real.request_id).case.enquiries
     [shown] = two.desk.looking.case(ANNA, case.request_id).case.enquiries
-    assert (shown.status, shown.detail) == ("not_sent", "")
+    same = ("partner", "status", "detail", "why_not", "their_search_id", "model_id", "searchable")
+    assert [getattr(shown, name) for name in same] == [getattr(like, name) for name in same]
+    [compared] = two.judged(ANNA, case).enquiries
+    assert compared == shown
 
 
 def test_of_a_partner_its_last_list_stands() -> None:

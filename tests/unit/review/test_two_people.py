@@ -116,6 +116,18 @@ def test_a22_nor_judges_or_releases_their_own_request(unit: Unit) -> None:
     assert refusal(lambda: release(both, case.request_id, decided.version, date(2026, 12, 1))) == ["own_request"]
 
 
+def test_who_reads_the_log_is_not_blind_and_judges_nobody(unit: Unit) -> None:
+    """The log says what the first examiner found as soon as it is recorded, and which probe is planted."""
+    case = unit.searched()
+    reader = person("bert", "operator", "auditor")
+    assert refusal(lambda: unit.desk.examining.begin(reader, case.request_id, case.version)) == ["reads_the_log"]
+    assert Action.BEGIN_FIRST not in unit.desk.looking.case(reader, case.request_id).possible
+    comparison = unit.judged(BERT, case)
+    sign = unit.desk.examining.sign
+    assert refusal(lambda: sign(reader, case.request_id, comparison.version)) == ["reads_the_log"]
+    assert sign(BERT, case.request_id, comparison.version).version > case.version
+
+
 def test_a22_nor_decides_a_disagreement_that_is_theirs(unit: Unit) -> None:
     boss = person("boss", "operator", "supervisor")
     case = unit.searched()
