@@ -271,7 +271,7 @@ def test_quarantine_comes_before_deletion_and_can_be_lifted(platform: Platform, 
     image = picture(21)
     enrolment_id = enrol(custodian, image, "QUARANTINE-1")
     erasure_id = erase(custodian, "QUARANTINE-1", quarantine_days=30)
-    assert erase(custodian, "QUARANTINE-1", quarantine_days=0) == erasure_id, "one command at a time"
+    assert erase(custodian, "QUARANTINE-1", quarantine_days=30) == erasure_id, "the same again"
     wait_state(custodian, erasure_id, "quarantined")
     wait_until(lambda: "QUARANTINE-1" not in found_subjects(platform, image), 180, "it to be out of search")
     assert custodian.get(f"/v1/enrolments/{enrolment_id}").json()["state"] == "quarantined"
