@@ -21,7 +21,6 @@ from typing import Any
 import httpx
 import psutil
 import sqlalchemy as sa
-from kafka import KafkaAdminClient
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from pymilvus import MilvusClient
@@ -151,25 +150,6 @@ class Stage:
 
         wait_until(all_there, within_s, lambda: f"the outcomes of {len(set(ids) - found.keys())} enrolments", 0.5)
         return found
-
-    def unread(self) -> int:
-        """Custody events that ingest's group has not committed."""
-        log = KafkaEventLog(KafkaConnection(self.kafka_address, timeout_s=60))
-        try:
-            return log.lag([self.real.names.custody_topic], self.real.names.group)
-        finally:
-            log.close()
-
-    def forget_offsets(self) -> int:
-        """Kafka loses how far ingest has read, while ingest is stopped; how many events it has to read again."""
-        group = self.real.names.group
-        admin = KafkaAdminClient(bootstrap_servers=self.kafka_address)
-        try:
-            # A member that has just left counts for as long as its session.
-            wait_until(lambda: admin.delete_groups([group]).get(group) == "OK", WAIT_S, "the group to be deleted", 0.5)
-        finally:
-            admin.close()
-        return self.unread()
 
     def dead_letters(self) -> list[ReceivedEvent]:
         return self.read(f"{self.real.names.custody_topic}.dead-letter")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,21 +165,6 @@ class TestKafka:
             tally=tally,
             times=len(events),
         )
-
-    def test_f25_offsets_that_are_lost_enrol_nothing_again(self, on: Stage, known: tuple[str, bytes]) -> None:
-        """Everything is read once more from its beginning, and known already."""
-        subjects = on.images(6)
-        on.publish([on.custody(*subject) for subject in subjects])
-        on.note_receipts([subject for subject, _ in subjects])
-        before = judge(on.ledger)
-        on.platform.kill("ingest", signal.SIGTERM)
-        unread = on.forget_offsets()
-        assert unread >= len(subjects)
-        on.platform.restart("ingest")
-        wait_until(lambda: on.unread() == 0, WAIT_S, lambda: f"{on.unread()} events to be read again", 0.5)
-        tally = judge(on.ledger)
-        assert tally == before
-        record("F25", "the consumer group's offsets deleted", "Kafka", tally=tally, times=unread)
 
     def test_f09_poison_goes_aside_and_the_others_move_on(self, on: Stage, known: tuple[str, bytes]) -> None:
         topic = on.real.names.custody_topic
