@@ -113,7 +113,7 @@ class FindNeighbours:
         """All at or over the lowest point, or as many as the last limit gives."""
         limit = _FIRST_LIMIT
         while True:
-            answer = self._gallery.of(model_id).search_aside(model_id, query.vector, (scope,), limit)
+            answer = self._gallery.search_aside(model_id, query.vector, (scope,), limit)
             near = tuple(hit for hit in answer.hits if meets_threshold(hit.score, points.same_person))
             if len(near) < limit or limit >= min(answer.compared, _LAST_LIMIT):
                 return near

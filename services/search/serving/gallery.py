@@ -91,6 +91,9 @@ class ServedGallery(GalleryKeeper):
     def search(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
         return self.of(model_id).search(model_id, probe, scopes, limit)
 
+    def search_aside(self, model_id: str, probe: Vector, scopes: Sequence[SearchScope], limit: int) -> GalleryAnswer:
+        return self.of(model_id).search_aside(model_id, probe, scopes, limit)
+
     def put(self, batch: ingest_pb2.ReferenceBatch) -> PutOutcome:
         """Raises GalleryIncomplete while that model's gallery is not open yet, ModelMismatch for a model of none."""
         lane = self._lanes.of(batch.model_id)
