@@ -167,7 +167,9 @@ class Owner:
     def withdraw(self) -> None:
         sha256, subject_id = self.some()
         del self.enrolled[sha256]
-        self.say("image-withdrawn", subject_id=subject_id, reason="taken under the wrong power")
+        # After every image that was said until now: a withdrawal takes back what was captured up to then.
+        at = f"2025-{max(self.month, 1):02d}-28T20:00:00Z"
+        self.say("image-withdrawn", occurred_at=at, subject_id=subject_id, reason="taken under the wrong power")
 
 
 @dataclass
