@@ -136,8 +136,7 @@ class SearchConsortium:
         except CallerError as error:
             self._identify.reject(principal, error)
         texts = {name: values for name, values in upload.texts.items() if name not in {PARTNERS_FIELD, AUTHORITY_FIELD}}
-        # Its own key for the search at home, so that the same key on /v1/searches is another request.
-        key = None if idempotency_key is None else f"consortium:{idempotency_key}"[:MAX_KEY_CHARS]
+        key = None if idempotency_key is None else key_at_home(idempotency_key)
         home = orjson.loads(self._identify(principal, Upload(texts, upload.files), key))
         opened = self._open(principal, home, [partner.name for partner in named], authority, key)
         if opened.document is not None:
@@ -319,6 +318,13 @@ def _partner_document(told: _Told) -> dict[str, Any]:
         "answer": None if answer is None else answer.model_dump(mode="json", exclude={"format", "exchange_id", "mode"}),
         "took_ms": told.took_ms,
     }
+
+
+def key_at_home(key: str) -> str:
+    """Of its own for the search at home, so that the same key on /v1/searches is another request; of a key that would
+    be too long by that, the digest: two that begin alike are two."""
+    named = f"consortium:{key}"
+    return named if len(named) <= MAX_KEY_CHARS else f"consortium:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _statements(told: Sequence[_Told], lists: Sequence[SourceList]) -> list[str]:

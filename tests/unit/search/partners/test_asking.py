@@ -18,7 +18,7 @@ from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2, picture_pb2
 from services.search.identification.standing import StandingPermission
 from services.search.partners.answers import PartnerStatus, answer_of, read_answer
-from services.search.partners.asking import SearchConsortium
+from services.search.partners.asking import SearchConsortium, key_at_home
 from services.search.partners.config import Partner, PartnerFile, Partners
 from services.search.partners.picture import picture_for
 from services.search.partners.ports import Reply
@@ -262,3 +262,10 @@ def test_of_several_faces_the_searched_one_alone_leaves() -> None:
     assert not values & {90, 60}
     assert shown.shape[1] < 80
     assert picture_for(b"as it came", {"faces": [{}]}, Renderer()).content == b"as it came"
+
+
+def test_long_keys_that_begin_alike_are_two_keys_at_home() -> None:
+    one, other = (key_at_home("k" * 199 + end) for end in "ab")
+    assert one != other
+    assert max(len(one), len(other)) <= 200
+    assert key_at_home("k") == "consortium:k"
