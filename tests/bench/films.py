@@ -80,6 +80,9 @@ def measured(platform: Platform, film: Path, sheets: Path | None) -> dict[str, A
         "times_real_time": round(duration_s / done_s, 1),
         "tracks": len(found["tracks"]),
         "searches": sum(search["status"] == "done" for search in made.get("searches", ())),
+        # Told, so that an hour that was read is not lost with them.
+        "not_searched": [made] * ("code" in made)
+        + [search["problem"] for search in made.get("searches", ()) if search["status"] != "done"],
         "search_ms": [
             round(search["answer"]["timings_ms"]["total"])
             for search in made.get("searches", ())[:5]
