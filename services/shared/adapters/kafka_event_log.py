@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import structlog
@@ -20,6 +20,7 @@ from services.shared.ports.event_log import Event, ReceivedEvent, Redaction
 # A custody image of 32 MiB and its envelope pass in one event.
 MAX_EVENT_BYTES = 34 * 1024 * 1024
 _GOODBYE_MS = 2000
+_COORDINATOR_REST_S = 0.2
 _Found = TypeVar("_Found")
 
 
@@ -141,8 +142,19 @@ class KafkaEventLog:
         ]
         newest = self._offsets(admin, partitions, self._kafka.OffsetSpec.LATEST)
         oldest = self._offsets(admin, partitions, self._kafka.OffsetSpec.EARLIEST)
-        committed = admin.list_group_offsets({group: partitions})[group]
+        committed = self._committed(admin, group, partitions)
         return sum(_lag(committed.get(each), oldest[each], newest[each]) for each in partitions)
+
+    def _committed(self, admin: Any, group: str, partitions: Sequence[Any]) -> Mapping[Any, Any]:
+        """A broker that has just started makes the place where groups stand when it is first asked for it."""
+        ends_at = monotonic() + self._connection.timeout_s / 2
+        while True:
+            try:
+                return dict(admin.list_group_offsets({group: partitions})[group])
+            except (self._errors.CoordinatorNotAvailableError, self._errors.CoordinatorLoadInProgressError):
+                if monotonic() >= ends_at:
+                    raise
+                sleep(_COORDINATOR_REST_S)
 
     def redact(self, topics: Sequence[str], is_due: Callable[[ReceivedEvent], bool]) -> Redaction:
         """Kafka changes no event: it can only drop a partition's oldest. So everything up to the last event that is due
