@@ -107,6 +107,10 @@ class EnrolmentLedger(Protocol):
         """The enrolments that already stand under these keys."""
         ...
 
+    def owners_of_image(self, sha256: str) -> frozenset[str]:
+        """Whose enrolments are of this image, whatever became of them. Raises DependencyUnavailable."""
+        ...
+
     def check_idempotency(self, key: IdempotencyKey) -> str | None:
         """The enrolment made under a caller's key; None for a new key. Raises Conflict for another request."""
         ...

@@ -161,6 +161,12 @@ class TestEnrolmentLedger:
         assert later == Acceptance(first.enrolment_id, EnrolmentState.ACCEPTED, is_new=False)
         assert ledgers.ledger.find([first.key]) == {first.key: later}
 
+    def test_whose_an_image_is(self, ledgers: Ledgers) -> None:
+        accept(ledgers, new("sha"), new("sha", subject="S2"), new("sha", owner="eastmoor"), new("other"))
+        assert ledgers.ledger.owners_of_image("sha") == {"northshire", "eastmoor"}
+        assert ledgers.ledger.owners_of_image("other") == {"northshire"}
+        assert ledgers.ledger.owners_of_image("nobody's") == frozenset()
+
     def test_the_same_key_at_once_from_two_processes_is_one_enrolment(self, ledgers: Ledgers) -> None:
         with ThreadPoolExecutor(20) as pool:
             answers = list(

@@ -107,6 +107,11 @@ class LedgerQueries:
                 found |= {key: known for key, known in _standing(connection, group).items() if key in group}
         return found
 
+    def owners_of_image(self, sha256: str) -> frozenset[str]:
+        query = sa.select(enrolments.c.owner).where(enrolments.c.image_sha256 == sha256).distinct()
+        with self.reading() as connection:
+            return frozenset(connection.scalars(query))
+
     def view(self, enrolment_id: str) -> EnrolmentView | None:
         query = sa.select(*_VIEW_COLUMNS).where(enrolments.c.enrolment_id == enrolment_id)
         with self.reading() as connection:

@@ -167,7 +167,7 @@ class AcceptEnrolments:
     ) -> _Candidate:
         agreement = self._checks.check(command)
         if command.image is None:
-            self._require_stored(command.image_sha256)
+            self._require_own_image(command.owner, command.image_sha256)
         key = EnrolmentKey(
             command.watchlist_id, command.owner, command.subject_id, command.digest, self._model.model_id()
         )
@@ -187,13 +187,17 @@ class AcceptEnrolments:
         )
         return _Candidate(place, command, new, intent_of(new, principal))
 
+    def _require_own_image(self, owner: str, sha256: str) -> None:
+        """An image that others enrolled is as good as not there: whoever knows its digest alone neither learns that
+        they hold it nor makes a reference of it."""
+        self._require_stored(sha256)
+        owners = self._ledger.owners_of_image(sha256)
+        if owners and owner not in owners:
+            raise _not_stored(sha256)
+
     def _require_stored(self, sha256: str) -> None:
         if not self._images.has(sha256):
-            raise InvalidRequest(
-                f"No image {sha256[:64]} is in the image store.",
-                advice="Store the image first, or send it inline.",
-                code="image_not_stored",
-            )
+            raise _not_stored(sha256)
 
     def _without_erased(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
         """Refuse what was erased: whoever sends it again, a replay or a restored system, does not bring it back."""
@@ -339,6 +343,14 @@ class AcceptEnrolments:
                 "The audit log could not be written a moment ago, so nothing was stored.",
                 advice="Try again in a few seconds; operators: start the audit service and check its disk.",
             )
+
+
+def _not_stored(sha256: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"No image {sha256[:64]} is in the image store.",
+        advice="Store the image first, or send it inline.",
+        code="image_not_stored",
+    )
 
 
 def _idempotency(

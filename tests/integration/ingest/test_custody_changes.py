@@ -42,6 +42,8 @@ def log(ingest: IngestProcess) -> Iterator[SqliteEventLog]:
 
 
 def image_fields(subject_id: str, image: bytes, **changes: Any) -> dict[str, Any]:
+    """With the image in it, or without where the changes name one that is stored."""
+    inline = {} if "image_sha256" in changes else {"image": base64.b64encode(image).decode()}
     return {
         "event_id": new_id(),
         "occurred_at": "2026-03-01T10:00:00Z",
@@ -51,7 +53,7 @@ def image_fields(subject_id: str, image: bytes, **changes: Any) -> dict[str, Any
         "lawful_basis": "pace_1984_s64a",
         "captured_on": "2026-03-01",
         "custody_reference": f"{subject_id}/2026",
-        "image": base64.b64encode(image).decode(),
+        **inline,
         **changes,
     }
 
@@ -205,7 +207,6 @@ def test_dead_letters_are_listed_and_go_through_once_mended(
     custodian = ingest.custodian()
     sha256 = hashlib.sha256(b"stored too late").hexdigest()
     fields = image_fields("DLQ-1", b"", image_sha256=sha256)
-    del fields["image"]
     publish(log, Event(IMAGES, "northshire/DLQ-1", json.dumps(fields).encode()))
 
     def letters() -> list[dict[str, Any]]:
@@ -224,6 +225,26 @@ def test_dead_letters_are_listed_and_go_through_once_mended(
     stranger = ingest.custodian(force="eastmoor").http
     assert stranger.get("/v1/dead-letters").json()["letters"] == []
     assert stranger.post("/v1/dead-letters/replay", json={"places": [letter["place"]]}).status_code == 404
+
+
+def test_by_its_digest_nobody_makes_a_reference_of_an_image_that_others_hold(
+    ingest: IngestProcess, peers: FakePeers, log: SqliteEventLog
+) -> None:
+    content = b"held by northshire"
+    publish(log, image_event("OWN-1", content))
+    wait_until(lambda: len(held(peers, "OWN-1")) == 1, WAIT_S, "the image to be enrolled")
+    sha256 = hashlib.sha256(content).hexdigest()
+    theirs = image_event("OWN-2", b"", owner="eastmoor", image_sha256=sha256)
+    publish(log, theirs, image_event("OWN-3", b"", image_sha256=sha256))
+    wait_until(lambda: len(held(peers, "OWN-3")) == 1, WAIT_S, "their own to be enrolled again")
+    stranger = ingest.custodian(force="eastmoor").http
+
+    def reasons() -> list[str]:
+        letters = stranger.get("/v1/dead-letters").json()["letters"]
+        return [letter["reason"] for letter in letters if letter["subject_id"] == "OWN-2"]
+
+    wait_until(lambda: reasons() == ["image_not_stored"], WAIT_S, "the same words as where nobody holds it")
+    assert not held(peers, "OWN-2")
 
 
 def test_the_owner_learns_where_each_of_its_images_is_and_why(
