@@ -124,7 +124,7 @@ class ReplaySearch:
                 for candidate in replayed.candidates
             ],
             "newcomers": replayed.newcomers,
-            "gone": self._gone(answer, replayed.scopes),
+            "gone": self._gone(answer, replayed.scopes, principal.force),
         }
 
     def _search(
@@ -185,29 +185,34 @@ class ReplaySearch:
             found.extend(self._ledger.describe_references(reference_ids[start : start + DESCRIBED_AT_ONCE]))
         return found
 
-    def _gone(self, answer: Mapping[str, Any], scopes: Sequence[SearchScope]) -> list[dict[str, Any]]:
+    def _gone(self, answer: Mapping[str, Any], scopes: Sequence[SearchScope], force: str) -> list[dict[str, Any]]:
         """Old candidates that cannot be on the list any more, each with the reason."""
         old = answer["candidates"]
         states = {state.reference_id: state for state in self._states([one["reference_id"] for one in old])}
         permitted = {(scope.watchlist_id, owner) for scope in scopes for owner in scope.owners}
         gone = []
         for candidate in old:
-            why = _why_gone(candidate, states.get(candidate["reference_id"]), permitted)
+            why = _why_gone(candidate, states.get(candidate["reference_id"]), permitted, force)
             if why:
                 gone.append({"rank": candidate["rank"], "reference_id": candidate["reference_id"], **why})
         return gone
 
 
 def _why_gone(
-    candidate: Mapping[str, Any], state: ingest_pb2.ReferenceState | None, permitted: Collection[tuple[str, str]]
+    candidate: Mapping[str, Any],
+    state: ingest_pb2.ReferenceState | None,
+    permitted: Collection[tuple[str, str]],
+    force: str,
 ) -> dict[str, Any]:
-    """Empty where the reference still stands and may be searched."""
+    """Empty where the reference still stands and may be searched. An owner's words on why it took one back are for its
+    own force."""
     if (candidate["watchlist"], candidate["owner"]) not in permitted:
         return {"why": "not_permitted", "detail": "Its owner's references may not be searched now."}
     if state is None:
         return {"why": "erased", "detail": "The ledger does not know it any more."}
     if state.state == "withdrawn":
-        return {"why": "withdrawn", "withdrawn_at_ms": state.withdrawn_at_ms, "detail": state.withdrawal_reason}
+        detail = state.withdrawal_reason if candidate["owner"] == force else "Its owner took it back."
+        return {"why": "withdrawn", "withdrawn_at_ms": state.withdrawn_at_ms, "detail": detail}
     return {}
 
 
