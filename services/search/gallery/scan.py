@@ -1,8 +1,9 @@
 """The exact scan: which rows of some blocks are the most like a probe.
 
-1. The eight-bit codes are scanned for several times as many rows as are wanted, over one thread or more; once more for
-   many times as many where too many rows are as good as the last of these.
-2. Those rows, and those whose codes are bad, are scored in float64. `bar` is the score that the wanted number reach.
+1. The eight-bit codes are scanned for many times as many rows as are wanted, over one thread or more; once more for
+   several times as many where too many rows are as good as the last of these.
+2. Those rows that may be among the best, and those whose codes are bad, are scored in float64. `bar` is the score that
+   the wanted number reach.
 3. Any other row scores no more than the least code score of step 1 plus the error of its chunk's codes. A chunk for
    which that is below `bar` is proven; in any other the float32 vectors are scanned, and what may reach `bar` joins.
 4. Best first, ties by reference_id.
@@ -34,7 +35,9 @@ from services.search.ports import GalleryHit
 from services.shared.biometric import Vector
 
 _CODES_IN_A_VECTOR = 4  # of equal bytes
-_MORE = 8
+# As many times what random vectors would need: faces of a few people, and copies of one picture, lie closer together.
+# The second, which is another scan, where even that is too few; to keep more is less to read than the float vectors.
+_KEPT = (4, 32)
 _ROW_MASK = (1 << LABEL_ROW_BITS) - 1
 
 Labels = npt.NDArray[np.int64]
@@ -114,18 +117,16 @@ class ExactScan:
 
     def _proven(self, parts: Sequence[Part], shares: Sequence[Sequence[_Piece]], probe: Vector, limit: int) -> _Scored:
         """Exact scores of rows among which the answer is."""
-        keep, code = int(limit * self._spare) + 32, ProbeCode.of(probe)
+        code, usual = ProbeCode.of(probe), int(limit * self._spare) + 32
         errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32)) + self._slack
-        found = self._scan_codes(shares, code, keep)
-        scored = _score(parts, _with_odd_rows(parts, found.labels), probe)
-        unproven = _unproven(found, keep, errors, scored.bar(limit))
         rows = [len(part.chunk.columns.vectors) for part in parts]
-        if sum(rows[number] for number in unproven) * _CODES_IN_A_VECTOR > sum(rows):
-            # Many are as good as the last wanted one, as copies of one picture are: to keep more is less to read.
-            found = self._scan_codes(shares, code, keep * _MORE)
-            likely = found.labels[found.scores >= scored.bar(limit) - errors.max()]
+        for keep in (usual * times for times in _KEPT):
+            found = self._scan_codes(shares, code, keep)
+            likely = _likely(found, limit, float(errors.max()))
             scored = _score(parts, _with_odd_rows(parts, likely), probe)
-            unproven = _unproven(found, keep * _MORE, errors, scored.bar(limit))
+            unproven = _unproven(found, keep, errors, scored.bar(limit))
+            if sum(rows[number] for number in unproven) * _CODES_IN_A_VECTOR <= sum(rows):
+                break
         for number in unproven:
             scored = scored.with_part(number, self._scan_floats(parts, number, probe, scored.bar(limit)))
         return scored
@@ -178,6 +179,14 @@ class ExactScan:
         scores = float_scores(probe, parts[number].chunk.columns.vectors)
         rows = np.flatnonzero(scores >= bar - self._slack)
         return _score(parts, rows | (number << LABEL_ROW_BITS), probe)
+
+
+def _likely(found: CodeScores, limit: int, error: float) -> Labels:
+    """Those of the rows found that may be among the best: `limit` of them are better than the others for certain."""
+    if len(found.scores) <= limit:
+        return found.labels
+    least = float(np.partition(found.scores, -limit)[-limit]) - error
+    return found.labels[found.scores >= least - error]
 
 
 def _unproven(found: CodeScores, keep: int, errors: npt.NDArray[np.float64], bar: float) -> list[int]:
