@@ -120,9 +120,10 @@ class ExactScan:
         code, usual = ProbeCode.of(probe), int(limit * self._spare) + 32
         errors = code.score_error(np.array([part.chunk.code_error for part in parts], np.float32)) + self._slack
         rows = [len(part.chunk.columns.vectors) for part in parts]
+        odd = sum(len(part.chunk.odd_rows) for part in parts)
         for keep in (usual * times for times in _KEPT):
             found = self._scan_codes(shares, code, keep)
-            likely = _likely(found, limit, float(errors.max()))
+            likely = _likely(found, limit + odd, float(errors.max()))
             scored = _score(parts, _with_odd_rows(parts, likely), probe)
             unproven = _unproven(found, keep, errors, scored.bar(limit))
             if sum(rows[number] for number in unproven) * _CODES_IN_A_VECTOR <= sum(rows):
@@ -181,11 +182,13 @@ class ExactScan:
         return _score(parts, rows | (number << LABEL_ROW_BITS), probe)
 
 
-def _likely(found: CodeScores, limit: int, error: float) -> Labels:
-    """Those of the rows found that may be among the best: `limit` of them are better than the others for certain."""
-    if len(found.scores) <= limit:
+def _likely(found: CodeScores, enough: int, error: float) -> Labels:
+    """Those of the rows found that may be among the best. `enough`: as many as are wanted and, since the codes of odd
+    rows may promise anything, as many more as there are of those; the rest are then better for certain than what is
+    left out."""
+    if len(found.scores) <= enough:
         return found.labels
-    least = float(np.partition(found.scores, -limit)[-limit]) - error
+    least = float(np.partition(found.scores, -enough)[-enough]) - error
     return found.labels[found.scores >= least - error]
 
 
