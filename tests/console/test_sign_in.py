@@ -159,3 +159,32 @@ def test_a_restart_signs_nobody_out(browser: Browser, platform: Platform) -> Non
     assert "operator-8" in person.page.inner_text(".who")
     person.context.close()
     assert not person.problems
+
+
+def test_whoever_stays_keeps_what_they_wrote_and_whose_session_ends_reads_why(
+    browser: Browser, platform: Platform
+) -> None:
+    person = Person.enter(browser, platform, "requester", "officer-2305")
+    page = person.page
+    page.clock.install()  # half an hour is waited for by the browser's own clock, which the test moves
+    person.open("/console/requests/new")
+    person.settle()
+    page.fill("#necessity", "There is no other line of enquiry.")
+    # What is left is the server's to say, and its clock goes on as ever: once it says that little is.
+    page.route("**/console/session", lambda route: route.fulfill(json={"left_s": 90, "can_stay": True, "ended": ""}))
+    page.clock.fast_forward("05:01")
+    page.wait_for_selector("[data-idle]:not([hidden])")
+    person.looked_at.clear()
+    person.look()
+    page.unroute("**/console/session")
+    page.click("text=Stay signed in")
+    page.wait_for_selector("[data-idle][hidden]", state="attached")
+    assert page.input_value("#necessity") == "There is no other line of enquiry."
+    assert not person.problems
+
+    elsewhere = Person.enter(browser, platform, "requester", "officer-2305")
+    page.clock.fast_forward("05:01")
+    page.wait_for_selector("h1:has-text('Sign in')")
+    assert "you signed in somewhere else" in page.inner_text("main")
+    for one in (person, elsewhere):
+        one.context.close()

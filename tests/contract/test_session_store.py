@@ -11,7 +11,7 @@ import pytest
 
 from services.review.adapters.sql_session_store import SqlSessionStore
 from services.review.bootstrap import MIGRATIONS
-from services.review.console.session_store import SessionStore, StoredSession
+from services.review.console.session_store import Ended, SessionStore, StoredSession
 from services.shared.database import create_engine, migrate
 from services.shared.settings import DatabaseSettings
 from tests.unit.review.console.browser import MemorySessions
@@ -88,3 +88,23 @@ def test_what_is_over_is_cleared_away(store: SessionStore) -> None:
     assert [store.find(key * 64) is not None for key in "ab"] == [False, True]
     store.end_before(NOW - timedelta(days=1), NOW)
     assert store.find("b" * 64) is None
+
+
+def test_why_a_session_ended_is_kept_until_it_is_too_old(store: SessionStore) -> None:
+    store.begin(session("a"))
+    assert store.why_ended("a" * 64) is None
+    store.begin(session("b"))
+    assert store.why_ended("a" * 64) is Ended.ELSEWHERE
+    store.end("b" * 64, Ended.CLOSED)
+    store.end("b" * 64, Ended.IDLE)
+    assert store.why_ended("b" * 64) is Ended.CLOSED, "what has ended does not end again"
+    store.begin(session("c"))
+    store.end("c" * 64)
+    assert store.why_ended("c" * 64) is None
+    store.begin(session("d"))
+    store.end_before(NOW, NOW - timedelta(hours=12))
+    assert store.why_ended("d" * 64) is Ended.IDLE
+    store.begin(session("e", "anna", NOW + timedelta(minutes=1)))
+    store.end_before(NOW - timedelta(hours=12), NOW)
+    assert store.why_ended("e" * 64) is Ended.AGE
+    assert store.why_ended("a" * 64) is None

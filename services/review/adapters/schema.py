@@ -102,3 +102,13 @@ sessions = sa.Table(
     sa.Index("review_sessions_person", "person_id"),
     sa.Index("review_sessions_seen", "seen_at"),
 )
+
+ended_sessions = sa.Table(
+    "review_ended_sessions",
+    metadata,
+    # Of what is over: why, for its person to read, and when it was last used. Nothing of whom it was.
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("why", sa.String(16), nullable=False),
+    sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Index("review_ended_sessions_seen", "seen_at"),
+)

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.review.adapters.schema import sessions
-from services.review.console.session_store import StoredSession
+from services.review.adapters.schema import ended_sessions, sessions
+from services.review.console.session_store import Ended, StoredSession
 from services.shared.database import one_writer, transaction
 
 
@@ -33,7 +33,7 @@ class SqlSessionStore:
             "replaced": session.replaced,
         }
         with self._writing, self._transaction() as connection:
-            connection.execute(sa.delete(sessions).where(sessions.c.person_id == session.person_id))
+            _end(connection, sessions.c.person_id == session.person_id, Ended.ELSEWHERE)
             connection.execute(sa.insert(sessions), row)
 
     def find(self, key: str) -> StoredSession | None:
@@ -56,19 +56,32 @@ class SqlSessionStore:
         with self._writing, self._transaction() as connection:
             return connection.execute(sa.update(sessions).where(same).values(sealed=after)).rowcount == 1
 
-    def end(self, key: str) -> None:
+    def end(self, key: str, why: Ended | None = None) -> None:
         with self._writing, self._transaction() as connection:
-            connection.execute(sa.delete(sessions).where(sessions.c.key == key))
+            _end(connection, sessions.c.key == key, why)
+
+    def why_ended(self, key: str) -> Ended | None:
+        with self._transaction() as connection:
+            why = connection.scalar(sa.select(ended_sessions.c.why).where(ended_sessions.c.key == key))
+        return None if why is None else Ended(why)
 
     def end_before(self, seen_before: datetime, started_before: datetime) -> None:
-        over = sa.or_(
-            sessions.c.seen_at <= seen_before.astimezone(UTC), sessions.c.started_at <= started_before.astimezone(UTC)
-        )
+        too_old = started_before.astimezone(UTC)
         with self._writing, self._transaction() as connection:
-            connection.execute(sa.delete(sessions).where(over))
+            _end(connection, sessions.c.started_at <= too_old, Ended.AGE)
+            _end(connection, sessions.c.seen_at <= seen_before.astimezone(UTC), Ended.IDLE)
+            connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.seen_at <= too_old))
 
     def _transaction(self) -> AbstractContextManager[sa.Connection]:
         return transaction(self._engine, "The record of sessions cannot be used.", "review")
+
+
+def _end(connection: sa.Connection, which: sa.ColumnElement[bool], why: Ended | None) -> None:
+    """Of two who end one at once only the first gets it back from the database, and writes down why."""
+    gone = connection.execute(sa.delete(sessions).where(which).returning(sessions.c.key, sessions.c.seen_at)).all()
+    if gone and why is not None:
+        rows = [{"key": one.key, "why": why.value, "seen_at": one.seen_at} for one in gone]
+        connection.execute(sa.insert(ended_sessions), rows)
 
 
 def _session(row: sa.Row[Any]) -> StoredSession:

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.review.casework.caller import Caller
-from services.review.console.guard import COOKIE, Visit, guarded_route, with_headers
+from services.review.console import words
+from services.review.console.guard import COOKIE, Form, Visit, guarded_route, with_headers
 from services.review.console.rendering import Pages
 from services.review.console.sessions import Sessions
 from services.review.uploads import FilmSettings
@@ -30,6 +31,8 @@ _TITLES: Mapping[int, str] = {
     422: "Something is missing or wrong",
     429: "Please wait a little",
 }
+
+_UNSENT = "Copy what you wrote, sign in, and send it again: none of it was stored."
 
 # What a page says after something was done; its key travels in the address.
 TOLD: Mapping[str, str] = {
@@ -88,13 +91,26 @@ class Console:
             visit.request, template, {"told": told, **(context or {})}, session=visit.session, status_code=status_code
         )
 
+    def _signed_out(self, request: Request, error: Unauthenticated) -> Response:
+        ended = str(error.context.get("ended", ""))
+        if "text/html" not in request.headers.get("accept", ""):
+            return with_headers(Response("Please sign in.", status_code=401, media_type="text/plain"))
+        if request.method == "GET":
+            told = f"?ended={ended or 1}" if COOKIE in request.cookies else ""
+            return with_headers(RedirectResponse(f"/console/sign-in{told}", status_code=303))
+        context = {
+            "title": _TITLES[401],
+            "error": LikenessError(words.ENDED.get(ended, words.ENDED["1"]), advice=_UNSENT, code=error.code),
+            "reasons": (),
+            "back": "",
+            "written": _written(getattr(request.state, "unsent", Form())),
+        }
+        return with_headers(self.pages.page(request, "error.html", context, status_code=401))
+
     def error(self, request: Request, error: LikenessError) -> Response:
         """The page that says why not and what to do; without a session the way to the sign-in."""
         if isinstance(error, Unauthenticated):
-            if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-                told = "?ended=1" if COOKIE in request.cookies else ""
-                return with_headers(RedirectResponse(f"/console/sign-in{told}", status_code=303))
-            return with_headers(Response("Please sign in.", status_code=401, media_type="text/plain"))
+            return self._signed_out(request, error)
         session = getattr(request.state, "session", None)
         # Where the person stood, so that one click shows the case as it is now.
         parts = request.url.path.split("/")
@@ -104,7 +120,7 @@ class Console:
             "error": error,
             "reasons": reasons_of(error),
             "back": back,
-            "written": _written(request),
+            "written": _written(visit.form) if (visit := getattr(request.state, "visit", None)) else (),
         }
         response = self.pages.page(request, "error.html", context, session=session, status_code=error.http_status)
         return with_headers(response)
@@ -122,13 +138,10 @@ def reasons_of(error: LikenessError) -> tuple[str, ...]:
 _PROSE = ("reason", "remark", "why", "authority", "necessity")
 
 
-def _written(request: Request) -> tuple[tuple[str, str], ...]:
+def _written(form: Form) -> tuple[tuple[str, str], ...]:
     """What somebody wrote in a form that was refused, so that nobody has to write it twice."""
-    visit = getattr(request.state, "visit", None)
-    if visit is None or request.method != "POST":
-        return ()
-    names = [name for name in visit.form.texts if name.startswith(_PROSE)]
-    return tuple((name.partition(".")[0], visit.form.text(name)) for name in names if visit.form.text(name))
+    names = [name for name in form.texts if name.startswith(_PROSE)]
+    return tuple((name.partition(".")[0], form.text(name)) for name in names if form.text(name))
 
 
 def caller_of(visit: Visit) -> Caller:

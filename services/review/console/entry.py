@@ -8,8 +8,9 @@ from typing import Annotated
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
+from services.review.console import words
 from services.review.console.addresses import Addresses
 from services.review.console.context import Console, see_other
 from services.review.console.guard import COOKIE, Visit, read_form, require_own_origin, visit_of, with_headers
@@ -18,6 +19,7 @@ from services.review.console.own_sessions import add_own_sessions, agent_of
 from services.review.console.rendering import THEME_COOKIE, THEMES, home_of
 from services.review.console.sessions import Place, SessionSettings
 from services.review.console.static_files import StaticFiles
+from services.review.console.turns import session_turn
 from services.shared.errors import Forbidden, LikenessError
 
 _Visit = Annotated[Visit, Depends(visit_of)]
@@ -45,10 +47,11 @@ def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> AP
     def sign_in_page(request: Request, problem: LikenessError | None = None) -> Response:
         context = {
             "problem": problem,
-            "ended": problem is None and "ended" in request.query_params,
+            "ended": "" if problem else words.ENDED.get(request.query_params.get("ended", ""), ""),
             "has_oidc": entrance.oidc is not None,
             "by_token": entrance.by_token,
             "idle_minutes": round(settings.idle_s / 60),
+            "lifetime_hours": round(settings.lifetime_s / 3600),
         }
         status = problem.http_status if problem else 200
         return with_headers(console.pages.page(request, "sign_in.html", context, status_code=status))
@@ -70,6 +73,14 @@ def open_routes(console: Console, entrance: Entrance, static: StaticFiles) -> AP
         except LikenessError as error:
             return sign_in_page(request, error)
         return with_headers(signed_in(RedirectResponse(home_of(session.principal.roles), status_code=303), cookie))
+
+    @router.get("/console/session")
+    async def standing(request: Request) -> Response:
+        """For the page that stands open: how long it may. Unlike every other page, asking does not lengthen it."""
+        found = await session_turn(console.sessions.standing, request.cookies.get(COOKIE, ""))
+        ended = found.ended.value if found.ended else ""
+        told = {"left_s": found.left_s, "can_stay": found.can_stay, "ended": ended}
+        return with_headers(JSONResponse(told, status_code=200 if found.left_s else 401))
 
     if entrance.oidc is not None:
         _add_provider(router, console, entrance, entrance.oidc, sign_in_page)
@@ -135,7 +146,7 @@ def signed_in_routes(console: Console, oidc: Oidc | None) -> APIRouter:
     def signed_out(visit: Visit) -> Response:
         elsewhere = oidc.sign_out(visit.session.id_token) if oidc is not None else None
         if elsewhere is None:
-            response = see_other("/console/sign-in?ended=1")
+            response = see_other("/console/sign-in?ended=out")
         else:
             # A page and no redirect: a form of ours may not lead to another site (form-action).
             told = "You are signed out here; your force account is signed out next."

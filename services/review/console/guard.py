@@ -15,7 +15,14 @@ from fastapi.routing import APIRoute
 from services.review.console.sessions import Session, Sessions
 from services.review.console.turns import session_turn
 from services.review.uploads import FilmSettings, FilmUpload, read_request, spooled
-from services.shared.errors import Forbidden, InvalidRequest, LikenessError, PayloadTooLarge, Unauthenticated
+from services.shared.errors import (
+    CallerError,
+    Forbidden,
+    InvalidRequest,
+    LikenessError,
+    PayloadTooLarge,
+    Unauthenticated,
+)
 from services.shared.multipart import MAX_TEXT_BYTES, Upload, read_multipart
 from services.shared.settings import MAX_IMAGE_BYTES
 from services.shared.tokens import Principal
@@ -26,6 +33,7 @@ FILE_FIELDS = frozenset({"files", "token_file"})
 # The one page that takes a film.
 NEW_REQUEST_PATH = "/console/requests/new"
 _MAX_FORM_BYTES = 256 * 1024
+_URLENCODED = "application/x-www-form-urlencoded"
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -131,9 +139,16 @@ def guarded_route(sessions: Sessions, error_page: ErrorPage, films: FilmSettings
 
 async def _admit(request: Request, sessions: Sessions, films: FilmSettings, stack: ExitStack) -> Visit:
     # A database is asked: not on the event loop, where everybody would wait for it.
-    session = await session_turn(sessions.find, request.cookies.get(COOKIE, ""))
+    cookie = request.cookies.get(COOKIE, "")
+    session = await session_turn(sessions.find, cookie)
     if session is None:
-        raise Unauthenticated("You are not signed in, or your session has ended.", advice="Sign in again.")
+        ended = await session_turn(sessions.why_ended, cookie)
+        request.state.unsent = await _unsent(request)
+        raise Unauthenticated(
+            "You are not signed in, or your session has ended.",
+            advice="Sign in again.",
+            context={"ended": ended.value if ended else ""},
+        )
     request.state.session = session  # for the error page
     if request.method not in _UNSAFE:
         return Visit(request, session, Form())
@@ -147,6 +162,17 @@ async def _admit(request: Request, sessions: Sessions, films: FilmSettings, stac
             code="csrf",
         )
     return Visit(request, session, form)
+
+
+async def _unsent(request: Request) -> Form:
+    """What somebody wrote and sent from a page of ours after the session had ended, so that it can be given back."""
+    if request.method not in _UNSAFE or request.headers.get("content-type", "") != _URLENCODED:
+        return Form()
+    try:
+        require_own_origin(request)
+        return await read_form(request)
+    except CallerError:
+        return Form()
 
 
 def require_own_origin(request: Request) -> None:

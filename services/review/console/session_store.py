@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 import orjson
@@ -18,6 +19,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.shared.people import one_spelling
 
 _NONCE_BYTES = 12
+
+
+class Ended(StrEnum):
+    """Why a session is over, for its person to read at the sign-in."""
+
+    IDLE = "idle"
+    AGE = "age"
+    # The same person signed in at another browser.
+    ELSEWHERE = "elsewhere"
+    # Its person ended it from another session.
+    CLOSED = "closed"
+    # What it acted with no longer holds: run out and not renewed, a key withdrawn, the person revoked.
+    ACCESS = "access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,7 @@ class SessionStore(Protocol):
     """
 
     def begin(self, session: StoredSession) -> None:
-        """Store a new session and end every other one of the same person."""
+        """Store a new session and end every other one of the same person (`Ended.ELSEWHERE`)."""
         ...
 
     def find(self, key: str) -> StoredSession | None: ...
@@ -61,10 +75,17 @@ class SessionStore(Protocol):
         """Put renewed tokens in the place of those that were read; False where others stand there by now."""
         ...
 
-    def end(self, key: str) -> None: ...
+    def end(self, key: str, why: Ended | None = None) -> None:
+        """Without `why` nothing is remembered of it."""
+        ...
+
+    def why_ended(self, key: str) -> Ended | None:
+        """None where it stands, was never there, or ended so long ago that nothing is kept of it."""
+        ...
 
     def end_before(self, seen_before: datetime, started_before: datetime) -> None:
-        """End what was last used, or begun, at these moments or earlier."""
+        """End what was last used (`IDLE`), or begun (`AGE`), at these moments or earlier, and forget why anything ended
+        that was last used at `started_before` or earlier."""
         ...
 
 

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, Field
 
 from services.review.console.session_store import (
+    Ended,
     SessionStore,
     StoredSession,
     Tokens,
@@ -87,6 +88,18 @@ class OwnSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How long a session has left if nothing is done in it, 0 when it is over, and then why where that is known.
+
+    `can_stay`: using it gives it more; at the end of its longest life nothing does.
+    """
+
+    left_s: float
+    can_stay: bool = False
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Failures:
     count: int
     last_s: float
@@ -157,11 +170,10 @@ class Sessions:
         if stored is None:
             return None
         now = self._clock.now()
-        is_over = now - stored.seen_at >= self._idle or now - stored.started_at >= self._lifetime
-        tokens = None if is_over else opened(cookie, stored.sealed)
-        tokens, principal = self._current(cookie, tokens)
+        over = self._over(stored)
+        tokens, principal = self._current(cookie, None if over else opened(cookie, stored.sealed))
         if tokens is None or principal is None or owner_of(principal.force, principal.person_id) != stored.person_id:
-            self.end(cookie)
+            self._store.end(stored.key, over or Ended.ACCESS)
             return None
         if now - stored.seen_at >= self._closely:
             self._store.touch(stored.key, now)
@@ -170,6 +182,28 @@ class Sessions:
     def end(self, cookie: str) -> None:
         if cookie:
             self._store.end(key_of(cookie))
+
+    def why_ended(self, cookie: str) -> Ended | None:
+        """None where the cookie names nothing that is known to have ended. Raises DependencyUnavailable."""
+        return self._store.why_ended(key_of(cookie)) if cookie else None
+
+    def standing(self, cookie: str) -> Standing:
+        """Asking is no use of the session: what stands open and unattended may ask as often as it likes.
+
+        Raises DependencyUnavailable.
+        """
+        stored = self._store.find(key_of(cookie)) if cookie else None
+        if stored is None:
+            return Standing(0.0, ended=self.why_ended(cookie))
+        unused_until, at_the_latest = stored.seen_at + self._idle, stored.started_at + self._lifetime
+        left = min(unused_until, at_the_latest) - self._clock.now()
+        return Standing(max(0.0, left.total_seconds()), unused_until < at_the_latest, self._over(stored))
+
+    def _over(self, stored: StoredSession) -> Ended | None:
+        now = self._clock.now()
+        if now - stored.started_at >= self._lifetime:
+            return Ended.AGE
+        return Ended.IDLE if now - stored.seen_at >= self._idle else None
 
     def own(self, cookie: str) -> Sequence[OwnSession]:
         """All that stand in the name of this session's person, this one first. Raises DependencyUnavailable."""
@@ -197,7 +231,7 @@ class Sessions:
         this = self._store.find(key_of(cookie))
         for one in self._store.of(this.person_id) if this is not None else ():
             if _public_id(one.key) in session_ids:
-                self._store.end(one.key)
+                self._store.end(one.key, Ended.CLOSED)
 
     def _session(self, cookie: str, principal: Principal, tokens: Tokens) -> Session:
         return Session(principal, tokens.access, form_token_of(cookie), self._settings.idle_s, tokens.id_token)

@@ -61,6 +61,18 @@ _PHRASES: Mapping[str, str] = {
     "eliminated": "Eliminated from the enquiry",
 }
 
+# Why nobody is signed in any more, by what stands in the address of the sign-in.
+ENDED: Mapping[str, str] = {
+    "1": "Your session has ended.",
+    "out": "You have signed out. Nothing stays open.",
+    "idle": "Your session ended because nothing was done in it for a while.",
+    "age": "Your session ended because it had lasted as long as one may.",
+    "elsewhere": "Your session ended because you signed in somewhere else. If that was not you, tell your "
+    "administrator now.",
+    "closed": "You ended this session from “Your sessions”.",
+    "access": "Your session ended because your access no longer holds: it ran out, was changed or was withdrawn.",
+}
+
 # Components of the quality vector (ISO/IEC 29794-5), in words that fit into “… is low”.
 _QUALITY: Mapping[str, str] = {
     "inter_eye_distance": "Size of the face",

@@ -56,24 +56,39 @@ for (const button of document.querySelectorAll("[data-wait]")) {
 }
 
 // --- the session's end: a word before it comes, and what was written on the page stays ---
+// What is left is the server's to say: another window may have been used, or have ended it. Asking is no use of it.
 const idle = document.querySelector("[data-idle]");
 if (idle) {
-  const idleMs = Number(idle.dataset.idle) * 1000;
-  const warnMs = Math.max(idleMs - 120000, idleMs / 2);
+  const EVERY_S = 300;
+  const WARN_S = Math.min(120, Number(idle.dataset.idle) / 2);
   const link = idle.querySelector("a");
-  let timers = [];
-  const wait = () => {
-    timers.forEach(clearTimeout);
-    idle.hidden = true;
-    timers = [setTimeout(() => { idle.hidden = false; }, warnMs), setTimeout(() => { location.reload(); }, idleMs + 2000)];
+  let timer = 0;
+  let endMs = Date.now() + Number(idle.dataset.idle) * 1000;
+  const later = (seconds) => { clearTimeout(timer); timer = setTimeout(look, Math.min(seconds, EVERY_S) * 1000); };
+  const look = async () => {
+    const answer = await fetch("/console/session", { headers: { accept: "application/json" } }).catch(() => null);
+    const found = await answer?.json().catch(() => null);
+    if (typeof found?.left_s !== "number") {
+      // Nobody answers. Past its end the page is left all the same: pictures do not stay on a screen nobody sits at.
+      if (Date.now() > endMs) location.replace("/console/");
+      else later(10);
+      return;
+    }
+    if (found.left_s <= 0) { location.replace(`/console/sign-in?ended=${encodeURIComponent(found.ended || 1)}`); return; }
+    endMs = Date.now() + found.left_s * 1000;
+    idle.hidden = found.left_s > WARN_S;
+    idle.querySelector("[data-stay]").hidden = !found.can_stay;
+    idle.querySelector("[data-last]").hidden = found.can_stay;
+    later(idle.hidden ? found.left_s - WARN_S : Math.min(found.left_s + 1, 15));
   };
   link.addEventListener("click", async (event) => {
     event.preventDefault();
-    const answer = await fetch("/console/guide").catch(() => null);
-    if (answer?.ok && !answer.redirected) wait();
-    else location.assign(link.href);
+    await fetch("/console/guide").catch(() => null);
+    await look();
   });
-  wait();
+  // A machine that slept, or a window long in the background, counts no seconds.
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  later(Number(idle.dataset.idle) - WARN_S);
 }
 
 // --- nothing is sent twice ---
@@ -159,6 +174,22 @@ if (tokenFile) {
     if (file && file.size < 16384) document.querySelector("[name=token]").value = (await file.text()).trim();
   });
 }
+
+// --- faces of a picture: who is ticked is marked in it, and a click on a face ticks it ---
+const faces = [...document.querySelectorAll("rect[data-face]")].map((rect) => {
+  const inputs = [...document.querySelectorAll(`input[name=face][value="${rect.dataset.face}"]`)];
+  const [radio, box] = ["radio", "checkbox"].map((type) => inputs.find((input) => input.type === type));
+  if (radio || box) rect.classList.add("open");
+  rect.addEventListener("click", () => (box || radio)?.click());
+  return { rect, radio, box };
+});
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "face") return;
+  for (const { rect, radio, box } of faces) {
+    if (radio) rect.classList.toggle("chosen", radio.checked);
+    if (box) rect.classList.toggle("picked", box.checked);
+  }
+});
 
 // --- crop by hand: the numbers stay the truth ---
 for (const stage of document.querySelectorAll("[data-crop]")) {

@@ -16,7 +16,7 @@ from services.review.casework.desk import Desk
 from services.review.console.app import ConsoleSettings, create_console
 from services.review.console.oidc import Oidc
 from services.review.console.oversight import OversightSettings
-from services.review.console.session_store import StoredSession
+from services.review.console.session_store import Ended, StoredSession
 from services.review.uploads import FilmSettings
 from services.shared.errors import Unauthenticated
 from services.shared.http import create_app
@@ -66,9 +66,10 @@ class MemorySessions:
 
     def __init__(self) -> None:
         self.stored: dict[str, StoredSession] = {}
+        self.ended: dict[str, tuple[Ended, datetime]] = {}
 
     def begin(self, session: StoredSession) -> None:
-        self._keep(lambda one: one.person_id != session.person_id)
+        self._keep(lambda one: one.person_id != session.person_id, Ended.ELSEWHERE)
         self.stored[session.key] = session
 
     def find(self, key: str) -> StoredSession | None:
@@ -88,14 +89,23 @@ class MemorySessions:
         self.stored[key] = replace(self.stored[key], sealed=after)
         return True
 
-    def end(self, key: str) -> None:
-        self.stored.pop(key, None)
+    def end(self, key: str, why: Ended | None = None) -> None:
+        self._keep(lambda one: one.key != key, why)
+
+    def why_ended(self, key: str) -> Ended | None:
+        return self.ended[key][0] if key in self.ended else None
 
     def end_before(self, seen_before: datetime, started_before: datetime) -> None:
-        self._keep(lambda one: one.seen_at > seen_before and one.started_at > started_before)
+        self._keep(lambda one: one.started_at > started_before, Ended.AGE)
+        self._keep(lambda one: one.seen_at > seen_before, Ended.IDLE)
+        self.ended = {key: one for key, one in self.ended.items() if one[1] > started_before}
 
-    def _keep(self, is_kept: Callable[[StoredSession], bool]) -> None:
-        self.stored = {key: one for key, one in self.stored.items() if is_kept(one)}
+    def _keep(self, is_kept: Callable[[StoredSession], bool], why: Ended | None) -> None:
+        for key, one in list(self.stored.items()):
+            if not is_kept(one):
+                del self.stored[key]
+                if why is not None:
+                    self.ended[key] = (why, one.seen_at)
 
 
 # Discard: no other service is there, whatever platform runs on this machine.

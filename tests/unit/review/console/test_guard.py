@@ -58,6 +58,36 @@ def test_whose_session_is_over_is_told_so(browser: Browser) -> None:
     assert answer.headers["location"] == "/console/sign-in?ended=1"
 
 
+def test_whose_session_has_ended_reads_why_at_the_sign_in(browser: Browser) -> None:
+    browser.sign_in()
+    assert browser.get("/console/session").json() == {"left_s": 1800, "can_stay": True, "ended": ""}
+    browser.clock.wait(1800)
+    way = browser.get(QUEUE).headers["location"]
+    assert way == "/console/sign-in?ended=idle"
+    assert "nothing was done in it for a while" in browser.get(way).text
+    answer = browser.get("/console/session")
+    assert (answer.status_code, answer.json()["ended"]) == (401, "idle")
+    assert "<b>" not in browser.get("/console/sign-in?ended=<b>told</b>").text
+    assert "told" not in browser.get("/console/sign-in?ended=told").text
+
+
+@pytest.mark.parametrize(("origin", "is_given_back"), [(ORIGIN, True), ("https://evil.test", False)])
+def test_what_was_written_when_the_session_had_ended_is_given_back(
+    browser: Browser, origin: str, is_given_back: bool
+) -> None:
+    browser.sign_in()
+    browser.clock.wait(1800)
+    answer = browser.client.post(
+        f"/console/requests/{REQUEST_ID}/compare/1",
+        data={"csrf": browser.csrf, "remarks": "The ears <differ>."},
+        headers={"Origin": origin, "Accept": "text/html"},
+    )
+    assert answer.status_code == 401
+    assert "nothing was done in it for a while" in answer.text
+    assert ("The ears &lt;differ&gt;." in answer.text) == is_given_back
+    assert not browser.desk.calls
+
+
 def test_the_cookie_is_for_this_host_over_tls_and_for_no_script(browser: Browser) -> None:
     cookie = browser.sign_in().headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")

@@ -99,7 +99,7 @@ def test_all_others_go_at_once(browser: Browser) -> None:
 def test_ending_this_one_signs_out(browser: Browser) -> None:
     [own] = set(_ID.findall(_page(browser)))
     answer = browser.post("/console/sessions/end", {"session": own})
-    assert answer.headers["location"] == "/console/sign-in?ended=1"
+    assert answer.headers["location"] == "/console/sign-in?ended=out"
     assert not browser.store.stored
     assert browser.get("/console/sessions").status_code == 303
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.review.console.session_store import Tokens, opened
+from services.review.console.session_store import Ended, Tokens, opened
 from services.review.console.sessions import Session, Sessions, SessionSettings
 from services.shared.errors import TooManyRequests, Unauthenticated
 from tests.unit.review.console.browser import HandClock, KnownTokens, MemorySessions
@@ -117,6 +117,56 @@ def test_roles_are_those_that_the_token_has_now(sessions: Sessions, tokens: Know
     found = sessions.find(cookie)
     assert found is not None
     assert found.principal.roles == {"operator"}
+
+
+def test_its_person_is_told_why_it_ended(sessions: Sessions, tokens: KnownTokens, clock: HandClock) -> None:
+    cookie, _ = _enter(sessions)
+    clock.wait(SETTINGS.idle_s)
+    assert (sessions.find(cookie), sessions.why_ended(cookie)) == (None, Ended.IDLE)
+    unasked, _ = _enter(sessions)
+    clock.wait(SETTINGS.idle_s)
+    other, _ = _enter(sessions, "two")
+    assert (sessions.find(unasked), sessions.why_ended(unasked)) == (None, Ended.IDLE), "cleared away by another's"
+    _enter(sessions, "two")
+    assert (sessions.find(other), sessions.why_ended(other)) == (None, Ended.ELSEWHERE)
+    mine, _ = _enter(sessions)
+    del tokens.people["one"]
+    assert (sessions.find(mine), sessions.why_ended(mine)) == (None, Ended.ACCESS)
+    assert (sessions.why_ended("planted"), sessions.why_ended("")) == (None, None)
+
+
+def test_why_it_ended_is_forgotten_after_a_shift(sessions: Sessions, clock: HandClock, store: MemorySessions) -> None:
+    cookie, _ = _enter(sessions)
+    _enter(sessions)
+    assert sessions.why_ended(cookie) is Ended.ELSEWHERE
+    clock.wait(SETTINGS.lifetime_s)
+    _enter(sessions, "two")
+    assert sessions.why_ended(cookie) is None
+    assert [why for why, _ in store.ended.values()] == [], "the one of today as well: it was last used a shift ago"
+
+
+def test_windows_that_ask_how_long_it_stands_do_not_keep_it(sessions: Sessions, clock: HandClock) -> None:
+    cookie, _ = _enter(sessions)
+    for left_s in (1200.0, 600.0):
+        clock.wait(600)
+        standing = sessions.standing(cookie)
+        assert (standing.left_s, standing.can_stay, standing.ended) == (left_s, True, None)
+    clock.wait(600)
+    standing = sessions.standing(cookie)
+    assert (standing.left_s, standing.ended) == (0, Ended.IDLE)
+    assert sessions.find(cookie) is None
+    assert sessions.standing(cookie).ended is Ended.IDLE
+
+
+def test_at_the_end_of_its_longest_life_using_it_gives_it_no_more(sessions: Sessions, clock: HandClock) -> None:
+    cookie, _ = _enter(sessions)
+    for _ in range(int(SETTINGS.lifetime_s // 1200) - 1):
+        clock.wait(1200)
+        assert sessions.find(cookie) is not None
+    standing = sessions.standing(cookie)
+    assert (standing.left_s, standing.can_stay) == (1200, False)
+    clock.wait(1200)
+    assert sessions.standing(cookie).ended is Ended.AGE
 
 
 def test_five_bad_sign_ins_lock_an_address_and_no_other(sessions: Sessions, clock: HandClock) -> None:
