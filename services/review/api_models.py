@@ -59,6 +59,11 @@ class AssessmentBody(Versioned):
     remarks: str = Field(default="", max_length=MAX_PROSE_CHARS)
 
 
+class FacesBody(Versioned):
+    probe_id: str
+    faces: list[int] = Field(min_length=1, max_length=MAX_PROBES)
+
+
 class StepBody(_Strict):
     kind: StepKind
     amounts: dict[str, float] = {}

@@ -11,6 +11,7 @@ from services.review.api_models import (
     AssessmentBody,
     DisclosureBody,
     EnhancementBody,
+    FacesBody,
     JudgementBody,
     PicksBody,
     Reasoned,
@@ -113,6 +114,11 @@ def _add_work(router: APIRouter, desk: Desk, who_type: Any) -> None:
         shown = before_judgement(case.enquiries, is_planted=case.known_answer is not None)
         asked = [{"partner": one.partner, "status": one.status} for one in shown]
         return {**_moved(case), "candidates": len(case.candidates), "partners": asked}
+
+    @router.post("/{request_id}/faces", summary="Make probes of further people in a picture")
+    def pick_faces(who: who_type, request_id: str, body: FacesBody) -> dict[str, Any]:
+        case = desk.probes.pick_faces(who, request_id, body.version, probe_id=body.probe_id, faces=body.faces)
+        return {**_moved(case), "probes": [probe.probe_id for probe in case.probes[-len(set(body.faces)) :]]}
 
     _add_flagged(router, desk, who_type)
 

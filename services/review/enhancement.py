@@ -65,6 +65,22 @@ def checked(steps: Sequence[EnhancementStep]) -> tuple[EnhancementStep, ...]:
     return tuple(steps)
 
 
+def carried(at: tuple[float, float], size: tuple[int, int], steps: Sequence[EnhancementStep]) -> tuple[float, float]:
+    """Where the steps put a point of a picture of this width and height: only cutting and turning move it."""
+    (x, y), (width, height) = at, size
+    for step in checked(steps):
+        amounts = step.amounts
+        if step.kind is StepKind.CROP:
+            x, y = x - round(amounts["x"]), y - round(amounts["y"])
+            width, height = round(amounts["width"]), round(amounts["height"])
+        elif step.kind is StepKind.MIRROR:
+            x = width - x
+        elif step.kind is StepKind.ROTATE:
+            matrix, (width, height) = _turning(width, height, amounts["degrees"])
+            x, y = (float(one) for one in matrix @ (x, y, 1.0))
+    return x, y
+
+
 def described(step: EnhancementStep) -> str:
     """A step in words, as it stands on the result."""
     amounts = ", ".join(f"{name} {amount:g}" for name, amount in step.amounts.items())
@@ -130,14 +146,20 @@ def _rotate(pixels: Pixels, amounts: Mapping[str, float]) -> Pixels:
     if quarter is not None:
         return cv2.rotate(pixels, quarter)  # type: ignore[return-value]
     height, width = pixels.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, 1.0)
-    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
-    size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
+    matrix, size = _turning(width, height, degrees)
     if size[0] * size[1] > MAX_PIXELS:
         raise _wrong("steps", f"Turned like that the picture has {size[0]} x {size[1]} pixels. Crop it first.")
-    matrix[:, 2] += (size[0] / 2 - width / 2, size[1] / 2 - height / 2)
     # What comes into view at the corners is black: nothing is made up.
     return cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_CUBIC, borderValue=(0, 0, 0))  # type: ignore[return-value]
+
+
+def _turning(width: int, height: int, degrees: float) -> tuple[npt.NDArray[np.float64], tuple[int, int]]:
+    """What takes a point of the picture into the turned one, which holds all of it, and that one's width and height."""
+    matrix = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, 1.0), np.float64)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
+    matrix[:, 2] += (size[0] / 2 - width / 2, size[1] / 2 - height / 2)
+    return matrix, size
 
 
 def _mirror(pixels: Pixels, _amounts: Mapping[str, float]) -> Pixels:

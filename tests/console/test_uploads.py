@@ -153,6 +153,44 @@ def test_a_phone_takes_a_picture_and_sends_it(browser: Browser, platform: Platfo
     assert not officer.problems
 
 
+def test_of_a_group_each_who_is_picked_is_a_probe_of_their_own(
+    officer: Person, browser: Browser, platform: Platform, pictures: list[Path], tmp_path: Path
+) -> None:
+    officer.open("/console/requests/new")
+    fill_request(officer.page, [_side_by_side(pictures, tmp_path / "group.png")], "NS/2026/004721")
+    officer.press("Send the request")
+    operator = Person.enter(browser, platform, "operator", "operator-1")
+    page = operator.page
+    operator.open(f"/console/requests/{officer.request_id()}")
+    page.fill("#reason", "Necessary and proportionate.")
+    operator.press("Accept", "Assess")
+    assert page.locator("form[action$=assess] input[name=face]").count() == len(pictures)
+    page.locator("rect[data-face='1']").click()
+    assert page.locator("form[action$=assess] input[value='1']").is_checked(), "a click in the picture picks the face"
+    page.fill("#remarks", "Clear enough to compare.")
+    operator.press("Record the assessment")
+    others = page.locator("form[action$=faces] input[name=face]")
+    assert [other.get_attribute("value") for other in others.all()] == ["0", "2"]
+    others.nth(1).check()
+    operator.looked_at.clear()
+    operator.press("Take the picked over as probes")
+    assert "Probe 2 of 2" in page.inner_text("h1")
+    assert page.locator("rect.chosen").get_attribute("data-face") == "2"
+    operator.context.close()
+    assert not officer.problems + operator.problems
+
+
+def _side_by_side(pictures: list[Path], to: Path) -> Path:
+    canvas = Image.new("RGB", (480 * len(pictures), 480), (96, 104, 112))
+    for place, path in enumerate(pictures):
+        with Image.open(path) as opened:
+            still = opened.convert("RGB")
+        still.thumbnail((440, 440))
+        canvas.paste(still, (480 * place + 20, 20))
+    canvas.save(to)
+    return to
+
+
 def test_what_is_no_film_is_refused_with_its_reason(
     officer: Person, browser: Browser, platform: Platform, tmp_path: Path
 ) -> None:

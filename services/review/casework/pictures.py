@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.review import enhancement
 from services.review.casework.caller import Caller
+from services.review.casework.copies import chosen, on_working_copy, same_face
 from services.review.casework.intake import probe_face
 from services.review.casework.probes import Picture
 from services.review.casework.steps import Casebook, not_found
@@ -56,13 +57,20 @@ class SeePictures:
         book.trail.consulted(caller.principal, SEE_PROBE, About.case(case, f"picture:{sha256}"))
         return Picture(enhancement.as_jpeg(self._images.get(sha256)), width, height)
 
-    def probe_faces(
+    def chosen_face(
         self, caller: Caller, request_id: str, probe_id: str, variant: str
-    ) -> tuple[Picture, tuple[ProbeFace, ...]]:
-        """An enhanced copy and where its faces are, in its own pixels, largest first: a recipe may have turned or cut
-        it. Of an original they are known. Raises NotFound."""
+    ) -> tuple[Picture, ProbeFace | None]:
+        """A picture of the probe and where the chosen face is in it, in its own pixels: a recipe may have turned or cut
+        an enhanced copy. None where it is not to be found there. Raises NotFound."""
         picture = self.probe(caller, request_id, probe_id, variant)
-        return picture, self._faces(picture.content)
+        probe = self._book.working(caller, request_id, OPERATOR, SUPERVISOR).probe(probe_id)
+        if probe is None:
+            raise not_found()
+        made = next((one for one in probe.enhancements if one.enhancement_id == variant), None)
+        if made is not None:
+            return picture, same_face(probe, made, self._faces(picture.content))
+        face = chosen(probe)
+        return picture, on_working_copy(probe, face) if face is not None else None
 
     def reference(self, caller: Caller, request_id: str, candidate_id: str, reference_id: str) -> Picture:
         """An enrolled image of a candidate, for those who judge or decide the case. Raises NotFound."""

@@ -10,6 +10,7 @@ from threading import BoundedSemaphore
 
 from services.review import enhancement
 from services.review.casework.caller import Caller
+from services.review.casework.films import MAX_PROBES
 from services.review.casework.forms import prose
 from services.review.casework.steps import Casebook, Step
 from services.review.model import (
@@ -130,6 +131,18 @@ class Probes:
             step.act.details["grade"] = grade.value
             return self._graded(step, assessed)
 
+    def pick_faces(self, caller: Caller, request_id: str, version: int, *, probe_id: str, faces: Sequence[int]) -> Case:
+        """Make a probe of its own of each of further faces of a picture: assessed, enhanced and searched alone.
+
+        Raises InvalidRequest (no such face, none picked), Conflict (`already_picked`, `too_many_probes`).
+        """
+        with self._book.step(caller, request_id, Action.PICK_FACES, version, objects=(f"probe:{probe_id}",)) as step:
+            probe = _probe(step.case, probe_id)
+            picked = _further_faces(step.case, probe, faces)
+            step.act.details["faces"] = ",".join(str(face) for face in picked)
+            made = (replace(probe, probe_id=new_id(), face=face, assessment=None, enhancements=()) for face in picked)
+            return step.move(probes=(*step.case.probes, *made))
+
     def call_unsuitable(self, caller: Caller, request_id: str, version: int, reason: str) -> Case:
         """None of the pictures can be searched, for instance because no face was found in any."""
         with self._book.step(caller, request_id, Action.CALL_UNSUITABLE, version) as step:
@@ -216,6 +229,27 @@ def _probe(case: Case, probe_id: str) -> ProbeImage:
     if probe is None:
         raise Conflict("The request has no such picture.", advice="Look at it again.", code="no_such_probe")
     return probe
+
+
+def taken_faces(case: Case, probe: ProbeImage) -> frozenset[int]:
+    """Faces of the probe's picture that are chosen already, in it or in another probe of the same picture."""
+    same = [one for one in case.probes if one.original.sha256 == probe.original.sha256]
+    return frozenset(one.face for one in same if one.face is not None)
+
+
+def _further_faces(case: Case, probe: ProbeImage, faces: Sequence[int]) -> tuple[int, ...]:
+    picked = tuple(sorted(set(faces)))
+    if not picked or not all(0 <= face < len(probe.faces) for face in picked):
+        raise InvalidRequest(
+            f"Pick faces of the picture: {len(probe.faces)} were found.",
+            advice="Choose at least one of the faces that were found.",
+            context={"fields": [{"field": "faces", "problem": f"{len(probe.faces)} faces were found."}]},
+        )
+    if taken_faces(case, probe) & set(picked):
+        raise Conflict("A picked face is a probe already.", advice="Look at the case again.", code="already_picked")
+    if len(case.probes) + len(picked) > MAX_PROBES:
+        raise Conflict(f"A case has at most {MAX_PROBES} probes.", advice="Pick fewer.", code="too_many_probes")
+    return picked
 
 
 def _with(case: Case, changed: ProbeImage) -> tuple[ProbeImage, ...]:

@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from services.review.casework.caller import Caller
+from services.review.casework.copies import same_face
 from services.review.casework.flagged import undecided
 from services.review.casework.forms import prose
+from services.review.casework.intake import probe_face
 from services.review.casework.partners import NOBODY, Disclosing, Question, disclosing
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import Act
@@ -169,18 +171,18 @@ class RunSearch:
         enhanced = next((made for made in probe.enhancements if made.enhancement_id == enhancement_id), None)
         if enhanced is None:
             raise Conflict("There is no such working copy.", advice="Look at the case again.", code="no_such_probe")
-        return (original, self._enhanced(enhanced))
+        return (original, self._enhanced(probe, enhanced))
 
-    def _enhanced(self, made: Enhancement) -> _Probe:
+    def _enhanced(self, probe: ProbeImage, made: Enhancement) -> _Probe:
         content = self._images.get(made.sha256)
-        faces = self._analyser.analyse(content, embed_pb2.AnalyseRequest.NONE).faces
-        if not faces:
+        found = self._analyser.analyse(content, embed_pb2.AnalyseRequest.NONE).faces
+        face = same_face(probe, made, [probe_face(index, one) for index, one in enumerate(found)])
+        if face is None:
             raise NoFaceFound(
-                "No face was found in the enhanced copy.", advice="Search the original alone, or enhance it otherwise."
+                "The chosen face was not found in the enhanced copy.",
+                advice="Search the original alone, or enhance it otherwise.",
             )
-        # The operator has cropped to the face that matters: it is the largest one.
-        largest = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
-        return _Probe(content, made.sha256, largest, SearchVariant.ENHANCED, made.enhancement_id)
+        return _Probe(content, made.sha256, face.index, SearchVariant.ENHANCED, made.enhancement_id)
 
     def _search(self, asked: _Asked, activity_id: str) -> _Answer:
         request, picture = asked.case.request, asked.picture

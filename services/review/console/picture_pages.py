@@ -28,17 +28,15 @@ def routes(console: Console) -> APIRouter:
 
     @router.get("/console/requests/{request_id}/probes/{probe_id}/{name}")
     async def probe(visit: _Visit, request_id: str, probe_id: str, name: str) -> Response:
-        """`original.jpg`, or `<enhancement_id>.jpg`; with `.json` where the features of its only face are."""
+        """`original.jpg`, or `<enhancement_id>.jpg`; with `.json` where eyes, nose and mouth of the chosen face are."""
         return await picture_turn(visit.request, lambda: shown_probe(visit, request_id, probe_id, name))
 
     def shown_probe(visit: Visit, request_id: str, probe_id: str, name: str) -> Response:
         caller = caller_of(visit)
         if not name.endswith(".json"):
             return marked_for(console, visit, pictures.probe(caller, request_id, probe_id, stem(name, ".jpg")))
-        picture, faces = pictures.probe_faces(caller, request_id, probe_id, stem(name, ".json"))
-        # Which of several was searched is not known where the picture was turned or cut: none is better than another's.
-        scale = min(1.0, MAX_SIDE_PX / max(picture.width, picture.height))
-        return _landmarks(faces[0] if len(faces) == 1 else None, scale)
+        picture, face = pictures.chosen_face(caller, request_id, probe_id, stem(name, ".json"))
+        return _landmarks(face, min(1.0, MAX_SIDE_PX / max(picture.width, picture.height)))
 
     @router.get("/console/requests/{request_id}/candidates/{candidate_id}/{name}")
     async def reference(visit: _Visit, request_id: str, candidate_id: str, name: str) -> Response:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
+from services.review.casework.probes import taken_faces
 from services.review.casework.searching import DEFAULT_CANDIDATES
 from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Form, Visit, visit_of
@@ -84,6 +85,15 @@ def routes(console: Console) -> APIRouter:
         )
         return see_other(f"/console/requests/{request_id}/probes/{probe_id}", "assessed")
 
+    @router.post(_BASE + "/faces")
+    def pick_faces(visit: _Visit, request_id: str, probe_id: str) -> Response:
+        faces = [_face_number(text) for text in visit.form.all("face")]
+        case = desk.probes.pick_faces(
+            caller_of(visit), request_id, visit.form.whole("version"), probe_id=probe_id, faces=faces
+        )
+        first_new = case.probes[-len(set(faces))]
+        return see_other(f"/console/requests/{request_id}/probes/{first_new.probe_id}", "picked")
+
     @router.post(_BASE + "/enhance")
     def enhance(visit: _Visit, request_id: str, probe_id: str) -> Response:
         form = visit.form
@@ -135,6 +145,7 @@ def _context(view: CaseView, probe_id: str, copy: str) -> dict[str, Any]:
         "shown_height": recipe.height if recipe else probe.working_height,
         "face": face,
         "chosen": face.index if face else None,
+        "further": [found for found in probe.faces if found.index not in taken_faces(case, probe)],
         "grades": tuple(Suitability),
         "suggested": measured(face) if face else Suitability.UNSUITABLE,
         "eyes": {found.index: in_words(found)[0].capitalize() for found in probe.faces},
@@ -166,6 +177,12 @@ def _probe(probes: Sequence[ProbeImage], probe_id: str) -> ProbeImage:
     if found is None:
         raise NotFound("There is no such probe.")
     return found
+
+
+def _face_number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 4:
+        raise InvalidRequest("There is no such face.", advice="Pick from the faces shown.")
+    return int(text)
 
 
 def _recipe(probe: ProbeImage, enhancement_id: str) -> Enhancement:

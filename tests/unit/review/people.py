@@ -146,18 +146,23 @@ MODEL = ModelProvenance("m1", "det", "d" * 64, "rec", "e" * 64, "Apache-2.0", 12
 
 
 class Embed:
-    """One face in every picture, of a quality that can be set."""
+    """One face in every picture, of a quality that can be set; with several `lefts` as many, side by side."""
 
     def __init__(self) -> None:
         self.inter_eye_px = 70.0
         self.faces = 1
+        self.lefts: tuple[float, ...] = (50.0,)
 
     def analyse(
         self, image: bytes, selection: embed_pb2.AnalyseRequest.Selection.ValueType, face_index: int = 0
     ) -> ImageAnalysis:
         quality = Quality(61.0, {"sharpness": 55.0, "pose": 30.0})
-        face = DetectedFace(Box(40, 30, 60, 70), ((50, 50),) * 5, 0.9, self.inter_eye_px, quality, None)
-        return ImageAnalysis(ImageInfo("PNG", 160, 120, 1, 1, 1), (face,) * self.faces, MODEL, {})
+        lefts = self.lefts if len(self.lefts) > 1 else self.lefts * self.faces
+        faces = tuple(
+            DetectedFace(Box(left, 30, 60, 70), ((left + 30, 50),) * 5, 0.9, self.inter_eye_px, quality, None)
+            for left in lefts
+        )
+        return ImageAnalysis(ImageInfo("PNG", 160, 120, 1, 1, 1), faces, MODEL, {})
 
     def render(self, image: bytes, *, max_side: int, as_jpeg: bool = False) -> picture_pb2.RenderedPicture:
         if as_jpeg:
@@ -295,9 +300,11 @@ class FilmReader:
     def __init__(self) -> None:
         self.status = "done"
         self.handed_in: list[tuple[str, Mapping[str, str | list[str]], bytes]] = []
+        self.keys: list[str] = []
         self.frames = {hashlib.sha256(frame).hexdigest(): frame for frame in (png(seed=11), png(seed=12))}
 
-    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes]) -> str:
+    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes], key: str) -> str:
+        self.keys.append(key)
         self.handed_in.append((bearer, form, film.read()))
         return f"00000000-0000-7000-a000-{len(self.handed_in):012d}"
 
@@ -331,13 +338,14 @@ class Setter:
 
     def __init__(self) -> None:
         self.facts: Mapping[str, Any] = {}
+        self.pictures: Mapping[str, bytes] = {}
 
     def result(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
-        self.facts = facts
+        self.facts, self.pictures = facts, pictures
         return b"%PDF result"
 
     def disclosure(self, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> bytes:
-        self.facts = facts
+        self.facts, self.pictures = facts, pictures
         return b"%PDF disclosure"
 
 
