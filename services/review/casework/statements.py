@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from services.review.casework.flagged import flagged
 from services.review.enhancement import described
@@ -197,6 +198,11 @@ def _position(case: Case) -> str:
         raise ValueError("statements are made of a release")
     purpose = case.request.purpose.replace("_", " ")
     return (
-        f"Case {case.request.case_reference}, purpose {purpose}, released {rfc3339(release.released_at)}; audit log "
-        f"position {release.audit.sequence} ({release.audit.code}); retained until {release.retain_until}."
+        f"Case {case.request.case_reference}, purpose {purpose}, released {_to_the_second(release.released_at)}; "
+        f"audit log position {release.audit.sequence} ({release.audit.code}); retained until {release.retain_until}."
     )
+
+
+def _to_the_second(at: datetime) -> str:
+    """As people read it; its thousandths stand in the log."""
+    return f"{rfc3339(at)[:19].replace('T', ' ')} UTC"

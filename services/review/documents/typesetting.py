@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from threading import Lock
@@ -15,8 +17,10 @@ from services.review.documents.characters import KnownCharacters, replaced
 from services.shared.errors import PlatformError
 from services.shared.work_folder import work_folder
 
-# Of the running text, as in common.typ; what it does not have is taken from the others that the wheel brings.
-_FONT = "Libertinus Serif"
+# Packages of the lock with fonts for what the typesetter's own have no letters of. None is imported: fonts are data.
+_FONT_PACKAGES = ("pylopdf_fonts_zh_cn", "pylopdf_fonts_ko", "fontpkg_noto_sans_thai")
+# Of the running text, as in common.typ; what the first does not have is taken from the next, then from any other.
+_FONTS = ("Libertinus Serif", "Noto Serif SC", "Noto Serif KR", "Noto Sans Thai")
 _TEMPLATES = ("common.typ", "result.typ", "disclosure.typ")
 
 
@@ -51,10 +55,18 @@ class Typesetter:
                 raise _cannot_be_set() from error
 
 
+@cache
+def _fonts() -> typst.Fonts:
+    """The typesetter's own and those of the lock; never what a machine happens to have."""
+    found = (importlib.util.find_spec(name) for name in _FONT_PACKAGES)
+    folders = [Path(place) for one in found if one is not None for place in one.submodule_search_locations or ()]
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=True, font_paths=folders)
+
+
 def _compile(document: Path) -> bytes:
-    """No package and no font from outside: only what the wheel brings. Raises RuntimeError."""
+    """No package from outside. Raises RuntimeError."""
     return bytes(
-        typst.compile(document, root=document.parent, ignore_system_fonts=True, format="pdf", pdf_standards=["ua-1"])
+        typst.compile(document, root=document.parent, font_paths=_fonts(), format="pdf", pdf_standards=["ua-1"])
     )
 
 
@@ -67,7 +79,8 @@ def _is_displayed(character: str) -> bool:
     with work_folder("character") as folder:
         (folder / "text.json").write_bytes(orjson.dumps(character))
         document = folder / "text.typ"
-        document.write_text(f'#set document(title: "Text")\n#set text(font: "{_FONT}")\n#json("text.json")\n', "utf-8")
+        fonts = ", ".join(f'"{name}"' for name in _FONTS)
+        document.write_text(f'#set document(title: "Text")\n#set text(font: ({fonts}))\n#json("text.json")\n', "utf-8")
         try:
             _compile(document)
         except RuntimeError:

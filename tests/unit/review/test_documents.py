@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.review.casework.documents import disclosure_facts, result_facts
+from services.review.documents import typesetting
 from services.review.documents.characters import KnownCharacters, replaced
 from services.review.documents.typesetting import Typesetter
 from services.review.enhancement import as_jpeg
@@ -180,12 +181,19 @@ def test_a_watermark_is_text_whatever_stands_in_it(unit: Unit, setter: Typesette
 def test_a_character_that_no_font_has_costs_nobody_the_document(unit: Unit, setter: Typesetter) -> None:
     case = unit.released(frozenset({"S2"}))
     facts = result_facts(case, unit.store.examinations(case.request_id))
-    written = "王小明 👍 สมชาย \x07"
+    written = "王小明 ᠮᠣᠩ 👍 \x07"
     pdf = setter.result({**facts, "offence": written, "given": f"Given to {written}"}, {})
     assert is_tagged(pdf)
     plain = KnownCharacters(lambda one: one in "é…")
     assert plain.missing({"a": ["é…王", 3], "b": {"c": ("王\x07",)}}) == {0x738B: "[U+738B]", 7: "[U+0007]"}
     assert replaced({"a": ["x王", None]}, {0x738B: "[U+738B]"}) == {"a": ["x[U+738B]", None]}
+
+
+@pytest.mark.parametrize(
+    "name", ["王小明", "佐藤 ゆかり", "김민준", "สมชาย", "Νίκος", "Ольга", "דוד", "محمد", "Nguyễn Thị Ánh"]
+)
+def test_a_name_is_set_in_its_own_script(name: str) -> None:
+    assert KnownCharacters(typesetting._is_displayed).missing(name) == {}
 
 
 def test_the_templates_are_packaged() -> None:
