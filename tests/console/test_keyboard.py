@@ -135,20 +135,31 @@ def _judge(hands: Hands, request: str) -> None:
 
 
 def _measure(hands: Hands) -> None:
-    """Every way of looking, and a length measured, by keys."""
+    """Every way of looking, a landmark placed and a length measured, by keys."""
     page = hands.page
     for key, mode in (("o", "overlay"), ("s", "split"), ("b", "blink"), ("v", "side")):
         page.keyboard.press(key)
         page.wait_for_selector(f"[data-plates][data-mode={mode}]")
     for key in ("+", "-", "0", "y", "y", "e", "e"):
         page.keyboard.press(key)
+    page.keyboard.press("l")
+    hands.choose("[data-landmark]", "chin")
+    for pane in ("probe", "candidate"):
+        hands.to(f"[data-pane-{pane}]")
+        page.keyboard.press("Enter")
+    placed = page.locator("[data-readings-body] tr", has_text="chin").locator("td")
+    assert [len(text) > 1 for text in placed.all_inner_texts()] == [True, True]
+    page.keyboard.press("Backspace")
+    assert [len(text) > 1 for text in placed.all_inner_texts()] == [True, False]
+    page.keyboard.press("Escape")
+    page.keyboard.press("Shift+Tab")
     page.keyboard.press("m")
     hands.to("[data-pane-probe]")
     page.keyboard.press("Enter")
     for _ in range(4):
         page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_selector("[data-readings]:not([hidden]) td")
+    page.wait_for_selector("[data-readings]:not([hidden]) tr:has(th:has-text('Length 1')) td")
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.wait_for_selector("#keys[open]")

@@ -44,6 +44,7 @@ function start(root) {
       });
       if (!found.length) say("Eyes were not found in a picture; they can be placed by hand.");
       root.dataset.aligned = isAligned() ? "yes" : "no";
+      readings();
       repaint();
     } catch { say("Landmarks could not be read; they can be placed by hand."); }
   }
@@ -138,6 +139,7 @@ function start(root) {
     find(`toggle-${name}`).setAttribute("aria-pressed", String(state[name]));
     if (name === "linked" && state.linked) views.candidate.copy(views.probe);
     say(`${words} ${state[name] ? "on" : "off"}.`);
+    readings();
     repaint();
   }
 
@@ -188,6 +190,13 @@ function start(root) {
     return eyes ? `${(px / eyes).toFixed(2)} eye distances` : `${px.toFixed(0)} px`;
   }
 
+  // How far one landmark lies from the other where both faces are laid on each other by the eyes; else nothing.
+  function apart(a, b) {
+    if (!isAligned()) return "";
+    const [p, q] = [apply(pictures.probe.base(true), a), apply(pictures.candidate.base(true), b)];
+    return `${(Math.hypot(p.x - q.x, p.y - q.y) / EYE_DISTANCE).toFixed(2)} eye distances apart`;
+  }
+
   function readings() {
     const body = find("readings-body");
     const rows = [];
@@ -196,11 +205,9 @@ function start(root) {
       const [a, b] = [pictures.probe.measures[index], pictures.candidate.measures[index]];
       rows.push([`Length ${index + 1}`, a?.to ? length(pictures.probe, a) : "–", b?.to ? length(pictures.candidate, b) : "–"]);
     }
-    for (const name of Object.keys(pictures.probe.landmarks)) {
+    for (const name of new Set([...Object.keys(pictures.probe.landmarks), ...Object.keys(pictures.candidate.landmarks)])) {
       const [a, b] = [pictures.probe.landmarks[name], pictures.candidate.landmarks[name]];
-      if (!a?.shown || !b?.shown || !isAligned()) continue;
-      const [p, q] = [apply(pictures.probe.base(true), a), apply(pictures.candidate.base(true), b)];
-      rows.push([name, "apart", `${(Math.hypot(p.x - q.x, p.y - q.y) / EYE_DISTANCE).toFixed(2)} eye distances`]);
+      if (a?.shown || b?.shown) rows.push([name, a?.shown ? "placed" : "–", b?.shown ? (a?.shown && apart(a, b)) || "placed" : "–"]);
     }
     body.replaceChildren(...rows.map((cells) => {
       const row = document.createElement("tr");
