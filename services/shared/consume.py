@@ -22,7 +22,6 @@ from threading import Lock
 
 import structlog
 
-from services.shared.errors import LikenessError
 from services.shared.ports.event_log import Event, EventLog, ReceivedEvent, Subscription
 from services.shared.tracing import consumed
 
@@ -97,8 +96,9 @@ class ConsumeLoop:
                 self._subscription.commit()
         except Stopped:
             self._leave()
-        except LikenessError:
-            # The next member, this one again as a rule, starts at what was committed.
+        except Exception:
+            # Whatever it was: this member has read past what was not done, and its client may be broken for good. The
+            # next one, this process again as a rule, starts at what was committed.
             self._leave()
             raise
         return self._rest_s()
@@ -112,9 +112,14 @@ class ConsumeLoop:
         self._pool.shutdown()
 
     def _leave(self) -> None:
-        if self._subscription is not None:
-            self._subscription.close()
-            self._subscription = None
+        """One that cannot say goodbye is missed by its group soon enough; it is never asked again."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        try:
+            subscription.close()
+        except Exception as error:  # noqa: BLE001 - what a broken client raises is its own affair
+            structlog.get_logger().warning("subscription_abandoned", group=self._group, why=repr(error))
 
     def _rest_s(self) -> float:
         if self._invalid_in_a_row < TRIP_AFTER:

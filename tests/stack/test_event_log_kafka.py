@@ -10,12 +10,14 @@ from contextlib import contextmanager, suppress
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.cluster import ClusterMetadata
 
 from services.shared.adapters.kafka_event_log import KafkaConnection, KafkaEventLog, TopicDefaults
 from services.shared.errors import DependencyUnavailable
 from services.shared.ports.event_log import Event, EventLog, ReceivedEvent
 from services.shared.settings import MAX_IMAGE_BYTES
 from tests.contract import test_event_log as contract
+from tests.stack.kafka_groups import members
 from tests.stack.servers.base import ServerProcess, free_ports
 from tests.stack.servers.kafka import kafka_server
 from tests.support.promises import within
@@ -168,7 +170,7 @@ class TestGroups:
         log.publish([Event(topic, "k", b"0")])
         subscription = log.subscribe([topic], group)
         assert contract.values(contract.read(subscription, 1)) == [0]
-        wait_until(lambda: is_empty(kafka_address, group), 120, "the group to give the member up", 0.5)
+        wait_until(lambda: not members(kafka_address, group), 120, "the group to give the member up", 0.5)
         with pytest.raises(DependencyUnavailable):
             subscription.commit()
         subscription.close()
@@ -181,6 +183,27 @@ class TestGroups:
 
         wait_until(is_done, 120, "the event to be delivered and committed again")
         again.close()
+        log.close()
+
+    def test_a_client_that_does_not_hear_of_its_topics_becomes_no_member(
+        self, kafka_address: str, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would be one for good that is given nothing and complains of nothing; the next client is a sound one."""
+
+        async def ends(_cluster: ClusterMetadata) -> None:
+            """The client's refresh of metadata, after an error that nobody reads."""
+
+        log = KafkaEventLog(KafkaConnection(kafka_address, timeout_s=5.0))
+        once_available(lambda: log.publish([Event(topic, "k", b"0")]))
+        threads = threading.active_count()
+        with monkeypatch.context() as broken:
+            broken.setattr(ClusterMetadata, "_refresh_loop", ends)
+            with pytest.raises(DependencyUnavailable):
+                log.subscribe([topic], group)
+        wait_until(lambda: threading.active_count() <= threads, 60, "no thread to be left behind")
+        subscription = once_available(lambda: log.subscribe([topic], group))
+        assert contract.values(contract.read(subscription, 1)) == [0]
+        subscription.close()
         log.close()
 
 
@@ -227,17 +250,6 @@ def member(log: EventLog, topic: str, group: str, seen: Seen) -> Iterator[None]:
         stop.set()
         reading.join(120)
         assert not reading.is_alive(), "a member does not leave"
-
-
-def is_empty(address: str, group: str) -> bool:
-    admin = KafkaAdminClient(bootstrap_servers=address)
-    try:
-        described = admin.describe_groups([group])
-    finally:
-        admin.close()
-    found = described[group] if isinstance(described, dict) else described[0]
-    members = found["members"] if isinstance(found, dict) else found.members
-    return not members
 
 
 def _fails_to_publish(log: EventLog, event: Event) -> None:

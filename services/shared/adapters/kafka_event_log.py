@@ -21,6 +21,8 @@ from services.shared.ports.event_log import Event, ReceivedEvent, Redaction
 MAX_EVENT_BYTES = 34 * 1024 * 1024
 _GOODBYE_MS = 2000
 _COORDINATOR_REST_S = 0.2
+_METADATA_REST_S = 0.05
+_METADATA_AGE_MS = 60_000  # partitions that operators add are given to somebody within a minute
 _Found = TypeVar("_Found")
 
 
@@ -125,9 +127,28 @@ class KafkaEventLog:
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=1_000,
                 max_poll_interval_ms=int(self._connection.poll_interval_s * 1000),
+                metadata_max_age_ms=_METADATA_AGE_MS,
                 metrics_enabled=False,
             )
+            self._get_to_know(consumer, topics)
         return KafkaSubscription(consumer, self._errors, self._connection)
+
+    def _get_to_know(self, consumer: Any, topics: Sequence[str]) -> None:
+        """Wait until the client knows the partitions of its topics; raises, and ends the client, where it does not.
+
+        It joins its group when it is first polled. The leader of a group that does not know them yet gives nobody
+        anything, and hears of them later only if its client's refresh of metadata works: where a request was forgotten
+        because the answer to an earlier one came after it, or the refresh ended with an error that nobody reads, the
+        member is one for good, without a partition and without a complaint.
+        """
+        ends_at = monotonic() + self._connection.timeout_s
+        cluster = consumer._cluster  # the public way asks for the topics of everybody, and waits without end
+        while not all(cluster.partitions_for_topic(topic) for topic in topics):
+            if monotonic() >= ends_at:
+                consumer.close(autocommit=False, timeout_ms=0)
+                raise self._errors.KafkaTimeoutError(f"the brokers do not say where {sorted(topics)} are")
+            cluster.request_update()
+            sleep(_METADATA_REST_S)
 
     def lag(self, topics: Sequence[str], group: str) -> int:
         self._ensure_topics(set(topics))
@@ -354,9 +375,12 @@ class KafkaSubscription:
         self._uncommitted.clear()
 
     def close(self) -> None:
-        with self._translated("left"):
-            # A member that cannot say goodbye, because the group is just changing hands, is missed soon enough.
-            self._consumer.close(autocommit=False, timeout_ms=_GOODBYE_MS)
+        try:
+            with self._translated("left"):
+                # A member that cannot say goodbye, because the group is just changing hands, is missed soon enough.
+                self._consumer.close(autocommit=False, timeout_ms=_GOODBYE_MS)
+        finally:
+            self._consumer._client.close()  # twice is as good as once; after a goodbye that failed it still runs
 
     def _rewind(self) -> None:
         """What could not be committed is read again, by this member where it still has the partition."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 from time import sleep
@@ -19,7 +19,7 @@ from services.shared.consume import (
     RecoverableError,
     dead_letter_topic,
 )
-from services.shared.ports.event_log import Event, ReceivedEvent
+from services.shared.ports.event_log import Event, ReceivedEvent, Subscription
 from tests.support.waiting import wait_until
 
 TOPIC = "t.v1"
@@ -165,3 +165,64 @@ def test_many_invalid_messages_in_a_row_trip_the_loop(log: SqliteEventLog) -> No
     loop.close()
     assert max(rests) > 0
     assert len(letters(log)) == consume.TRIP_AFTER + 5
+
+
+class BrokenClient:
+    """A member whose client ended with an error of its own: every call gives that error, goodbye too."""
+
+    def poll(self, max_events: int, timeout_s: float) -> Sequence[ReceivedEvent]:
+        raise RuntimeError("the client's thread has ended")
+
+    def commit(self) -> None:
+        raise RuntimeError("the client's thread has ended")
+
+    def close(self) -> None:
+        raise RuntimeError("the client's thread has ended")
+
+
+class FirstMemberBroken(SqliteEventLog):
+    """Gives a broken client to the first who subscribes."""
+
+    subscribed = 0
+
+    def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
+        self.subscribed += 1
+        return BrokenClient() if self.subscribed == 1 else super().subscribe(topics, group)
+
+
+def test_a_member_whose_client_is_broken_for_good_is_not_asked_again(tmp_path: Path) -> None:
+    log = FirstMemberBroken(tmp_path / "events.sqlite")
+    publish(log, "a-1")
+    handler = Handler()
+    loop = ConsumeLoop(log, [TOPIC], "g", handler)
+    with pytest.raises(RuntimeError, match="thread has ended"):
+        loop.step()
+    loop.step()
+    loop.close()
+    assert handler.handled == ["a-1"]
+    assert log.lag([TOPIC], "g") == 0
+    log.close()
+
+
+def test_an_error_beside_the_handler_lets_no_message_be_passed_over(log: SqliteEventLog) -> None:
+    """What was polled before it is not committed with what comes after it."""
+
+    def act(value: str, _times: int) -> None:
+        if value == "a-bad":
+            raise InvalidMessage("malformed_message", "x")
+
+    def break_once(_topic: str, _reason: str) -> None:
+        told.append(_reason)
+        if len(told) == 1:
+            raise RuntimeError("a metric that cannot be written")
+
+    told: list[str] = []
+    publish(log, "a-bad")
+    loop = ConsumeLoop(log, [TOPIC], "g", Handler(act), on_dead_letter=break_once)
+    with pytest.raises(RuntimeError, match="metric"):
+        loop.step()
+    publish(log, "b-1")
+    while log.lag([TOPIC], "g"):
+        loop.step()
+    loop.close()
+    assert len(told) == 2
