@@ -19,7 +19,8 @@ from services.shared.errors import InvalidRequest, ModelMismatch
 
 MAX_PROBES = 64
 MAX_NEIGHBOURS = 50
-_FIRST_LIMIT, _LAST_LIMIT = 50, 3200  # references of one subject alone may fill the first
+# All that are told, and the reference itself. Where its own subject fills that, eight times as many are asked for.
+_FIRST_LIMIT, _LAST_LIMIT = MAX_NEIGHBOURS + 1, 3200
 _UNIT_TOLERANCE = 1e-3
 # How long a comparison waits for the searches that run, and all comparisons of one request together. Then it goes on
 # beside them: where somebody searches without a pause, flags are raised all the same, only slowly.
@@ -97,27 +98,23 @@ class FindNeighbours:
         return found
 
     def _find(self, scope: SearchScope, model_id: str, query: NeighbourQuery, points: FlagPoints) -> Finding:
-        at_s = self._clock.now().timestamp()
-        flagged = [
-            (hit, points.band(hit.score))
-            for hit in self._hits(scope, model_id, query, points)
-            if hit.reference.reference_id != query.reference_id
-            and is_permitted(hit.reference, (scope,), at_s)
-            and meets_threshold(hit.score, _point_for(hit, query, points))
-        ]
-        return Finding(tuple(flagged[:MAX_NEIGHBOURS]), is_unlike(query, points))
-
-    def _hits(
-        self, scope: SearchScope, model_id: str, query: NeighbourQuery, points: FlagPoints
-    ) -> tuple[GalleryHit, ...]:
-        """All at or over the lowest point, or as many as the last limit gives."""
-        limit = _FIRST_LIMIT
+        """Hits come best first: once the last of the first ones is too far, or enough of them count, more of them
+        would change nothing."""
+        at_s, limit = self._clock.now().timestamp(), _FIRST_LIMIT
         while True:
             answer = self._gallery.search_aside(model_id, query.vector, (scope,), limit)
-            near = tuple(hit for hit in answer.hits if meets_threshold(hit.score, points.same_person))
-            if len(near) < limit or limit >= min(answer.compared, _LAST_LIMIT):
-                return near
-            limit *= 8
+            near = [hit for hit in answer.hits if meets_threshold(hit.score, points.same_person)]
+            flagged = [
+                (hit, points.band(hit.score))
+                for hit in near
+                if hit.reference.reference_id != query.reference_id
+                and is_permitted(hit.reference, (scope,), at_s)
+                and meets_threshold(hit.score, _point_for(hit, query, points))
+            ]
+            is_all = len(near) < limit or limit >= min(answer.compared, _LAST_LIMIT)
+            if is_all or len(flagged) >= MAX_NEIGHBOURS:
+                return Finding(tuple(flagged[:MAX_NEIGHBOURS]), is_unlike(query, points))
+            limit = min(limit * 8, _LAST_LIMIT)
 
 
 def _point_for(hit: GalleryHit, query: NeighbourQuery, points: FlagPoints) -> float:

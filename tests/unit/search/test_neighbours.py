@@ -16,6 +16,7 @@ from services.rpc.v1 import ingest_pb2, search_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
 from services.search.gallery.scan import ExactScan
 from services.search.neighbours.finding import (
+    MAX_NEIGHBOURS,
     MAX_PROBES,
     PATIENCE_IN_ALL_S,
     PATIENCE_S,
@@ -149,6 +150,25 @@ def test_many_of_its_own_hide_nobody(store: ExactGalleryStore, finding: FindNeig
         put(store, f"own-{number:02d}", 0.9, "S1")
     put(store, "other", 0.6)
     assert [each.reference_id for each in ask(finding).findings[0].neighbours] == ["other"]
+
+
+def test_enough_that_count_are_not_asked_for_twice(
+    store: ExactGalleryStore, finding: FindNeighbours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "new", 1.0, "S1")
+    for number in range(MAX_NEIGHBOURS * 9):
+        put(store, f"other-{number:03d}", 0.99 - number / 2000, f"S-{number:03d}")
+    asked: list[int] = []
+    aside = store.search_aside
+
+    def noting(probe: Any, scopes: Any, limit: int) -> Any:
+        asked.append(limit)
+        return aside(probe, scopes, limit)
+
+    monkeypatch.setattr(store, "search_aside", noting)
+    found = [each.reference_id for each in ask(finding).findings[0].neighbours]
+    assert found == [f"other-{number:03d}" for number in range(MAX_NEIGHBOURS)]
+    assert asked == [MAX_NEIGHBOURS + 1]
 
 
 @pytest.mark.parametrize(
