@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
+from services.shared.cores import places
 from services.shared.settings import (
     DatabaseSettings,
     EventLogSettings,
@@ -75,8 +76,9 @@ class LimitSettings(BaseModel):
 
     pending_enrolments: int = 500_000
     outbox_events: int = 500_000
-    # Uploads under way at once: so many, and of so many bytes together, for they are held in memory.
-    uploads_at_once: int = 64
+    # Uploads under way at once: so many, by default eight a processor, and of so many bytes together, for they are held
+    # in memory.
+    uploads_at_once: int = Field(default_factory=lambda: places(8, at_least=16, at_most=64), ge=1)
     upload_bytes_at_once: int = 256 * 1024 * 1024
     # A batch request, all its images together.
     batch_bytes: int = 64 * 1024 * 1024

@@ -13,6 +13,7 @@ from services.search.film.settings import FilmsSettings
 from services.search.identification.near_duplicates import NearDuplicateSettings
 from services.search.partners.settings import PartnersSettings
 from services.search.shadow.settings import ShadowSettings
+from services.shared.cores import places
 from services.shared.settings import (
     DatabaseSettings,
     ImageStoreSettings,
@@ -112,9 +113,9 @@ class SearchSettings(ServiceSettings):
     # How often one person, and one force, may search: a trained operator judges what comes of each.
     search_rate_limits: RateLimitSettings = RateLimitSettings(person_per_minute=60, force_per_minute=600)
     near_duplicates: NearDuplicateSettings = NearDuplicateSettings()
-    # Searches that run at one time; more are refused at once, so that those accepted stay fast. Each takes one of the
-    # 40 threads of the HTTP side, and health has to have some left.
-    max_concurrent_searches: int = Field(default=16, ge=1, le=32)
+    # Searches that run at one time, by default four a processor and at least eight; more are refused at once, so that
+    # those accepted stay fast. Each takes one of the 40 threads of the HTTP side, and health has to have some left.
+    max_concurrent_searches: int = Field(default_factory=lambda: places(4, at_least=8, at_most=32), ge=1, le=32)
     films: FilmsSettings = Field(default_factory=FilmsSettings)
     # Where the embed of a candidate model listens, once there is one (docs/operations/model-migration.md); nothing
     # needs to listen there before. Empty: one model only.

@@ -15,12 +15,13 @@ import psutil
 import pytest
 
 from services.rpc.server import MAX_MESSAGE_BYTES
+from services.shared.cores import places
 from tests.integration.search.peers import Peers, Reference, batch_of, vector_of
 from tests.integration.search.process import SearchProcess
 from tests.support.fault_report import record
 from tests.support.waiting import wait_until
 
-SLOTS = 16  # searches at a time, as the settings have it
+SLOTS = places(4, at_least=8, at_most=32)  # searches at a time, as the settings have it
 CLIENTS, REQUESTS = 10 * SLOTS, 3
 # Of bodies and answers on their way; and the pools of a service, which are as large as its places.
 MEMORY_BYTES, THREADS = 256 * 1024 * 1024, 120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from services.search.gallery.directory import WITHDRAWN, Directory
 from services.search.gallery.scan import ExactScan
 from services.search.ports import GalleryAnswer, HeldReferences, PutOutcome, ReferenceRecord, SearchScope
 from services.shared.biometric import Vector
+from services.shared.cores import usable_cores
 from services.shared.errors import ConfigurationError, GalleryIncomplete, ModelMismatch
 
 # A float32 unit vector is off by a few 1e-7; what is further off was not normalised.
@@ -36,7 +36,7 @@ class ExactGalleryStore:
     """
 
     def __init__(self, threads: int | None = None, cuts: Cuts | None = None) -> None:
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         self._cuts = cuts or Cuts()
         self._writing = threading.Lock()
         self._model_id = ""

@@ -308,7 +308,7 @@ class TestIdempotency:
                     "/v1/searches", data=form, files={"image": b"face:ann"}, headers={"Idempotency-Key": "t"}
                 )
 
-        with ThreadPoolExecutor(12) as pool:
+        with ThreadPoolExecutor(8) as pool:  # as many as may be under way on the smallest machine
             responses = list(pool.map(ask, range(20)))
         assert {response.status_code for response in responses} <= {200, 409}
         assert len({response.content for response in responses if response.status_code == 200}) == 1

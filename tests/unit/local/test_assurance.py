@@ -14,6 +14,7 @@ from services.local.assurance.cli import assurance_app
 from services.local.assurance.documents import DOCUMENTS, Kind, drift
 from services.local.assurance.facts import SETTINGS, gather
 from services.local.deployment import DataFolder
+from services.shared.cores import places
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_no_secret_and_no_place_is_a_fact(data: Path) -> None:
     facts = gather(DataFolder(data), {**secrets, "LIKENESS_INGEST__EVENTS__SASL_PASSWORD": "hush-3"})
     assert not any("hush" in value for value in facts.values())
     assert not any(str(data) in value for value in facts.values())
-    assert facts["setting.search.max_concurrent_searches"] == "16"
+    assert facts["setting.search.max_concurrent_searches"] == str(places(4, at_least=8, at_most=32))
 
 
 def test_of_places_and_secrets_it_is_said_whether_there_is_one(data: Path) -> None:
@@ -108,7 +109,8 @@ def test_every_kind_of_difference_is_found(data: Path, tmp_path: Path) -> None:
     _run("write", out, "--data", data)
     changed = _run("check", out, "--data", data, LIKENESS_SEARCH__MAX_CONCURRENT_SEARCHES="3")
     assert changed.exit_code == 1
-    assert "setting.search.max_concurrent_searches is '3', the document says '16'" in changed.output
+    usual = places(4, at_least=8, at_most=32)
+    assert f"setting.search.max_concurrent_searches is '3', the document says '{usual}'" in changed.output
 
     text = (data / "watchlists.toml").read_text("utf-8")
     (data / "watchlists.toml").write_text(text.replace('"missing_person", "deceased_identification", ', "", 1))
@@ -137,7 +139,7 @@ def test_facts_are_renewed_and_what_people_wrote_stays(data: Path, tmp_path: Pat
     _run("write", out, "--data", data)
     dpia = out / "dpia.md"
     dpia.write_text(dpia.read_text("utf-8").replace("_Data protection officer's advice", "Agreed by our DPO. _Advice"))
-    variables = {"LIKENESS_AUDIT__CHECKPOINTS__INTERVAL_S": "30", "LIKENESS_SEARCH__MAX_CONCURRENT_SEARCHES": "8"}
+    variables = {"LIKENESS_AUDIT__CHECKPOINTS__INTERVAL_S": "30", "LIKENESS_SEARCH__MAX_CONCURRENT_SEARCHES": "3"}
     assert _run("check", out, "--data", data, **variables).exit_code == 1
     assert "left as it is" in _run("write", out, "--data", data, **variables).output
     assert _run("write", out, "--data", data, "--update", **variables).exit_code == 0
