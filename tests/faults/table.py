@@ -17,7 +17,7 @@ import sys
 import tempfile
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,13 @@ def read(report: Path) -> list[dict[str, Any]]:
     return list({(line["row"], line["fault"], line["engines"]): line for line in lines}.values())
 
 
-def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of two about the same the newer."""
-    found = {(line["row"], line["fault"], line["engines"]): line for line in [*old, *new]}
+def merged(
+    old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], again: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Of two about the same the newer. Of the rows that were run `again` nothing old stays: what their tests measured
+    once, and do not any more, has another name now or was not done."""
+    kept = [line for line in old if not set(line["row"].split(", ")) <= set(again)]
+    found = {(line["row"], line["fault"], line["engines"]): line for line in [*kept, *new]}
     return sorted(found.values(), key=_place)
 
 
@@ -135,13 +139,15 @@ def main() -> None:
     kept: dict[str, Any] = {"about": "", "measured": []}
     if FIGURES.is_file():
         kept = json.loads(FIGURES.read_text("utf-8"))
+    again: list[str] = []
     if options.source:
         new = read(options.source)
     elif options.keep:
         new = []
     else:
-        new = run([row for row in rows() if not options.rows or row.id in options.rows])
-    whole: dict[str, Any] = {"about": options.about or kept["about"], "measured": merged(kept["measured"], new)}
+        chosen = [row for row in rows() if not options.rows or row.id in options.rows]
+        new, again = run(chosen), [row.id for row in chosen]
+    whole: dict[str, Any] = {"about": options.about or kept["about"], "measured": merged(kept["measured"], new, again)}
     FIGURES.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
     where, figures = tables(whole["measured"], {"about": whole["about"]} if whole["about"] else {})
     body = f"\n## Which test stands for which fault\n\n{where}\n\n## What was measured\n\n{figures}\n"

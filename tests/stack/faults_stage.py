@@ -107,6 +107,14 @@ class Stage:
         finally:
             log.close()
 
+    def unread(self) -> int:
+        """Custody events that ingest's group has not committed."""
+        log = KafkaEventLog(KafkaConnection(self.kafka_address, timeout_s=60))
+        try:
+            return log.lag([self.real.names.custody_topic], self.real.names.group)
+        finally:
+            log.close()
+
     def custody(self, subject: str, image: bytes, **fields: Any) -> Event:
         """A custody image as a producer sends it."""
         message = events_pb2.CustodyImageReceived(

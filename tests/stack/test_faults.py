@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import random
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,8 @@ from services.local.disclosure.compare import Verdict, compare
 from services.search.adapters.milvus_schema import partition_name
 from services.shared.ports.event_log import Event, ReceivedEvent
 from tests.stack.faults_stage import ENGINES, Stage, stage, start_all
+from tests.stack.kafka_groups import forget_offsets, members
+from tests.stack.next_version import NextVersion
 from tests.support.fault_ledger import Load, judge, until_served
 from tests.support.fault_report import record
 from tests.support.promises import within
@@ -27,6 +31,7 @@ pytestmark = pytest.mark.timeout(1800)  # on a machine that does other work, wit
 AWAY_S = 1.0
 WAIT_S = 300.0  # a restarted Milvus loads its collection
 SERVICES = ("ingest", "embed", "search", "audit")
+UNHEARD_OF = b"\xc2\x3e\x05later"  # field 1000, five bytes: what a producer of a later version adds
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +58,11 @@ def found_again(on: Stage, subject: tuple[str, bytes]) -> float:
     return time.monotonic() - began
 
 
-def enrols_again(on: Stage) -> float:
-    """Seconds until an enrolment is accepted again."""
+def enrols_again(on: Stage, door: str = "") -> float:
+    """Seconds until an enrolment is accepted again, by the ingest at `door` where there is a second one."""
     [(subject, image)] = on.images(1)
     with on.platform.client("ingest", "custodian") as custodian:
+        custodian.base_url = httpx.URL(door or custodian.base_url)
         return until_served(lambda: on.ledger.try_once(custodian, image, subject), "an enrolment to be accepted")
 
 
@@ -197,6 +203,22 @@ class TestKafka:
             times=len(poison),
         )
 
+    def test_f25_offsets_that_are_lost_enrol_nothing_again(self, on: Stage, known: tuple[str, bytes]) -> None:
+        """Everything is read once more from its beginning, and known already."""
+        subjects = on.images(6)
+        on.publish([on.custody(*subject) for subject in subjects])
+        on.note_receipts([subject for subject, _ in subjects])
+        before = judge(on.ledger)
+        on.platform.kill("ingest", signal.SIGTERM)
+        forget_offsets(on.kafka_address, on.real.names.group, WAIT_S)
+        unread = on.unread()
+        assert unread >= len(subjects)
+        on.platform.restart("ingest")
+        wait_until(lambda: on.unread() == 0, WAIT_S, lambda: f"{on.unread()} events to be read again", 0.5)
+        tally = judge(on.ledger)
+        assert tally == before
+        record("F25", "the consumer group's offsets lost", "Kafka", tally=tally, times=unread)
+
 
 class TestMilvus:
     def test_f10_killed_searches_are_refused_and_enrolments_wait(self, on: Stage, known: tuple[str, bytes]) -> None:
@@ -328,6 +350,49 @@ class TestPostgreSQL:
             tally=tally,
             times=4,
         )
+
+
+class TestUpgrade:
+    def test_f25_two_versions_of_ingest_on_one_ledger_and_in_one_group(
+        self, on: Stage, known: tuple[str, bytes], tmp_path: Path
+    ) -> None:
+        """The newer one migrates the ledger under the older one, and takes its place. There is no way back."""
+        newer, ledger = NextVersion.write(tmp_path), on.real.databases["ingest"]
+        sources = {"PYTHONPATH": str(newer.sources)}
+        try:
+            with on.platform.beside("ingest", **sources) as ports:
+                assert newer.schema(ledger) == newer.revision
+                group = on.real.names.group
+                wait_until(lambda: members(on.kafka_address, group) == 2, WAIT_S, "both to be members", 0.5)
+                subjects = on.images(12)
+                events = [on.custody(*subject) for subject in subjects]
+                later = [replace(event, value=event.value + UNHEARD_OF) for event in events[6:]]
+                on.publish([*events[:6], *later])
+                enrols_again(on)
+                enrols_again(on, f"http://127.0.0.1:{ports.http}")
+                on.note_receipts([subject for subject, _ in subjects])
+                judge(on.ledger)
+                on.platform.kill("ingest", signal.SIGTERM)
+            on.platform.launch("ingest")
+            older = on.platform.process("ingest")
+            wait_until(lambda: older.exit_code() is not None, WAIT_S, "the older one to end")
+            assert "another version" in "".join(older.last_lines(30))
+            on.platform.restart("ingest", **sources)
+            began = time.monotonic()
+            enrols_again(on)
+            tally = judge(on.ledger)
+            record(
+                "F25",
+                "two versions of ingest beside each other, the ledger of the newer one",
+                "PostgreSQL, Kafka",
+                recovery_s=time.monotonic() - began,
+                tally=tally,
+            )
+        finally:
+            on.platform.kill("ingest", signal.SIGTERM)
+            newer.take_back(ledger)
+            on.platform.restart("ingest")
+        found_again(on, known)
 
 
 class TestRestore:

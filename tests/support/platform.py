@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -78,18 +79,42 @@ class Platform:
 
     def launch(self, service: str, **settings: str) -> None:
         """Start one service without waiting for it. `settings` are further environment variables."""
-        inherited = {**os.environ, **self._settings, **settings}
-        variables = environment(
+        process = ServiceProcess(service, self._environment(service, self.ports, settings), self.data.log_of(service))
+        process.start()
+        self._processes[service] = process
+
+    @contextmanager
+    def beside(self, service: str, **settings: str) -> Iterator[ServicePorts]:
+        """A second process of a service on ports of its own, once it is ready; it ends with the block."""
+        ports = {**self.ports, **free_ports([service])}
+        log = self.data.log_of(f"{service}-beside")
+        process = ServiceProcess(service, self._environment(service, ports, settings), log)
+        process.start()
+        port = ports[service].http
+        try:
+            wait_until(
+                lambda: _is_ready(process, port),
+                READY_TIMEOUT_S,
+                lambda: f"a second {service} to be ready: {waiting_for(port)}",
+            )
+            yield ports[service]
+        finally:
+            process.send(signal.SIGTERM)
+            if not process.wait(STOP_TIMEOUT_S):
+                process.send(signal.SIGKILL)
+                process.wait(STOP_TIMEOUT_S)
+
+    def _environment(
+        self, service: str, ports: Mapping[str, ServicePorts], settings: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        return environment(
             service,
             self.data,
-            self.ports,
-            inherited,
+            ports,
+            {**os.environ, **self._settings, **settings},
             allow_synthetic=self._allow_synthetic,
             mutual_tls=self._mutual_tls,
         )
-        process = ServiceProcess(service, variables, self.data.log_of(service))
-        process.start()
-        self._processes[service] = process
 
     def wait_ready(self, *services: str, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until these services (all when none is named) say that they are ready."""
@@ -97,12 +122,7 @@ class Platform:
             wait_until(partial(self._is_ready, service), timeout_s, partial(self._describe, service))
 
     def _is_ready(self, service: str) -> bool:
-        process = self._processes[service]
-        code = process.exit_code()
-        if code is not None:
-            lines = "\n".join(process.last_lines(30))
-            raise AssertionError(f"{service} ended ({describe_exit(code)}):\n{lines}")
-        return not waiting_for(self.ports[service].http)
+        return _is_ready(self._processes[service], self.ports[service].http)
 
     def _describe(self, service: str) -> str:
         lines = "\n".join(self._processes[service].last_lines(10))
@@ -186,3 +206,12 @@ class Platform:
 
     def log(self, service: str) -> str:
         return self.data.log_of(service).read_text("utf-8", "replace")
+
+
+def _is_ready(process: ServiceProcess, port: int) -> bool:
+    """AssertionError with its last words when it has ended."""
+    code = process.exit_code()
+    if code is not None:
+        lines = "\n".join(process.last_lines(30))
+        raise AssertionError(f"{process.service} ended ({describe_exit(code)}):\n{lines}")
+    return not waiting_for(port)
