@@ -183,8 +183,9 @@ class FilmReader(Protocol):
     DependencyUnavailable.
     """
 
-    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes]) -> str:
-        """Send a film with the fields of the searches that may come of it; search's id of it."""
+    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes], key: str) -> str:
+        """Send a film with the fields of the searches that may come of it; search's id of it. The same `key` again, by
+        the same person with the same film, is the same reading."""
         ...
 
     def see(self, bearer: str, reading_id: str, *, with_chips: bool) -> Mapping[str, Any]:

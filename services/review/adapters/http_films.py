@@ -39,11 +39,10 @@ class HttpFilmReader:
     def __init__(self, search_url: str) -> None:
         self._client = httpx.Client(base_url=search_url, timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
 
-    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes]) -> str:
+    def hand_in(self, bearer: str, form: Mapping[str, str | list[str]], film: IO[bytes], key: str) -> str:
+        headers = {**_headers(bearer), "Idempotency-Key": key}
         with _translated():
-            answer = self._client.post(
-                "/v1/films", data=dict(form), files={"film": ("film", film)}, headers=_headers(bearer)
-            )
+            answer = self._client.post("/v1/films", data=dict(form), files={"film": ("film", film)}, headers=headers)
             return str(_checked(answer).json()["film_id"])
 
     def see(self, bearer: str, reading_id: str, *, with_chips: bool) -> Mapping[str, Any]:

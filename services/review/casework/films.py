@@ -105,7 +105,7 @@ class Films:
             if film.reading is not None and self._status(caller, film.reading) not in {"refused", "failed"}:
                 raise Conflict("The film is read already.", advice="Look at its tracks.", code="film_is_read")
             with self._unsealed(film) as file:
-                reading_id = self._reader.hand_in(caller.bearer, _form(step.case), file)
+                reading_id = self._reader.hand_in(caller.bearer, _form(step.case), file, _key(film))
             step.act.details |= {"sha256": film.sha256, "reading": reading_id}
             reading = FilmReading(reading_id, caller.person_id, self._book.clock.now())
             return step.move(films=_with(step.case, replace(film, reading=reading)))
@@ -171,6 +171,11 @@ class Films:
                 raise IntegrityError("The sealed film is not what was received.", advice="Tell the operators.")
             file.seek(0)
             yield file
+
+
+def _key(film: FilmFile) -> str:
+    """The same until this reading is known: handed in again after a stop, the film is read once, and kept once."""
+    return f"{film.film_id}:{film.reading.reading_id if film.reading is not None else 'first'}"
 
 
 def _form(case: Case) -> Mapping[str, str | list[str]]:

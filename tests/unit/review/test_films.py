@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from datetime import date
+from typing import NoReturn
 
 import pytest
 
 from services.review.casework import intake
 from services.review.model import Case, CaseState, Suitability
 from services.review.uploads import FilmUpload
-from services.shared.errors import Conflict, Forbidden, IntegrityError, InvalidRequest, NotFound
+from services.shared.errors import Conflict, DependencyUnavailable, Forbidden, IntegrityError, InvalidRequest, NotFound
 from tests.unit.review.people import ANNA, BERT, FORM, OFFICER, SUE, Unit, png
 
 FILM = b"frames and frames" * 100
@@ -52,6 +53,21 @@ def test_a_film_is_sealed_in_pieces_and_handed_in_as_it_came(unit: Unit, monkeyp
     unit.films.status = "refused"
     read(unit, case)
     assert len(unit.films.handed_in) == 2, "what could not be read may be handed in again"
+    assert len(set(unit.films.keys)) == 2
+
+
+def test_handed_in_again_after_a_stop_it_is_the_same_reading(
+    unit: Unit, accepted: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> NoReturn:
+        raise DependencyUnavailable("stopped")
+
+    with monkeypatch.context() as stopping, pytest.raises(DependencyUnavailable):
+        stopping.setattr(unit.store, "save", stop)
+        read(unit, accepted)
+    read(unit, accepted)
+    assert len(unit.films.handed_in) == 2
+    assert len(set(unit.films.keys)) == 1
 
 
 def test_a_picked_track_is_a_probe_whose_frame_is_named_on_the_result(unit: Unit, accepted: Case) -> None:
