@@ -69,7 +69,15 @@ class PartnerEnquiry:
     def without_list(self) -> PartnerEnquiry:
         """What may be known before the judgements are signed: that it was asked, and what became of it."""
         return replace(
-            self, search_id="", their_search_id="", model_id="", searchable=0, candidates=(), candidate_count=0
+            self,
+            search_id="",
+            their_search_id="",
+            model_id="",
+            searchable=0,
+            candidates=(),
+            candidate_count=0,
+            # A partner that answered names its own, and a planted probe has none but ours.
+            agreements=(),
         )
 
 

@@ -12,7 +12,7 @@ from services.shared.errors import Conflict
 from services.shared.tokens import Principal
 
 OPERATOR, SUPERVISOR, REQUESTER = "operator", "supervisor", "requester"
-ADMINISTRATOR, AUDITOR = "administrator", "auditor"
+ADMINISTRATOR, AUDITOR, INSPECTOR = "administrator", "auditor", "inspector"
 
 # Two judgements: the second reviewer is blind to the first, and nobody reviews their own.
 JUDGEMENTS_REQUIRED = 2
@@ -122,8 +122,8 @@ ROLE_OF: Mapping[Action, str] = {
 
 def is_blind(principal: Principal) -> bool:
     """Whether somebody cannot know what another examiner found. Entries of the log say it the moment it is recorded,
-    and which probe is planted."""
-    return AUDITOR not in principal.roles
+    and which probe is planted; so do the figures that inspectors may publish, which leave that one out at once."""
+    return principal.roles.isdisjoint({AUDITOR, INSPECTOR})
 
 
 def allowed(state: CaseState) -> tuple[Action, ...]:

@@ -115,7 +115,7 @@ def _known_months(gathered: Gatherer) -> tuple[str, ...]:
 
 
 def _figures(gathered: Gatherer, entries: int, months: frozenset[str], force: str | None) -> UnitFigures:
-    all_requests = [one for one in gathered.requests.values() if not one.is_planted and force in (None, one.force)]
+    all_requests = [one for one in gathered.requests.values() if not _is_over(one) and force in (None, one.force)]
     all_searches = [one for one in gathered.searches.values() if force in (None, one.force)]
     known = sorted({one.month for one in all_requests} | {one.month for one in all_searches})
     requests = [one for one in all_requests if not months or one.month in months]
@@ -137,6 +137,12 @@ def _figures(gathered: Gatherer, entries: int, months: frozenset[str], force: st
         false_leads=_false_leads(named),
         thresholds=sorted(gathered.thresholds.values(), key=lambda one: (one.watchlist, one.first_seen)),
     )
+
+
+def _is_over(request: RequestFact) -> bool:
+    """A planted probe that is closed. Until then it counts like any other: a figure that a new request does not move
+    would tell a supervisor, who may be asked to judge it, which one it is."""
+    return request.is_planted and bool(request.ended)
 
 
 _SEARCHES_BY: Mapping[str, Callable[[SearchFact], Sequence[str]]] = {

@@ -126,6 +126,11 @@ class Deciding:
         """
         case = self._book.store.find(request_id)
         if case is not None and case.known_answer is not None:
+            with self._book.refusals(caller, Action.RELEASE.value, request_id):
+                # What keeps any other request from being released does so here, in the same words and the same entry:
+                # else whoever asks too early would learn which one is planted.
+                self._book.for_action(caller, request_id, Action.RELEASE, version)
+                check_day(retain_until, self._book.clock.now(), "retain_until")
             with self._book.step(caller, request_id, Action.CLOSE_KNOWN_ANSWER, version) as step:
                 return step.move()
         recipients = {"retain_until": retain_until.isoformat()}

@@ -280,4 +280,4 @@ def _searched(caller: Caller, case: Case) -> bool:
 
 
 def _is_judging(action: Action) -> bool:
-    return action in {*_BEGIN, *_SIGN, *_ALLOWING, Action.ARBITRATE, Action.RELEASE}
+    return action in {*_BEGIN, *_SIGN, *_ALLOWING, Action.ARBITRATE, Action.RELEASE, Action.CLOSE_KNOWN_ANSWER}

@@ -140,7 +140,7 @@ def test_a_planted_probe_is_disclosed_to_nobody_and_looks_like_any_other(two: Un
     real = asked(two, two.assessed(), "eastmoor")
     [like] = two.desk.looking.case(ANNA, real.request_id).case.enquiries
     [shown] = two.desk.looking.case(ANNA, case.request_id).case.enquiries
-    same = ("partner", "status", "detail", "why_not", "their_search_id", "model_id", "searchable")
+    same = ("partner", "status", "detail", "why_not", "their_search_id", "model_id", "searchable", "agreements")
     assert [getattr(shown, name) for name in same] == [getattr(like, name) for name in same]
     [compared] = two.judged(ANNA, case).enquiries
     assert compared == shown

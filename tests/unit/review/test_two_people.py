@@ -116,10 +116,12 @@ def test_a22_nor_judges_or_releases_their_own_request(unit: Unit) -> None:
     assert refusal(lambda: release(both, case.request_id, decided.version, date(2026, 12, 1))) == ["own_request"]
 
 
-def test_who_reads_the_log_is_not_blind_and_judges_nobody(unit: Unit) -> None:
-    """The log says what the first examiner found as soon as it is recorded, and which probe is planted."""
+@pytest.mark.parametrize("role", ["auditor", "inspector"])
+def test_who_reads_the_log_is_not_blind_and_judges_nobody(unit: Unit, role: str) -> None:
+    """The log says what the first examiner found as soon as it is recorded, and which probe is planted; what may be
+    published leaves that one out at once."""
     case = unit.searched()
-    reader = person("bert", "operator", "auditor")
+    reader = person("bert", "operator", role)
     assert refusal(lambda: unit.desk.examining.begin(reader, case.request_id, case.version)) == ["reads_the_log"]
     assert Action.BEGIN_FIRST not in unit.desk.looking.case(reader, case.request_id).possible
     comparison = unit.judged(BERT, case)
