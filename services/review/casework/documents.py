@@ -21,7 +21,7 @@ from services.review.suitability import quality_band
 from services.review.workflow import OPERATOR, REQUESTER, SUPERVISOR
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import rfc3339
-from services.shared.errors import LikenessError, NotFound
+from services.shared.errors import Forbidden, LikenessError, NotFound
 from services.shared.ids import new_id
 from services.shared.ports.image_store import ImageStore
 
@@ -148,8 +148,10 @@ class Documents:
                     caller.bearer, one.watchlist, one.owner, one.subject_id, one.reference_id
                 )
                 found[f"candidate-{one.candidate_id}"] = self._shown(content, side)
-            except NotFound:
-                continue  # synthetic, or withdrawn meanwhile: the document says that there is no picture
+            except (NotFound, Forbidden):
+                # Synthetic, withdrawn, or its owner's agreement has ended meanwhile: the document says that there is
+                # no picture. What was said and judged is given all the same, for it is relevant material.
+                continue
         return found
 
     def _shown(self, content: bytes, side: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from services.shared.errors import Forbidden, LikenessError, NotFound
-from tests.unit.review.people import ANNA, Ingest, Unit
+from tests.unit.review.people import ANNA, BERT, OFFICER, SUE, Ingest, Unit
 
 GONE = [
     NotFound("There is no such reference."),
@@ -30,3 +30,21 @@ def test_a_case_ends_although_a_candidate_is_gone(
     assert opened.reference_ids == (candidate.reference_id,)
     comparison = unit.judge(ANNA, case, candidate.candidate_id, is_match=False)
     assert comparison.remaining == len(case.candidates) - 1
+
+
+@pytest.mark.parametrize("gone", GONE, ids=lambda error: error.code)
+def test_its_documents_are_given_without_the_picture(
+    unit: Unit, gone: LikenessError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was released, and what the defence is owed, does not hang on an agreement that ended afterwards."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise gone
+
+    case = unit.released()
+    monkeypatch.setattr(Ingest, "image", refuse)
+    assert unit.desk.documents.result(OFFICER, case.request_id)
+    approval = unit.desk.documents.approve_disclosure(SUE, case.request_id, "Crown Court", "CPIA, case 12/26")
+    assert unit.desk.documents.disclosure(BERT, case.request_id, approval.approval_id)
+    assert not [name for name in unit.setter.pictures if name.startswith("candidate-")]
+    assert [one["subject_id"] for one in unit.setter.facts["candidates"]] == ["S1", "S2", "S3"]
