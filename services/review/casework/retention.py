@@ -12,12 +12,13 @@ from services.review.casework.forms import prose
 from services.review.casework.searching import RunSearch
 from services.review.casework.steps import Casebook, Step
 from services.review.model import CandidateForJudgement, Case, Erasure, Mandate, SearchRecord, UnsolvedEntry
-from services.review.ports import ProbeCopies
+from services.review.ports import CaseFilter, ProbeCopies
 from services.review.workflow import Action
 from services.rpc.v1 import audit_pb2, common_pb2, probes_pb2
 from services.shared.errors import Conflict, InvalidRequest
 from services.shared.ports.image_store import ImageStore
 
+_ALL = 100_000
 LONGEST_RETENTION = timedelta(days=6 * 366)  # longer than any review period; a typing error is shorter
 
 
@@ -84,7 +85,11 @@ class Retention:
                     "The authority to keep this probe has expired.", advice="Erase it.", code="retention_over"
                 )
             records, candidates = self._search.once_more(caller, case, prose("reason", reason), step.act)
-            known = {(one.owner, one.subject_id, one.watchlist) for one in case.candidates}
+            known = {
+                (one.owner, one.subject_id, one.watchlist)
+                for judged in (case, *self._continuations(case))
+                for one in judged.candidates
+            }
             new = tuple(one for one in candidates if (one.owner, one.subject_id, one.watchlist) not in known)
             step.act.details["new_candidates"] = str(len(new))
             continuation = self._continued(case, records, new, now) if new else None
@@ -153,8 +158,14 @@ class Retention:
         self, case: Case, records: tuple[SearchRecord, ...], new: tuple[CandidateForJudgement, ...], now: datetime
     ) -> Case:
         opened = continuing_case(self._book, case, records, new, now)
-        self._book.store.add(opened)
-        return opened
+        # Of two who search one case again at once, and of one who does so again after a stop, one case is opened.
+        key = f"search_again:{case.request_id}:{case.version}"
+        return self._book.store.add(opened, key, case.request_id) or opened
+
+    def _continuations(self, case: Case) -> Sequence[Case]:
+        """The cases that were opened before because a new search of this one found somebody: they are judged there."""
+        of_requester = CaseFilter(case.force, requested_by=case.requested_by, limit=_ALL)
+        return [one for one in self._book.store.list(of_requester) if one.continues == case.request_id]
 
 
 def check_day(day: date, now: datetime, field: str) -> None:

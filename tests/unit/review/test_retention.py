@@ -6,7 +6,9 @@ from datetime import date, timedelta
 
 import pytest
 
+from services.review.casework.retention import Retention
 from services.review.model import Case, CaseState
+from services.rpc.v1 import search_pb2
 from services.shared.errors import Conflict, DependencyUnavailable, InvalidRequest, NotFound
 from tests.unit.review.people import ANNA, BERT, OFFICER, Unit
 
@@ -56,6 +58,37 @@ def test_somebody_new_opens_a_case_of_the_same_requester_with_the_new_alone(unit
     released = unit.desk.deciding.release(BERT, opened.request_id, decided.version, UNTIL)
     assert released.release is not None
     assert [name.subject_id for name in released.release.names] == ["S5"]
+
+
+def test_who_was_found_by_an_earlier_search_is_judged_there_and_not_again(unit: Unit) -> None:
+    case = unsolved(unit)
+    unit.search.count = 5
+    first = unit.desk.retention.search_again(ANNA, case.request_id, case.version, "New custody images.")
+    assert first.continuation is not None
+    unit.search.count = 6
+    later = unit.desk.retention.search_again(ANNA, case.request_id, first.case.version, "A month later.")
+    assert later.continuation is not None
+    assert [candidate.subject_id for candidate in later.continuation.candidates] == ["S6"]
+    last = unit.desk.retention.search_again(ANNA, case.request_id, later.case.version, "Another month later.")
+    assert last.continuation is None
+
+
+def test_of_two_who_search_again_at_once_one_case_is_opened(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = unsolved(unit)
+    unit.search.count = 5
+    again, identify = unit.desk.retention.search_again, unit.search.identify
+
+    def meanwhile(bearer: str, request: search_pb2.IdentifyRequest) -> bytes:
+        if bearer == ANNA.bearer:
+            again(BERT, case.request_id, case.version, "New custody images.")
+        return identify(bearer, request)
+
+    # Both looked for earlier cases before the other one had opened any.
+    monkeypatch.setattr(Retention, "_continuations", lambda *_: ())
+    monkeypatch.setattr(unit.search, "identify", meanwhile)
+    with pytest.raises(Conflict):
+        again(ANNA, case.request_id, case.version, "New custody images.")
+    assert len([row for row in unit.desk.looking.queue(OFFICER) if row.state is CaseState.SEARCHED]) == 1
 
 
 def test_an_expired_authority_searches_nothing(unit: Unit) -> None:
