@@ -1,17 +1,23 @@
-"""The end of a kept case: when its authority ends it is searched no more, and its pictures are erased."""
+"""The end of a kept case: when its authority ends it is searched no more, and some time later its pictures are erased.
+
+That time runs from the moment at which the end was seen and noted, not from the day on which it was due: a clock that
+is suddenly years ahead would find every kept case long expired, and what is erased does not come back. Whoever sets it
+right in time finds them all still there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from services.review.casework.retention import Retention
 from services.review.casework.steps import Casebook
 from services.review.casework.trail import About
-from services.review.model import Case, Erasure
-from services.review.unsolved.ports import KeptLook, KeptState, KeptStore
+from services.review.model import Case, CaseState, Erasure
+from services.review.unsolved.ports import KeptCase, KeptState, KeptStore
+from services.review.unsolved.searching import first_look
 from services.review.unsolved.settings import UnsolvedSettings
 from services.review.workflow import Action, following
 from services.rpc.auditing import platform_principal
@@ -21,6 +27,7 @@ from services.shared.tokens import Principal
 
 _REASON = "The authority to keep this probe has ended."
 _AT_ONCE = 100
+_NOTED_AT_ONCE = 10_000  # a line each; a unit keeps hundreds
 
 
 class EndKept:
@@ -37,11 +44,29 @@ class EndKept:
         now = self._book.clock.now()
         for one in self._kept.erasing(_AT_ONCE):
             self._erase(one.case)
-        last_day = now.date() - timedelta(days=self._settings.erase_after_days)
-        for case in self._kept.expired(last_day, _AT_ONCE):
-            # First that it is begun, so that a stop between here and the last picture is found again.
-            self._kept.put(case.request_id, KeptLook(0, "", KeptState.ERASING, _REASON, now))
-            self._erase(case)
+        for case in self._kept.expired(now.date(), _NOTED_AT_ONCE):
+            self._note(case, now)
+        due = now - timedelta(days=self._settings.erase_after_days)
+        for one in self._kept.ended(_NOTED_AT_ONCE):
+            if not _is_over(one.case, now):
+                self._resume(one, now)
+            elif one.case.state is CaseState.UNSOLVED and one.look is not None and one.look.looked_at <= due:
+                # First that it is begun, so that a stop between here and the last picture is found again.
+                self._kept.put(one.case.request_id, replace(one.look, state=KeptState.ERASING))
+                self._erase(one.case)
+
+    def _note(self, case: Case, now: datetime) -> None:
+        known = self._kept.find(case.request_id) or first_look(case, now)
+        if known.state is not KeptState.ENDED:
+            self._kept.put(
+                case.request_id, replace(known, state=KeptState.ENDED, reason=_REASON, looked_at=now, pending=None)
+            )
+
+    def _resume(self, one: KeptCase, now: datetime) -> None:
+        """The clock had been ahead: the authority has not ended at all."""
+        known = one.look or first_look(one.case, now)
+        self._kept.put(one.case.request_id, replace(known, state=KeptState.WAITING, reason="", looked_at=now))
+        structlog.get_logger().warning("kept_case_had_not_ended", request_id=one.case.request_id)
 
     def _erase(self, case: Case) -> None:
         actor = _actor(case)
@@ -66,6 +91,10 @@ class EndKept:
             erasure=Erasure(_REASON, actor.person_id, now),
         )
         return self._book.store.save(closed)
+
+
+def _is_over(case: Case, now: datetime) -> bool:
+    return case.unsolved is None or case.unsolved.expires_on <= now.date()
 
 
 def _actor(case: Case) -> Principal:

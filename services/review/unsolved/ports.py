@@ -25,7 +25,9 @@ class KeptState(StrEnum):
     FAILED = "failed"
     # Kept before the keeper's rights were noted with it: a person searches it again.
     NO_MANDATE = "no_mandate"
-    # Its authority has ended; its pictures are being erased.
+    # Its authority was seen to have ended at `looked_at`; its pictures are erased some time after that moment.
+    ENDED = "ended"
+    # Its pictures are being erased.
     ERASING = "erasing"
 
 
@@ -59,12 +61,17 @@ class KeptCase:
 class KeptStore(Protocol):
     """Every method is one transaction, durable when it returns. All raise DependencyUnavailable."""
 
-    def due(self, looked_before: datetime, denied_before: datetime, limit: int) -> Sequence[KeptCase]:
-        """Cases in the unsolved file that were not looked at since, those never looked at and longest ago first."""
+    def due(self, looked_before: datetime, denied_before: datetime, limit: int, *, now: datetime) -> Sequence[KeptCase]:
+        """Cases in the unsolved file that were not looked at since, those never looked at and longest ago first; and
+        those that were looked at after `now`, by a clock that was set back since."""
         ...
 
     def expired(self, last_day: date, limit: int) -> Sequence[Case]:
         """Cases in the unsolved file whose authority ended on that day or before."""
+        ...
+
+    def ended(self, limit: int) -> Sequence[KeptCase]:
+        """Cases whose authority was seen to have ended, longest ago first."""
         ...
 
     def erasing(self, limit: int) -> Sequence[KeptCase]:

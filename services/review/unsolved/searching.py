@@ -78,6 +78,7 @@ class SearchKept:
             now - timedelta(hours=self._settings.case_every_h),
             now - timedelta(hours=self._settings.denied_every_h),
             self._settings.per_turn,
+            now=now,
         )
         for one in due:
             self.look(one)
@@ -87,7 +88,10 @@ class SearchKept:
         case, now = one.case, self._book.clock.now()
         if case.unsolved is None or case.unsolved.expires_on <= now.date():
             return  # its end is another's to bring about
-        before = one.look or _first(case, now)
+        before = one.look or first_look(case, now)
+        if before.since_ms > _ms(now):
+            # The clock was ahead then and was set back: since when to look is not known any more, who was found is.
+            before = replace(before, since_ms=first_look(case, now).since_ms, snapshot="")
         if case.unsolved.mandate is None:
             self._end(case, before, KeptState.NO_MANDATE, "Kept before its keeper's rights were noted with it.")
             return
@@ -190,7 +194,10 @@ class SearchKept:
 def searched_ms(record: SearchRecord) -> int:
     """When a search began, by search's own clock where its answer says so."""
     told = record.answer.get("searched_at")
-    moment = datetime.fromisoformat(told) if isinstance(told, str) else record.searched_at
+    return _ms(datetime.fromisoformat(told) if isinstance(told, str) else record.searched_at)
+
+
+def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
@@ -199,7 +206,7 @@ def snapshot_of(record: SearchRecord) -> str:
     return str(snapshot["snapshot_id"]) if isinstance(snapshot, Mapping) else ""
 
 
-def _first(case: Case, now: datetime) -> KeptLook:
+def first_look(case: Case, now: datetime) -> KeptLook:
     """Before the first look: what people have searched already is not new."""
     oldest = min(case.searches, key=searched_ms, default=None)
     if oldest is None:

@@ -15,6 +15,6 @@ class UnsolvedSettings(BaseModel):
     case_every_h: float = Field(default=6.0, ge=0)
     # After a denial, which stands until somebody changes something.
     denied_every_h: float = Field(default=24.0, ge=0)
-    # Between the end of the authority, from which on nothing is searched, and the erasure: time for whoever set the
-    # clock wrong.
+    # Between the moment at which the end of the authority is seen, from which on nothing is searched, and the erasure:
+    # time for whoever set the clock wrong.
     erase_after_days: int = Field(default=1, ge=0, le=90)

@@ -27,9 +27,10 @@ class SqlKeptStore:
         self._engine = engine
         self._writing = one_writer(engine)
 
-    def due(self, looked_before: datetime, denied_before: datetime, limit: int) -> Sequence[KeptCase]:
+    def due(self, looked_before: datetime, denied_before: datetime, limit: int, *, now: datetime) -> Sequence[KeptCase]:
         is_due = sa.or_(
             kept.c.request_id.is_(None),
+            kept.c.looked_at > now.astimezone(UTC),
             kept.c.pending.is_not(None),
             sa.and_(kept.c.state.not_in(_REFUSED), kept.c.looked_at <= looked_before.astimezone(UTC)),
             sa.and_(kept.c.state.in_(_REFUSED), kept.c.looked_at <= denied_before.astimezone(UTC)),
@@ -44,6 +45,9 @@ class SqlKeptStore:
         with self._transaction() as connection:
             found = [_CASE.validate_json(document) for document in connection.scalars(query)]
         return [one for one in found if one.unsolved is not None and one.unsolved.expires_on <= last_day][:limit]
+
+    def ended(self, limit: int) -> Sequence[KeptCase]:
+        return self._listed(kept.c.state == KeptState.ENDED.value, (kept.c.looked_at, cases.c.request_id), limit)
 
     def erasing(self, limit: int) -> Sequence[KeptCase]:
         return self._listed(kept.c.state == KeptState.ERASING.value, (cases.c.request_id,), limit)

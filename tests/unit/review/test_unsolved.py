@@ -335,3 +335,32 @@ def test_the_end_of_the_authority_ends_searching_and_erases(unit: Unit, file: Fi
     count = len(unit.audit.entries)
     file.end.turn()
     assert len(unit.audit.entries) == count
+
+
+def test_a_clock_that_is_years_ahead_erases_nothing_before_somebody_can_set_it_right(unit: Unit, file: File) -> None:
+    case = unsolved(unit)
+    file.turn_after(1)
+    unit.clock.at += timedelta(days=3000)
+    for _ in range(3):
+        file.end.turn()
+        file.search.turn()
+        unit.clock.pass_s(6 * HOUR)
+    assert unit.store.find(case.request_id) == case
+    assert file.see(ANNA, case.request_id).state is KeptState.ENDED
+    unit.clock.at -= timedelta(days=3000)
+    file.end.turn()
+    assert file.see(ANNA, case.request_id).state is KeptState.WAITING
+    file.turn_after(7)
+    assert len(file.searches.asked) == 2, "and it is searched again as before"
+
+
+def test_a_clock_that_was_ahead_leaves_no_case_out_and_nobody_unseen(unit: Unit, file: File) -> None:
+    case = unsolved(unit)
+    unit.clock.at += timedelta(days=100)
+    file.turn_after(1)
+    unit.clock.at -= timedelta(days=100)
+    file.turn_after(1)
+    [ahead, after] = file.searches.asked
+    # Who came in since would be older than the moment at which it was searched last.
+    assert after.since_ms == ahead.since_ms == int(case.searches[0].searched_at.timestamp() * 1000)
+    assert after.unless_snapshot == ""
