@@ -9,8 +9,15 @@ from typing import Any
 import orjson
 
 from services.audit.statistics.gathering import COARSE_EDGES, QUALITY_EDGES, Gatherer
-from services.audit.statistics.suppression import SMALLEST, PublishedTable, sums_of, suppressed
-from services.audit.statistics.tables import BY_QUALITY, outcome_tables, received_table, request_tables, search_tables
+from services.audit.statistics.suppression import SMALLEST, PublishedTable, nothing_of, sums_of, suppressed
+from services.audit.statistics.tables import (
+    BY_QUALITY,
+    WHOLE,
+    outcome_tables,
+    received_table,
+    request_tables,
+    search_tables,
+)
 from services.audit.verification import Checkpoint, parse_checkpoint
 
 FORMAT = "likeness.transparency.v1"
@@ -65,11 +72,17 @@ def count(
 def published(gathered: Gatherer, months: Sequence[str], checkpoint: Checkpoint, keys: Mapping[str, str]) -> Aggregates:
     """What may be published of these months. `gathered` has taken what the checkpoint covers, and nothing after it."""
     wanted = frozenset(months)
+    requests = _request_tables(gathered, wanted)
+    outcomes, refusals = (suppressed([table])[0] for table in outcome_tables(gathered, wanted))
+    if requests[0].rows[WHOLE]["potential name"] is None:
+        # How many names there were stands in both: here it would tell how few requests ended without one.
+        outcomes = nothing_of(outcomes)
     tables = [
         _all_or_nothing(suppressed([received_table(gathered, wanted)])[0]),
-        *_request_tables(gathered, wanted),
+        *requests,
         *suppressed(search_tables(gathered, wanted)),
-        *(suppressed([table])[0] for table in outcome_tables(gathered, wanted)),
+        outcomes,
+        refusals,
     ]
     return Aggregates(tuple(sorted(wanted)), tuple(tables), _thresholds(gathered), checkpoint, dict(keys))
 

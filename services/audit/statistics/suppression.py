@@ -6,7 +6,8 @@ it out from the others, so whole rows are withheld with it:
 1. a row of which any count is small shows its first column alone, how many there were; where that is small, nothing;
 2. in one table at least two rows are withheld that way, or none: the smallest other row goes with a lone one;
 3. rows withheld altogether have room between them: 1 + 1 = 2 would tell both;
-4. where even the row WHOLE of one table has to go, nothing of the same facts is shown in any table.
+4. where even the row WHOLE of one table has to go, nothing of the same facts is shown in any table: not even which
+   rows there are, for each holds one at least, and twelve requests in twelve months would be one in each.
 
 Within withheld rows zeros are withheld as well, so that nothing tells where the small counts lie. A test attacks this
 with linear programming over everything that is published.
@@ -52,6 +53,11 @@ def suppressed(tables: Sequence[Table]) -> list[PublishedTable]:
     return [_published(table, withheld) for table, withheld in zip(tables, found, strict=True)]
 
 
+def nothing_of(table: PublishedTable) -> PublishedTable:
+    """The table with its row WHOLE alone, withheld."""
+    return PublishedTable(table.name, table.sums, {WHOLE: dict.fromkeys(table.rows[WHOLE])})
+
+
 def sums_of(table: Table | PublishedTable) -> Iterator[Sum]:
     """Every sum of a table: down each column to the WHOLE row, and along each row."""
     categories = [category for category in table.rows if category != WHOLE]
@@ -79,7 +85,8 @@ def _withheld(table: Table) -> _Withheld:
 
 def _published(table: Table, withheld: _Withheld) -> PublishedTable:
     first = table.columns[0]
-    rows = {name: _shown(name, row, first, withheld) for name, row in table.rows.items()}
+    standing = {WHOLE: table.rows[WHOLE]} if WHOLE in withheld.all_of else table.rows
+    rows = {name: _shown(name, row, first, withheld) for name, row in standing.items()}
     return PublishedTable(table.name, table.sums, rows)
 
 
