@@ -139,6 +139,15 @@ class ExportReferences:
         with self._acts.under_way(act):
             references = self._store.references(export)
             given = self._given(export, references)
+            # Half a gigabyte takes its time: what was withdrawn meanwhile, by its owner or by an agreement's end, is
+            # not given.
+            agreements = self._rules.check(export)
+            if not {each.reference_id for each in references} <= self._standing(export):
+                raise Conflict(
+                    "References of it were withdrawn while it was put together.",
+                    advice="Fetch it again.",
+                    code="changed_meanwhile",
+                )
             sha256 = hashlib.sha256(given.content).hexdigest()
             details = {**agreements, "sha256": sha256, "records": str(given.records)}
             details["left_out"] = str(len(given.left_out))
@@ -153,6 +162,9 @@ class ExportReferences:
         if export is None or export.owner != principal.force or export.watchlist_id not in principal.watchlists:
             raise NotFound("No such export.", advice="Check the export_id and that your token permits its watchlist.")
         return export
+
+    def _standing(self, export: Export) -> set[str]:
+        return {each.reference_id for each in self._store.references(export)}
 
     def _given(self, export: Export, references: Sequence[ExportedReference]) -> Given:
         usable: list[tuple[ExportedReference, bytes, tuple[int, int]]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import orjson
 
 from services.rpc.v1 import ingest_pb2
 from services.search.disclosure.access import REPLAY, DisclosureAccess, DisclosureTrail, require_probe
-from services.search.identification.acceptance import IMAGE_FIELD, Acceptance, Accepted
+from services.search.identification.acceptance import ANSWER_MARGIN, IMAGE_FIELD, Acceptance, Accepted
 from services.search.identification.answer import model_document
 from services.search.identification.candidates import is_permitted, list_candidates
 from services.search.identification.evidence import Analyser, begin_analysis, evidence_of, of_model
@@ -21,7 +21,7 @@ from services.search.ports import Candidate, GalleryHit, ReferenceRecord, Search
 from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import FaceTemplate, ImageAnalysis
 from services.shared.clock import Clock, rfc3339
-from services.shared.errors import CallerError, LikenessError, ModelMismatch
+from services.shared.errors import CallerError, Forbidden, LikenessError, ModelMismatch
 from services.shared.multipart import Upload
 from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
@@ -104,6 +104,7 @@ class ReplaySearch:
         generation = gallery.generation
         replayed = self._search(accepted, template, answer, search.opened_at)
         snapshot = gallery.snapshot(replayed.scopes, since=generation)
+        self._require_still(accepted, answer, replayed)
         return {
             "search_id": search.search_id,
             "replayed_at": rfc3339(self._clock.now()),
@@ -141,7 +142,8 @@ class ReplaySearch:
         while True:
             found = self._gallery.search(template.model_id, template.vector, scopes, limit)
             newcomers = self._newcomers(found.hits, known, searched_at)
-            now_s = self._clock.now().timestamp()
+            # What expires while the outcome is being recorded does not leave either.
+            now_s = (self._clock.now() + ANSWER_MARGIN).timestamp()
 
             def stood_then(
                 reference: ReferenceRecord, newcomers: Collection[str] = newcomers, now_s: float = now_s
@@ -168,6 +170,17 @@ class ReplaySearch:
                 owners &= scope.owners
             scopes.append(SearchScope(watchlist_id, owners))
         return tuple(scopes)
+
+    def _require_still(self, accepted: Accepted, answer: Mapping[str, Any], replayed: _Replayed) -> None:
+        """That whoever was searched may be searched still: analysing and searching took seconds. Raises Forbidden."""
+        now = self._scopes(replace(accepted, decision=self._accept.decide_again(accepted)), answer)
+        for before, after in zip(replayed.scopes, now, strict=True):
+            if not before.owners <= after.owners:
+                raise Forbidden(
+                    "A permission ended while the search ran again, so its list is not given out.",
+                    advice="Run it again: what is permitted now is searched then.",
+                    context={"reasons": ["permission_ended"]},
+                )
 
     def _newcomers(self, hits: Sequence[GalleryHit], known: Collection[str], searched_at: datetime) -> frozenset[str]:
         """Of the references found those that were not enrolled to the end when the search was made."""

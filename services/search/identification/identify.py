@@ -104,6 +104,8 @@ class Identify:
         self._executor = executor
         self._standing = standing
         self._shadow = shadow
+        for outcome in ("done", "refused", "failed"):
+            metrics.search_requests_total.labels(outcome)  # from nought, so that the first failure is an increase
 
     def __call__(
         self,
@@ -130,6 +132,17 @@ class Identify:
         self._count(error)
         self._refuse(principal, error, {})
         raise error
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        """The last look at an answer that has waited, for other searches or for partners, before it leaves with them.
+
+        `document` is the answer. Raises Forbidden, recorded, where a permission that it rests on has ended meanwhile.
+        """
+        try:
+            self._standing.require_of(principal, document)
+        except CallerError as error:
+            self._trail.withheld_again(principal, document, error)
+            raise
 
     def _identify(
         self, principal: Principal, upload: Upload, idempotency_key: str | None, evidence: FilmEvidence | None

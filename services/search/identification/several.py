@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 import orjson
@@ -24,6 +25,8 @@ class Identification(Protocol):
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn: ...
 
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None: ...
+
 
 class SearchFaces:
     """Runs `Identify` once for each face that the caller picked, in the order in which they were named."""
@@ -44,7 +47,7 @@ class SearchFaces:
             key = part_key(idempotency_key, f"face{face}")
             one = Upload(texts={**upload.texts, FACE_FIELD: (face,)}, files=upload.files)
             try:
-                answer = orjson.Fragment(self._identify(principal, one, key))
+                answer = self._identify(principal, one, key)
             except CallerError as error:
                 problems.append(error)
                 outcomes.append({FACE_FIELD: int(face), "answer": None, "problem": _problem(error)})
@@ -52,7 +55,17 @@ class SearchFaces:
                 outcomes.append({FACE_FIELD: int(face), "answer": answer, "problem": None})
         if len(problems) == len(faces) and len({error.code for error in problems}) == 1:
             raise problems[0]
-        return orjson.dumps({"searches": outcomes})
+        return orjson.dumps({"searches": [self._standing(principal, outcome) for outcome in outcomes]})
+
+    def _standing(self, principal: Principal, outcome: dict[str, Any]) -> dict[str, Any]:
+        """The first answers have waited for the last: what ended meanwhile is not given out."""
+        if outcome["answer"] is None:
+            return outcome
+        try:
+            self._identify.require_still(principal, orjson.loads(outcome["answer"]))
+        except CallerError as error:
+            return {**outcome, "answer": None, "problem": _problem(error)}
+        return {**outcome, "answer": orjson.Fragment(outcome["answer"])}
 
     def _faces(self, principal: Principal, upload: Upload) -> tuple[str, ...]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from services.rpc.auditing import AuditRecorder
 from services.rpc.v1 import audit_pb2
@@ -128,6 +129,15 @@ class SearchTrail:
             "object": search_object(search.search_id),
         }
         self.refused(search.principal, SEARCH_WITHHELD, new_id(), error, about)
+
+    def withheld_again(self, principal: Principal, document: Mapping[str, Any], error: LikenessError) -> None:
+        """As `withheld`, of an answer that was recorded and then had to wait for others."""
+        about = {
+            "purpose": str(document["request"]["purpose"]),
+            "case_reference": str(document["request"]["case_reference"]),
+            "object": search_object(str(document["search_id"])),
+        }
+        self.refused(principal, SEARCH_WITHHELD, new_id(), error, about)
 
     def viewed(self, principal: Principal, view_id: str, search: StoredSearch) -> None:
         """Before a stored search is given out again."""

@@ -148,6 +148,8 @@ class SearchConsortium:
         told = self._ask_all(search, named)
         document = orjson.dumps(_document(search, told))
         self._store.finish(opened.consortium_id, document)
+        # Partners have their time, and the list at home has waited for them: an owner may have withdrawn meanwhile.
+        self._identify.require_still(principal, home)
         return document
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from services.search.partners.answers import PartnerAnswer, PartnerStatus
 from services.search.partners.config import Partner, Partners
@@ -113,6 +113,10 @@ class Identification(Protocol):
     def __call__(self, principal: Principal, upload: Upload, idempotency_key: str | None = None) -> bytes: ...
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn: ...
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        """The last look at an answer that has waited. Raises Forbidden, recorded."""
+        ...
 
 
 class IdentificationFor(Protocol):

@@ -233,3 +233,25 @@ def test_the_size_is_read_from_the_header(form: str) -> None:
 def test_another_format_has_no_size() -> None:
     assert picture_size(picture(1, "WEBP")) is None
     assert picture_size(b"") is None
+
+
+@pytest.mark.parametrize("ends", ["the agreement", "the reference"])
+def test_what_is_withdrawn_while_it_is_put_together_is_not_given(
+    desk: Desk, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.agreements.parties = {"northshire": "OPL-N", "eastmoor": "OPL-E"}
+    desk.hold("S1", picture(1))
+    export = desk.approved(replace(COMMAND, watchlist_id="op_liberal", recipient="eastmoor"))
+    get = desk.images.get
+
+    def meanwhile(sha256: str) -> bytes:
+        if ends == "the agreement":
+            del desk.agreements.parties["eastmoor"]
+        else:
+            desk.store.held.clear()
+        return get(sha256)
+
+    monkeypatch.setattr(desk.images, "get", meanwhile)
+    with pytest.raises(Forbidden if ends == "the agreement" else Conflict):
+        desk.exporting.give(export.export_id, ASKS)
+    assert desk.audit.entries[-1].phase == audit_pb2.REFUSED

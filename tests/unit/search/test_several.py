@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import orjson
 import pytest
@@ -24,6 +25,12 @@ class RecordedIdentify:
     asked: list[tuple[tuple[str, ...], str | None]] = field(default_factory=list)
 
     rejected: list[str] = field(default_factory=list)
+    # Searches whose permission has ended by the time that the last one is answered.
+    ended: set[str] = field(default_factory=set)
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        if document["search_id"] in self.ended:
+            raise Forbidden("Ended.", advice="Search again.", context={"reasons": ["permission_ended"]})
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:
         self.rejected.append(error.code)
@@ -54,6 +61,13 @@ def test_a_face_that_is_not_there_does_not_take_the_others_with_it() -> None:
     found = orjson.loads(SearchFaces(identify)(OPERATOR, _upload("0", "7"), None))["searches"]
     assert found[0]["problem"] is None
     assert (found[1]["face"], found[1]["answer"], found[1]["problem"]["code"]) == (7, None, "invalid_request")
+
+
+def test_an_answer_that_waited_for_the_others_is_not_given_once_its_permission_has_ended() -> None:
+    identify = RecordedIdentify(ended={"of 0"})
+    found = orjson.loads(SearchFaces(identify)(OPERATOR, _upload("0", "1"), None))["searches"]
+    assert (found[0]["answer"], found[0]["problem"]["reasons"]) == (None, ["permission_ended"])
+    assert found[1]["answer"] == {"search_id": "of 1"}
 
 
 def test_what_is_wrong_with_every_face_is_said_once() -> None:

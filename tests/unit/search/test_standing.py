@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -12,8 +12,12 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.rpc.v1 import audit_pb2
+from services.rpc.auditing import AuditRecorder
+from services.rpc.open_acts import OpenActs
+from services.rpc.v1 import audit_pb2, ingest_pb2
 from services.search.adapters.exact_gallery_store import ExactGalleryStore
+from services.search.disclosure.access import DisclosureAccess, DisclosureTrail
+from services.search.disclosure.replay import ReplaySearch
 from services.search.identification.acceptance import Acceptance
 from services.search.identification.closing import Closing
 from services.search.identification.identify import Identify
@@ -25,12 +29,14 @@ from services.search.identification.view import ViewSearch
 from services.search.policy import PolicyFolder, Rulebook
 from services.search.upkeep.keeper import GalleryKeeper
 from services.search.upkeep.ledger_counts import LedgerCounts
+from services.shared.biometric import ImageAnalysis
 from services.shared.clock import SystemClock
 from services.shared.errors import Forbidden
 from services.shared.multipart import Upload
 from services.shared.telemetry import Metrics
 from services.shared.watchlists import WatchlistFile, Watchlists
 from tests.integration.search.peers import Reference, batch_of, vector_of
+from tests.support.open_acts import MemoryActs
 from tests.unit.search.fakes import OPERATOR, FakeLedgerSource, FakeModels, MemoryAudit, open_store, trail_to
 from tests.unit.search.test_identify import Journal, NoCounts, RecordedAnalyser, RecordedProbes
 
@@ -63,6 +69,33 @@ class Consortium:
         )
 
 
+class AnalyserAgain(RecordedAnalyser):
+    """Of a replay; `meanwhile` happens while it analyses."""
+
+    def __init__(self) -> None:
+        super().__init__(Journal())
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def begin(self, *_: object, **__: object) -> AnalyserAgain:
+        return self
+
+    def result(self) -> ImageAnalysis:
+        self.meanwhile()
+        return super().result()
+
+
+class SealedProbe(RecordedProbes):
+    def get(self, sha256: str) -> bytes:
+        return UPLOAD.files["image"][0]
+
+
+class NobodyNew:
+    """A ledger without a word on anybody: nobody came since, and nothing is gone."""
+
+    def describe_references(self, reference_ids: Sequence[str]) -> Sequence[ingest_pb2.ReferenceState]:
+        return [ingest_pb2.ReferenceState(reference_id=name, settled_at_ms=1) for name in reference_ids]
+
+
 class Stage:
     def __init__(self, folder: Path, *owners: str) -> None:
         self.consortium = Consortium()
@@ -93,6 +126,20 @@ class Stage:
             standing=standing,
         )
         self.view = ViewSearch(store, trail, closing, standing)
+        recorder = AuditRecorder(self.audit, "search", clock)
+        self.analyser = AnalyserAgain()
+        self.access = DisclosureAccess(store, closing)
+        self.disclosures = DisclosureTrail(recorder, OpenActs(MemoryActs(), recorder, clock, 30.0))
+        self.replay = ReplaySearch(
+            access=self.access,
+            acceptance=acceptance,
+            embed=self.analyser,
+            gallery=gallery,
+            ledger=NobodyNew(),
+            probes=SealedProbe(Journal()),
+            trail=self.disclosures,
+            clock=clock,
+        )
 
     def last_reason(self) -> str:
         entry = list(self.audit.entries.values())[-1]
@@ -133,3 +180,28 @@ def test_who_is_no_longer_trained_does_not_see_the_list_again(stage: Stage) -> N
     first = orjson.loads(stage.identify(OPERATOR, UPLOAD))
     with pytest.raises(Forbidden):
         stage.view(replace(OPERATOR, trained_until=date(2020, 1, 1)), first["search_id"])
+
+
+def test_a_search_that_runs_again_gives_nobody_whose_owner_withdraws_meanwhile(stage: Stage) -> None:
+    first = orjson.loads(stage.identify(OPERATOR, UPLOAD))
+    again = orjson.loads(stage.replay(OPERATOR, first["search_id"], "the defence asks"))
+    assert {one["owner"] for one in again["candidates"]} == {"eastmoor", "northshire"}
+    stage.analyser.meanwhile = lambda: stage.consortium.withdraw("eastmoor")
+    with pytest.raises(Forbidden) as refused:
+        stage.replay(OPERATOR, first["search_id"], "the defence asks")
+    assert refused.value.context["reasons"] == ["permission_ended"]
+    later = orjson.loads(stage.replay(OPERATOR, first["search_id"], "the defence asks"))
+    assert {one["owner"] for one in later["candidates"]} == {"northshire"}
+
+
+def test_an_answer_that_waited_for_others_is_looked_at_once_more_and_the_log_says_that_it_was_kept(
+    stage: Stage,
+) -> None:
+    first = orjson.loads(stage.identify(OPERATOR, UPLOAD))
+    stage.identify.require_still(OPERATOR, first)
+    stage.consortium.withdraw("eastmoor")
+    with pytest.raises(Forbidden):
+        stage.identify.require_still(OPERATOR, first)
+    assert stage.last_reason() == "permission_ended"
+    entry = list(stage.audit.entries.values())[-1]
+    assert (entry.activity, list(entry.objects)) == ("search_withheld", [f"search:{first['search_id']}"])

@@ -45,6 +45,7 @@ class HomeSearch:
 
     document: dict[str, Any]
     error: CallerError | None = None
+    ended: CallerError | None = None
     texts: list[Mapping[str, Any]] = field(default_factory=list)
 
     def __call__(self, principal: Principal, upload: Upload, idempotency_key: str | None = None) -> bytes:
@@ -55,6 +56,11 @@ class HomeSearch:
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:
         raise error
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        """Withdrawn while the partner had its time."""
+        if self.ended is not None:
+            raise self.ended
 
 
 @dataclass
@@ -219,6 +225,15 @@ def test_what_is_refused_at_home_goes_nowhere(consortium: Consortium) -> None:
     consortium.home.document = _home(request={**_home()["request"], "watchlists": ["custody"]})
     assert consortium.ask()["partners"][0]["status"] == "not_asked"
     assert consortium.link.asked == []
+
+
+def test_the_list_at_home_is_not_given_when_its_permission_ends_while_partners_have_their_time(
+    consortium: Consortium,
+) -> None:
+    consortium.home.ended = Forbidden("Ended.", advice="Search again.")
+    with pytest.raises(Forbidden):
+        consortium.ask("key")
+    assert len(consortium.link.asked) == 1
 
 
 def test_cut_off_in_between_the_same_question_goes_again(consortium: Consortium) -> None:
