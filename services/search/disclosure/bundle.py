@@ -21,6 +21,8 @@ from services.shared.tokens import Principal
 
 BUNDLE_FORMAT = "likeness.disclosure.v1"
 
+# Of a request, by different people (docs/review.md).
+JUDGEMENTS_REQUIRED = 2
 # What an entry of casework says of a picture that was made from an original (docs/disclosure.md), by its digest.
 _RECIPE = "enhancement:"
 
@@ -55,8 +57,8 @@ class DiscloseSearch:
     def __call__(self, principal: Principal, search_id: str, reason: str, approval_id: str) -> bytes:
         """The bundle as JSON, made out to the recipient whom somebody else approved.
 
-        Raises Forbidden (also where no approval is left), NotFound, Conflict (no answer), AuditUnavailable,
-        DependencyUnavailable, IntegrityError.
+        Raises Forbidden (also where no approval is left), NotFound, Conflict (no answer; `under_review`),
+        AuditUnavailable, DependencyUnavailable, IntegrityError.
         """
         now = self._clock.now()
         try:
@@ -68,9 +70,10 @@ class DiscloseSearch:
             raise
         act = self._trail.intend(DISCLOSURE, principal, search, {**approval.told(), "reason": reason})
         try:
+            bundle = self._bundle(principal, search, reason, approval)
+            # Last, so that a bundle that could not be made costs no approval; of two at once one gets it.
             if not self._approvals.use(approval.approval_id, now):
                 raise Conflict("The approval has been used.", advice="Ask for another.", code="approval_used")
-            bundle = self._bundle(principal, search, reason, approval)
         except LikenessError as error:
             self._trail.failed(act, error.code)
             raise
@@ -81,6 +84,7 @@ class DiscloseSearch:
         probe = self._probes.get(search.probe_sha256)
         proven = self._audit.prove_activity(search.search_id, search.case_reference, [search_object(search.search_id)])
         facts = [orjson.loads(entry.canonical) for entry in proven.entries]
+        require_judged(facts)
         original_sha256, recipe = _origin(search.probe_sha256, facts)
         return orjson.dumps(
             {
@@ -109,6 +113,22 @@ def watermark(approval: Approval, search_id: str) -> str:
         f"Disclosed to {approval.recipient} alone, search {search_id}, approval {approval.approval_id}. "
         "Personal data: not to be copied, passed on or published."
     )
+
+
+def require_judged(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Whoever fetches a bundle reads what examiners found, and may be the second one: so a search of a request that is
+    being judged is not disclosed before both have signed. Raises Conflict."""
+    signed: dict[str, set[str]] = {}
+    for entry in filter(_is_adjudication, entries):
+        ordinals = {entry["details"]["ordinal"]} if "ordinal" in entry["details"] else set()
+        for name in (one for one in entry["objects"] if one.startswith("request:")):
+            signed.setdefault(name, set()).update(ordinals)
+    if any(len(ordinals) < JUDGEMENTS_REQUIRED for ordinals in signed.values()):
+        raise Conflict(
+            "The request of this search is being judged, and the second examiner must not learn what the first found.",
+            advice="Disclose it once both judgements are signed; the approval can still be used then.",
+            code="under_review",
+        )
 
 
 def _origin(probe_sha256: str, entries: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:

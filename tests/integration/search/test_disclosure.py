@@ -127,7 +127,7 @@ def bundle(room: Room, answers: list[dict[str, Any]], tmp_path_factory: pytest.T
     """Of the first search, with two judgements and a view in the log."""
     search_id = answers[0]["search_id"]
     recorder = AuditRecorder(AuditClient(ready_channel(room.audit.address)), "review", SystemClock())
-    for person, finding in (("first", "possible_match"), ("second", "no_support")):
+    for ordinal, finding in (("1", "possible_match"), ("2", "no_support")):
         recorder.record(
             audit_pb2.ALTERATION,
             audit_pb2.DONE,
@@ -136,7 +136,7 @@ def bundle(room: Room, answers: list[dict[str, Any]], tmp_path_factory: pytest.T
             OPERATOR,
             case_reference=answers[0]["request"]["case_reference"],
             objects=["request:request-1", f"search:{search_id}", "reference:r-ann-1"],
-            details={"finding": finding, "review": person},
+            details={"finding": finding, "ordinal": ordinal},
         )
     assert room.operator.see(search_id).status_code == 200
     answer = room.disclose(search_id)
@@ -200,7 +200,7 @@ def test_remarks_are_those_that_were_signed(room: Room, answers: list[dict[str, 
     answer = answers[6]
     documents = [{"examiner": name, "adjudications": [{"remarks": "The left ear."}]} for name in ("anna", "bert")]
     recorder = AuditRecorder(AuditClient(ready_channel(room.audit.address)), "review", SystemClock())
-    for document in documents:
+    for ordinal, document in enumerate(documents, 1):
         recorder.record(
             audit_pb2.ALTERATION,
             audit_pb2.DONE,
@@ -209,7 +209,10 @@ def test_remarks_are_those_that_were_signed(room: Room, answers: list[dict[str, 
             OPERATOR,
             case_reference=answer["request"]["case_reference"],
             objects=["request:request-6", f"search:{answer['search_id']}"],
-            details={"judgement_sha256": hashlib.sha256(canonical_bytes(document)).hexdigest()},
+            details={
+                "judgement_sha256": hashlib.sha256(canonical_bytes(document)).hexdigest(),
+                "ordinal": str(ordinal),
+            },
         )
     value = json.loads(room.disclose(answer["search_id"]).content)
     path = tmp_path / "judged.json"
@@ -272,6 +275,9 @@ TAMPERS: dict[str, tuple[int, Callable[[dict[str, Any]], None]]] = {
     "a judgement left out": (10, _spoil("adjudications", lambda found: found[:1])),
     "a judgement changed": (10, _spoil("adjudications.0.details.finding", lambda _: "no_support")),
     "another recipient": (12, _spoil("approval.recipient", lambda _: "The Northshire Gazette")),
+    "made on another day": (12, _spoil("made_at", lambda text: "2025" + text[4:])),
+    "made an hour later": (12, _spoil("made_at", lambda text: f"{text.removesuffix('Z')}-01:00")),
+    "made at no time": (12, _spoil("made_at", lambda _: "yesterday")),
     "another watermark": (12, _spoil("watermark", lambda text: text.replace("Court", "Gazette"))),
     "approved by oneself": (12, _spoil("approval.approved_by", lambda _: "op-7")),
     "approved by nobody": (12, _spoil("approval.approved_by", lambda _: "sv-2")),
