@@ -14,6 +14,10 @@ from services.search.upkeep.keeper import GalleryKeeper
 from services.shared.biometric import FaceTemplate
 from services.shared.clock import Clock
 
+# `since_ms` is by the clock of this service, `settled_at_ms` by that of ingest, which may stand on another machine:
+# what came in as the last search began is looked at once more. Casework knows whom it has seen.
+CLOCKS_DIFFER_MS = 60_000
+
 
 class ReferenceHistory(Protocol):
     """What is needed of `services.rpc.clients.LedgerClient`."""
@@ -45,6 +49,7 @@ class NewcomersOnly(Matching):
     def _newer(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         states = self._ledger.describe_references([candidate.reference_id for candidate in candidates])
         # What is not settled yet is new, and so is what settled at that very moment: seen twice rather than never.
-        old = {state.reference_id for state in states if state.settled_at_ms and state.settled_at_ms < self._since_ms}
+        since_ms = self._since_ms - CLOCKS_DIFFER_MS
+        old = {state.reference_id for state in states if state.settled_at_ms and state.settled_at_ms < since_ms}
         newer = [candidate for candidate in candidates if candidate.reference_id not in old]
         return tuple(replace(candidate, rank=rank) for rank, candidate in enumerate(newer, start=1))

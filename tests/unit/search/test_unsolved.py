@@ -50,7 +50,7 @@ REFERENCES = [
     Reference("r-new", "NEW", vector_like("ann", 0.9)),
     Reference("r-far", "FAR", vector_of("somebody else")),
 ]
-SETTLED = {"r-old": 1_000, "r-new": 3_000, "r-far": 3_000}
+SETTLED = {"r-old": 1_000_000, "r-new": 3_000_000, "r-far": 3_000_000}
 
 
 class Points(OperatingPoints):
@@ -110,7 +110,7 @@ class Setup:
 
     def again(self, **changes: Any) -> Again:
         upload = Upload({**UPLOAD.texts, "mode": ("identification",)}, UPLOAD.files)
-        asked = Again(Mandate(OPERATOR, 2_000_000), new_id(), 2_000, "", upload, new_id())
+        asked = Again(Mandate(OPERATOR, 2_000_000), new_id(), 2_000_000, "", upload, new_id())
         return replace(asked, **changes)
 
     def document(self, again: Again) -> dict[str, Any]:
@@ -144,7 +144,13 @@ def test_only_who_is_new_is_given_stored_and_recorded(setup: Setup) -> None:
     assert setup.document(again)["search_id"] == document["search_id"]
     everybody = setup.document(setup.again(since_ms=0))
     assert [one["subject_id"] for one in everybody["candidates"]] == ["OLD", "NEW"]
-    assert setup.document(setup.again(since_ms=9_000))["candidates"] == []
+    assert setup.document(setup.again(since_ms=9_000_000))["candidates"] == []
+
+
+def test_who_came_in_as_the_last_search_began_is_not_lost_to_clocks_that_differ(setup: Setup) -> None:
+    """The moment of that search is by the clock of search, that of the enrolment by the clock of ingest."""
+    [new] = setup.document(setup.again(since_ms=SETTLED["r-new"] + 5_000))["candidates"]
+    assert new["subject_id"] == "NEW"
 
 
 def test_where_nothing_changed_nothing_is_searched(setup: Setup) -> None:
