@@ -103,3 +103,18 @@ def _require_usable(manifest: Path, stills: Sequence[LabelledStill]) -> None:
             f"{manifest} has nothing to enrol or nothing to search.",
             advice="Mark rows gallery or distractor to enrol them and probe to search them.",
         )
+    _require_distinct(manifest, stills)
+
+
+def _require_distinct(manifest: Path, stills: Sequence[LabelledStill]) -> None:
+    """A picture that is searched among its own copies is found whatever the networks are worth; one that two people are
+    said to be on is a miss or a false match that nobody made; one that is listed twice counts twice."""
+    first: dict[bytes, LabelledStill] = {}
+    for still in stills:
+        with still.path.open("rb") as file:
+            known = first.setdefault(hashlib.file_digest(file, "sha256").digest(), still)
+        if known is not still:
+            raise InvalidRequest(
+                f"{known.name} and {still.name} of {manifest} are one and the same file.",
+                advice="Use each picture once: to enrol, or to search, of one person.",
+            )

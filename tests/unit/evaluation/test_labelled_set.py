@@ -12,7 +12,8 @@ from services.shared.errors import InvalidRequest
 
 def _set(folder: Path, *lines: str) -> Path:
     for line in lines[1:]:
-        (folder / line.split(",", maxsplit=1)[0]).write_bytes(b"x")
+        name = line.split(",", maxsplit=1)[0]
+        (folder / name).write_bytes(name.encode())
     manifest = folder / "manifest.csv"
     manifest.write_text("\n".join(lines), encoding="utf-8")
     return manifest
@@ -60,3 +61,11 @@ def test_an_unknown_group_column_is_refused(tmp_path: Path) -> None:
     manifest = _set(tmp_path, "path,identity,split", "a.jpg,anna,gallery", "b.jpg,anna,probe")
     with pytest.raises(InvalidRequest, match="tattoo"):
         read_labelled_set(tmp_path, manifest, ["tattoo"])
+
+
+@pytest.mark.parametrize("second", ["b.jpg,anna,probe", "b.jpg,bert,gallery", "a.jpg,anna,probe"])
+def test_a_picture_is_used_once(tmp_path: Path, second: str) -> None:
+    manifest = _set(tmp_path, "path,identity,split", "a.jpg,anna,gallery", "c.jpg,carl,probe", second)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    with pytest.raises(InvalidRequest, match=r"a\.jpg and [ab]\.jpg of .* are one and the same file"):
+        read_labelled_set(tmp_path, manifest)
