@@ -68,8 +68,9 @@ class GateSettings(BaseModel):
 
     @property
     def arenas(self) -> int:
-        """Pieces of shared memory: two a worker, which decodes the next image while the last one is looked at."""
-        return 2 * self.workers
+        """Pieces of shared memory: three a worker, for the image that is looked at, the one that is decoded and the one
+        that comes next."""
+        return 3 * self.workers
 
 
 class InferenceSettings(BaseModel):

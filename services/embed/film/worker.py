@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     limits = FilmLimits(**request["limits"])
     cv2.setNumThreads(1)
     av.logging.set_level(None)
-    service = _Service(film, size, limits, [Arena(descriptor, 1, pixel_bytes) for descriptor in arenas])
+    service = FilmService(film, size, limits, [Arena(descriptor, 1, pixel_bytes) for descriptor in arenas])
     _give_up_means(limits)
     gc.freeze()
     channel.send({"ready": True})
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
             return
 
 
-def _answer(service: _Service, request: dict[str, Any], limits: FilmLimits) -> dict[str, Any]:
+def _answer(service: FilmService, request: dict[str, Any], limits: FilmLimits) -> dict[str, Any]:
     # The default action of SIGPROF is to end the process, in the middle of any C code.
     signal.setitimer(signal.ITIMER_PROF, limits.index_cpu_s if "open" in request else limits.frame_cpu_s)
     try:
@@ -61,7 +61,7 @@ def _answer(service: _Service, request: dict[str, Any], limits: FilmLimits) -> d
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-class _Service:
+class FilmService:
     """Answers one request at a time. `next` goes on with whatever was planned last."""
 
     def __init__(self, film: int, size: int, limits: FilmLimits, arenas: list[Arena]) -> None:
@@ -99,6 +99,9 @@ class _Service:
         return {"description": self._reader.describe(), "segments": describe_segments(self._segments)}
 
     def _next(self, reader: FilmReader, arena: Arena) -> dict[str, Any]:
+        # The library ties a frame and its side data (how it is turned) into a ring: hundreds of frames would be kept
+        # until Python looks for rings by itself. To look costs little, since all that was there at the start is frozen.
+        gc.collect()
         found = next(self._frames, None)
         if found is None:
             is_damaged, reader.is_damaged = reader.is_damaged, False

@@ -81,6 +81,7 @@ def decode(data: memoryview, pixels: memoryview, limits: GateLimits) -> DecodedI
 def _decode_with_pillow(name: str, data: memoryview, pixels: memoryview, limits: GateLimits) -> DecodedImage:
     try:
         check_tail(name, data)
+        _check_start(name, data)
         # MPO is a JPEG with further pictures behind it; the first one counts.
         with Image.open(io.BytesIO(data), formats=["JPEG", "MPO"] if name == "JPEG" else [name]) as picture:
             check_pixels(*picture.size, limits)
@@ -111,6 +112,15 @@ def _orientation(picture: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - a broken EXIF block does not make the picture wrong, and fails in many ways
         return orientation_of(picture.info.get("exif", b""))
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_start(name: str, data: memoryview) -> None:
+    """Pillow shows a BMP whose pixels are said to begin within its headers, and shows it shifted."""
+    if name == "BMP" and len(data) >= 34:
+        pixels_at, header_bytes, coding = (int.from_bytes(data[at : at + 4], "little") for at in (10, 14, 30))
+        masks_bytes = 12 if header_bytes == 40 and coding == 3 else 0
+        if pixels_at < 14 + header_bytes + masks_bytes:
+            raise Undecodable("pixels that begin within the header")
 
 
 def _check_palette(picture: Image.Image) -> None:

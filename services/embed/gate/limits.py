@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+
+# What a worker is told of a picture: the arena where it lies, and its bytes.
+ORDER = struct.Struct("<II")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, Thread
-from time import monotonic
+from threading import Event, Thread
 from typing import Any
 
 import structlog
 
 from services.embed.gate.formats import ALLOWED, recognise_format
-from services.embed.gate.process import GateWorker, WorkerDied, started_worker
+from services.embed.gate.lines import Desk, Lines, Slot, Ticket, stopping
+from services.embed.gate.process import WorkerDied, started_worker
 from services.embed.ports import DecodedImage
 from services.embed.settings import GateSettings
 from services.embed.workers.arena import Arena
-from services.shared.errors import ImageRefused, Overloaded, PlatformError
+from services.shared.errors import ImageRefused, PlatformError
 from services.shared.telemetry import Metrics
 
 # Pages of an arena that stay when an image is done: enough for 12 megapixels without asking the kernel again.
@@ -55,16 +55,6 @@ class DecodedLease:
     gate_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    worker: GateWorker
-    index: int
-
-    @property
-    def arena(self) -> Arena:
-        return self.worker.arenas[self.index]
-
-
 class GatePool:
     """Workers that decode, refilled when they die and relieved after so many images. Safe for many threads."""
 
@@ -72,9 +62,8 @@ class GatePool:
         self._settings = settings
         self._metrics = metrics
         self._log = structlog.get_logger()
-        self._changed = Condition()
-        self._workers: list[GateWorker] = []
-        self._is_closed = False
+        self._lines = Lines()
+        self._closed = Event()
 
     def start(self) -> None:
         """Start every worker and wait until they are ready. Raises PlatformError."""
@@ -87,20 +76,28 @@ class GatePool:
             ) from error
         if not all(worker.is_confined for worker in workers):
             self._log.warning("gate_without_system_call_filter", advice="Limits of resources hold; use a Linux kernel.")
-        with self._changed:
-            self._workers = workers
+        for worker in workers:
+            self._lines.add(worker)
 
     @property
     def is_confined(self) -> bool:
         """Whether the kernel filters the system calls of every worker."""
-        with self._changed:
-            return all(worker.is_confined for worker in self._workers)
+        return all(desk.worker.is_confined for desk in self._lines.desks)
 
     @property
     def process_ids(self) -> list[int]:
         """Of the workers that are ready or busy."""
-        with self._changed:
-            return [worker.process_id for worker in self._workers]
+        return [desk.worker.process_id for desk in self._lines.desks]
+
+    @property
+    def busy(self) -> int:
+        """Workers that have a picture."""
+        return self._lines.busy
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many pictures have no place, and how many wait behind another at a worker."""
+        return self._lines.waiting
 
     @contextmanager
     def decoded(self, data: bytes, deadline_s: float) -> Iterator[DecodedLease]:
@@ -116,40 +113,49 @@ class GatePool:
             touched = max(image.stored_width * image.stored_height * 3, len(data))
             yield DecodedLease(image, slot.arena, gate_ms)
         finally:
-            self._give_back(slot, touched)
+            # The most that an honest decoder has written to either part of the arena.
+            if touched > _KEPT_BYTES:
+                slot.arena.forget(_KEPT_BYTES)
+            self._lines.give_back(slot)
 
     def close(self) -> None:
         """End every worker; whoever waits or decodes gets Overloaded."""
-        with self._changed:
-            self._is_closed = True
-            workers, self._workers = self._workers, []
-            self._changed.notify_all()
-        for worker in workers:
-            self._end(worker)
+        self._closed.set()
+        for desk in self._lines.close():
+            self._end(desk)
 
-    def _decode(self, data: bytes, deadline_s: float) -> tuple[_Slot, dict[str, Any]]:
-        """A worker that was killed says nothing sure about the image, so there is one more try on another."""
+    def _decode(self, data: bytes, deadline_s: float) -> tuple[Slot, dict[str, Any]]:
+        """A worker that was killed says nothing sure about the image, so there is one more try on another. One that
+        dies of the image before says nothing about this one at all."""
+        ticket = self._lines.ticket()
         tries = 0
+        try:
+            while True:
+                slot = self._first_in_line(ticket, data, deadline_s)
+                tries += 1
+                try:
+                    answer = slot.desk.worker.answer()
+                except WorkerDied as error:
+                    self._replace(slot.desk)
+                    self._lines.lost(ticket)
+                    self._judge(error, is_last=tries == 2)
+                else:
+                    self._answered(ticket, slot)
+                    return slot, answer
+        except BaseException:
+            self._withdraw(ticket)
+            raise
+
+    def _first_in_line(self, ticket: Ticket, data: bytes, deadline_s: float) -> Slot:
         while True:
-            tries += 1
-            slot = self._acquire(deadline_s)
-            try:
-                answer = slot.worker.decode(slot.index, data)
-            except WorkerDied as error:
-                self._replace(slot.worker)
-                self._give_back(slot)
-                self._judge(error, is_last=tries == 2)
-            except BaseException:
-                self._replace(slot.worker)
-                self._give_back(slot)
-                raise
-            else:
-                self._release_worker(slot.worker)
-                return slot, answer
+            slot = self._lines.place(ticket, deadline_s)
+            slot.arena.write_input(data)
+            if self._lines.is_first(ticket, slot, len(data), deadline_s):
+                return slot
 
     def _judge(self, error: WorkerDied, *, is_last: bool) -> None:
-        if self._is_closed:
-            raise _stopping() from error
+        if self._closed.is_set():
+            raise stopping() from error
         self._log.warning("gate_worker_died", status=error.status)
         self._metrics.embed_worker_restarts_total.labels("gate").inc()
         if error.was_too_slow:
@@ -157,94 +163,46 @@ class GatePool:
         if is_last:
             raise refusal("image_decoder_crashed", "The picture ends the process that decodes it.") from error
 
-    def _acquire(self, deadline_s: float) -> _Slot:
-        with self._changed:
-            while True:
-                if self._is_closed:
-                    raise _stopping()
-                for worker in self._workers:
-                    if worker.free and not worker.is_busy:
-                        worker.is_busy = True
-                        return _Slot(worker, worker.free.pop())
-                remaining = deadline_s - monotonic()
-                if remaining <= 0 or not self._changed.wait(remaining):
-                    raise Overloaded("No decoder was free in time.", advice="Try again in a few seconds.")
-
-    def _release_worker(self, worker: GateWorker) -> None:
+    def _answered(self, ticket: Ticket, slot: Slot) -> None:
         """The worker can decode the next image, while the arena of this one is still held."""
-        with self._changed:
-            worker.images += 1
-            worker.is_busy = False
-            is_relieved = worker not in self._workers
-            is_worn = not is_relieved and worker.images == self._settings.recycle_after_images
-            self._changed.notify()
-        if is_relieved:
-            self._end(worker)
-        elif is_worn:
-            Thread(target=self._start_one, args=(worker,), name="gate-relief", daemon=True).start()
+        images, has_left = self._lines.answered(ticket, slot)
+        if has_left:
+            self._end(slot.desk)
+        elif images == self._settings.recycle_after_images:
+            Thread(target=self._start_one, args=(slot.desk,), name="gate-relief", daemon=True).start()
 
-    def _give_back(self, slot: _Slot, touched_bytes: int = 0) -> None:
-        """`touched_bytes`: the most that an honest decoder has written to either part of the arena."""
-        if touched_bytes > _KEPT_BYTES:
-            slot.arena.forget(_KEPT_BYTES)
-        with self._changed:
-            if slot.worker in self._workers:
-                slot.worker.free.append(slot.index)
-                self._changed.notify()
-            else:
-                slot.arena.destroy()
+    def _withdraw(self, ticket: Ticket) -> None:
+        desk = self._lines.withdraw(ticket)
+        if desk is not None:
+            self._replace(desk)
+            self._lines.lost(ticket)
 
-    def _replace(self, worker: GateWorker) -> None:
+    def _replace(self, desk: Desk) -> None:
         """End a worker and start another in the background. Arenas that are held are closed when given back."""
-        with self._changed:
-            is_missed = worker in self._workers
-            if is_missed:
-                self._workers.remove(worker)
-        self._end(worker)
-        if is_missed and self._still_wanted():
+        is_missed = self._lines.remove(desk)
+        self._end(desk)
+        if is_missed and not self._closed.is_set():
             Thread(target=self._start_one, name="gate-refill", daemon=True).start()
 
-    def _end(self, worker: GateWorker) -> None:
-        with self._changed:
-            unused, worker.free = worker.free, []
-        worker.stop()
+    def _end(self, desk: Desk) -> None:
+        unused = self._lines.unused(desk)
+        desk.worker.stop()
         for index in unused:
-            worker.arenas[index].destroy()
+            desk.worker.arenas[index].destroy()
 
-    def _start_one(self, worn: GateWorker | None = None) -> None:
+    def _start_one(self, worn: Desk | None = None) -> None:
         """For a worker that is gone, or to relieve one that is worn and works on until this one is ready."""
-        while self._still_wanted():
+        while not self._closed.is_set():
             try:
                 worker = started_worker(self._settings)
             except (WorkerDied, OSError) as error:
                 self._log.error("gate_worker_does_not_start", reason=str(error))
-                with self._changed:
-                    self._changed.wait(_RESTART_PAUSE_S)
+                self._closed.wait(_RESTART_PAUSE_S)
                 continue
-            surplus = self._take_on(worker, worn)
+            surplus = self._lines.add(worker, worn)
             if surplus is not None:
                 self._end(surplus)
             return
-
-    def _take_on(self, worker: GateWorker, worn: GateWorker | None) -> GateWorker | None:
-        """Whom to end now: the worn one, unless it is busy and ended when it is done; the new one where nobody misses
-        it, because the worn one has died and was replaced."""
-        with self._changed:
-            if self._is_closed or (worn is not None and worn not in self._workers):
-                return worker
-            self._workers.append(worker)
-            self._changed.notify()
-            if worn is None:
-                return None
-            self._workers.remove(worn)
-            return None if worn.is_busy else worn
-
-    def _still_wanted(self) -> bool:
-        return not self._is_closed
-
-
-def _stopping() -> Overloaded:
-    return Overloaded("The service is stopping.", advice="Try again in a few seconds.")
 
 
 def _check_before_decoding(data: bytes, max_bytes: int) -> None:

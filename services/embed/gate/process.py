@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
 from dataclasses import asdict
 from typing import Any
 
-from services.embed.gate.limits import GateLimits
+from services.embed.gate.limits import ORDER, GateLimits
 from services.embed.settings import GateSettings
 from services.embed.workers.arena import Arena
 from services.embed.workers.channel import ChannelClosed, ChannelTimeout, channel_pair
@@ -27,7 +28,8 @@ class WorkerDied(Exception):
 
 
 class GateWorker:
-    """A process and its arenas. `free`, `is_busy`, `images` belong to the pool, under the pool's lock.
+    """A process and its arenas. Orders wait in a queue of the kernel until the process takes them, one at a time, and
+    answers come in the order of the orders. Not safe for several threads that order, nor for several that ask.
 
     `is_confined`: the kernel filters its system calls.
     """
@@ -37,14 +39,13 @@ class GateWorker:
         self.arenas = [
             Arena.create(settings.max_bytes, pixel_bytes) for _ in range(settings.arenas // settings.workers)
         ]
-        self.free = list(range(len(self.arenas)))
-        self.is_busy = False
-        self.images = 0
         self.is_confined = False
         self._wall_s = settings.wall_s
         self._channel, theirs = channel_pair(max_message_bytes=_MAX_ANSWER_BYTES)
-        descriptors = [theirs.fileno(), *(arena.descriptor for arena in self.arenas)]
-        arguments = [descriptors[0], settings.max_bytes, pixel_bytes, *descriptors[1:]]
+        # Its end of this one stays open here too: what it has not taken can be taken back.
+        self._orders, self._its_orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors = [theirs.fileno(), self._its_orders.fileno(), *(arena.descriptor for arena in self.arenas)]
+        arguments = [*descriptors[:2], settings.max_bytes, pixel_bytes, *descriptors[2:]]
         self._process = start_module("services.embed.gate.worker", [str(value) for value in arguments], descriptors, {})
         theirs.close()
         # Pages of the arenas count as the worker's memory too.
@@ -64,11 +65,26 @@ class GateWorker:
             raise WorkerDied(end_process(self._process)) from error
         self.is_confined = answer.get("is_confined") is True
 
-    def decode(self, arena: int, data: bytes) -> dict[str, Any]:
-        """The worker's own words about the image; not to be trusted. Raises WorkerDied."""
-        self.arenas[arena].write_input(data)
+    def order(self, arena: int, size: int) -> None:
+        """Have what was written to this arena decoded, after what was ordered before. Does not wait; whether the
+        process lives, the answer tells."""
+        self._orders.send(ORDER.pack(arena, size), socket.MSG_DONTWAIT)
+
+    def recall(self, arena: int) -> bool:
+        """Take the last order back. False where the process has it, or has not taken the one before yet."""
         try:
-            self._channel.send({"arena": arena, "size": len(data)})
+            first = self._its_orders.recv(ORDER.size, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            if ORDER.unpack(first)[0] != arena:
+                return False
+            # The process may have been quicker; then nothing is left, since nothing was behind it.
+            return bool(self._its_orders.recv(ORDER.size, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def answer(self) -> dict[str, Any]:
+        """The worker's own words about the first picture that it was not asked about yet; not to be trusted. The clock
+        runs from now. Raises WorkerDied."""
+        try:
             answer, _ = self._channel.receive(self._wall_s)
         except ChannelTimeout as error:
             self._process.kill()
@@ -78,10 +94,12 @@ class GateWorker:
         return answer
 
     def stop(self) -> None:
-        """End the process; a decode that runs in another thread raises WorkerDied."""
+        """End the process; an `answer` that another thread waits for raises WorkerDied."""
         self._process.kill()
         self._channel.close()
         end_process(self._process)
+        self._orders.close()
+        self._its_orders.close()
 
 
 def started_worker(settings: GateSettings) -> GateWorker:

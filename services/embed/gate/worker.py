@@ -1,4 +1,4 @@
-"""The process that decodes untrusted bytes: `python -m services.embed.gate.worker CHANNEL INPUT PIXELS ARENA…`.
+"""The process that decodes untrusted bytes: `python -m services.embed.gate.worker CHANNEL ORDERS INPUT PIXELS ARENA…`.
 
 It starts without environment and without other descriptors than its channel and its arenas. Once its decoders are
 loaded it takes away its own means: no new descriptor (so no file and no connection), no new process, no core file, a
@@ -13,13 +13,14 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from time import perf_counter
 from typing import Any
 
 from services.embed.gate.confinement import confine
 from services.embed.gate.decode import decode, prepare_decoders
-from services.embed.gate.limits import GateLimits, TooManyPixels, Undecodable
+from services.embed.gate.limits import ORDER, GateLimits, TooManyPixels, Undecodable
 from services.embed.workers.arena import Arena
 from services.embed.workers.channel import Channel, ChannelClosed
 
@@ -32,9 +33,12 @@ _TEXT = 200  # characters of a decoder's words that leave this process
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the channel closes."""
-    channel_descriptor, input_bytes, pixel_bytes, *arena_descriptors = (int(argument) for argument in arguments)
+    """Serve until the service is gone."""
+    channel_descriptor, orders_descriptor, input_bytes, pixel_bytes, *arena_descriptors = (
+        int(argument) for argument in arguments
+    )
     channel = Channel.from_descriptor(channel_descriptor)
+    orders = socket.socket(fileno=orders_descriptor)
     request, _ = channel.receive()
     limits = GateLimits(**request["limits"])
     prepare_decoders(limits)
@@ -48,12 +52,12 @@ def main(arguments: list[str]) -> None:
     _keep_freed_memory()
     gc.freeze()
     channel.send({"ready": True, "is_confined": is_confined})
-    while True:
+    while order := orders.recv(ORDER.size):
+        arena, size = ORDER.unpack(order)
         try:
-            request, _ = channel.receive()
+            channel.send(_answer(arenas[arena], size, limits))
         except ChannelClosed:
             return
-        channel.send(_answer(arenas[request["arena"]], request["size"], limits))
 
 
 def _answer(arena: Arena, size: int, limits: GateLimits) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 from time import monotonic
 
 import numpy as np
@@ -86,8 +86,10 @@ def test_pixels_stay_while_the_worker_decodes_the_next_image(metrics: Metrics) -
     with _pool(metrics) as pool, pool.decoded(_picture("PNG"), monotonic() + IN_TIME_S) as first:
         with pool.decoded(_picture("PNG", colour="blue"), monotonic() + IN_TIME_S) as second:
             assert _first_pixel(second) == [255, 0, 0]
-            with pytest.raises(Overloaded), pool.decoded(_picture("PNG"), monotonic() + 0.1):
-                pass
+            with pool.decoded(_picture("PNG", colour="lime"), monotonic() + IN_TIME_S) as third:
+                assert _first_pixel(third) == [0, 255, 0]
+                with pytest.raises(Overloaded), pool.decoded(_picture("PNG"), monotonic() + 0.1):
+                    pass
         assert _first_pixel(first) == [0, 0, 255]
 
 
@@ -101,7 +103,8 @@ def test_many_threads_each_get_their_own_picture(gate: GatePool) -> None:
             return bool((pixels == [255 - shade, 0, shade]).all())
 
     with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(colour_of, range(100)))
+        assert all(threads.map(colour_of, range(200)))
+    assert (gate.busy, *gate.waiting) == (0, 0, 0)
 
 
 def test_every_refusal_has_its_reason(metrics: Metrics) -> None:
@@ -169,6 +172,59 @@ def test_an_image_that_ends_two_workers_is_refused(metrics: Metrics) -> None:
             is_over.set()
             killer.join(IN_TIME_S)
         wait_until(lambda: bool(set(pool.process_ids) - set(killed)), IN_TIME_S, "a new worker")
+
+
+def test_only_the_picture_that_is_decoded_is_blamed(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker but the last stands still from its start and is killed: the first picture sees two die and is
+    refused; the one that waited behind it has seen one of them and then one of its own, and is decoded."""
+    may_start, stopped = Semaphore(1), list[int]()
+
+    def stopped_start(settings: GateSettings) -> GateWorker:
+        assert may_start.acquire(timeout=IN_TIME_S)
+        worker = started_worker(settings)
+        if len(stopped) < 3:
+            os.kill(worker.process_id, signal.SIGSTOP)
+            stopped.append(worker.process_id)
+        return worker
+
+    def end_worker_of(waiting: int) -> None:
+        """End the last one while so many pictures have to be placed anew, and then let another start."""
+        os.kill(stopped[-1], signal.SIGKILL)
+        wait_until(lambda: pool.waiting == (waiting, 0), IN_TIME_S, f"{waiting} without a place")
+        may_start.release()
+
+    monkeypatch.setattr("services.embed.gate.pool.started_worker", stopped_start)
+    with _pool(metrics, wall_s=600) as pool, ThreadPoolExecutor(2) as threads:
+        bad = threads.submit(_code, pool, _picture("PNG"))
+        wait_until(lambda: pool.busy == 1, IN_TIME_S, "the first to be at the worker")
+        good = threads.submit(_colour, pool, _picture("PNG", colour="blue"))
+        wait_until(lambda: pool.waiting == (0, 1), IN_TIME_S, "the second to wait behind it")
+        end_worker_of(2)
+        wait_until(lambda: pool.busy == 1, IN_TIME_S, "the first to be tried again")
+        assert pool.waiting == (1, 0), "and nobody behind it"
+        end_worker_of(1)
+        assert bad.result(IN_TIME_S) == "image_decoder_crashed"
+        wait_until(lambda: pool.busy == 1, IN_TIME_S, "the second to be at a worker")
+        end_worker_of(1)
+        assert good.result(IN_TIME_S) == [255, 0, 0]
+    assert metrics.embed_worker_restarts_total.labels("gate")._value.get() == 3
+
+
+def test_a_picture_behind_one_that_takes_too_long_is_decoded(metrics: Metrics) -> None:
+    """Its own time begins when its own decoding does."""
+    with _pool(metrics, wall_s=3) as pool, ThreadPoolExecutor(2) as threads:
+        os.kill(pool.process_ids[0], signal.SIGSTOP)
+        slow = threads.submit(_code, pool, _picture("PNG"))
+        wait_until(lambda: pool.busy == 1, IN_TIME_S, "the slow one to be at the worker")
+        good = threads.submit(_colour, pool, _picture("PNG", colour="blue"))
+        assert slow.result(IN_TIME_S) == "image_decode_too_slow"
+        assert good.result(IN_TIME_S) == [255, 0, 0]
+    assert metrics.embed_worker_restarts_total.labels("gate")._value.get() == 1
+
+
+def _colour(pool: GatePool, picture: bytes) -> list[int]:
+    with pool.decoded(picture, monotonic() + IN_TIME_S) as lease:
+        return _first_pixel(lease)
 
 
 def _is_refused(pool: GatePool, picture: bytes) -> bool:
@@ -251,10 +307,11 @@ def test_closing_ends_every_process_and_every_caller(metrics: Metrics) -> None:
     with _pool(metrics) as pool:
         processes = pool.process_ids
         os.kill(processes[0], signal.SIGSTOP)
-        with ThreadPoolExecutor(2) as threads:
-            callers = [threads.submit(_enter, pool) for _ in range(2)]
+        with ThreadPoolExecutor(4) as threads:
+            callers = [threads.submit(_enter, pool) for _ in range(4)]
+            wait_until(lambda: (pool.busy, *pool.waiting) == (1, 2, 1), IN_TIME_S, "one at each place, two without")
             pool.close()
-            assert [type(caller.exception(IN_TIME_S)) for caller in callers] == [Overloaded, Overloaded]
+            assert [type(caller.exception(IN_TIME_S)) for caller in callers] == [Overloaded] * 4
         assert not any(psutil.pid_exists(pid) for pid in processes)
 
 

@@ -274,6 +274,30 @@ def test_a_tiff_that_lacks_strips_or_planes_is_refused_not_shown_black(tag: int,
         _decoded(bytes(data))
 
 
+@pytest.mark.parametrize("pixels_at", [0, 14, 50, 53])
+def test_a_bmp_whose_pixels_begin_within_its_header_is_refused_not_shown_shifted(pixels_at: int) -> None:
+    data = bytearray(_saved(_scene(), "BMP"))
+    assert struct.unpack_from("<II", data, 10) == (54, 40)
+    struct.pack_into("<I", data, 10, pixels_at)
+    with pytest.raises(Undecodable, match="within the header"):
+        _decoded(bytes(data))
+
+
+def test_a_bmp_may_leave_room_before_its_pixels_but_not_take_that_of_its_masks() -> None:
+    plain = _saved(_scene(), "BMP")
+    roomy = bytearray(plain[:54] + bytes(20) + plain[54:])
+    struct.pack_into("<I", roomy, 10, 74)
+    assert _differs(_decoded(bytes(roomy))[1], _scene()) == 0
+    masked = bytearray(_saved(_scene().convert("RGBA"), "BMP")[:54] + struct.pack("<III", 0xFF0000, 0xFF00, 0xFF))
+    masked += bytes(WIDTH * HEIGHT * 4)
+    struct.pack_into("<HI", masked, 28, 32, 3)
+    struct.pack_into("<I", masked, 10, 66)
+    assert _decoded(bytes(masked))[0].format == "BMP"
+    struct.pack_into("<I", masked, 10, 54)
+    with pytest.raises(Undecodable, match="within the header"):
+        _decoded(bytes(masked))
+
+
 def test_the_first_frame_counts() -> None:
     red, blue = Image.new("RGB", (20, 10), "red"), Image.new("RGB", (20, 10), "blue")
     for name in ("GIF", "PNG", "WEBP", "TIFF", "AVIF"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.packet import Packet
@@ -15,6 +17,8 @@ from av.video.stream import VideoStream
 from services.embed.film.limits import FilmLimits, Refused
 from services.embed.film.pixels import orientation_of, write_frame
 from services.embed.film.reading import FilmReader
+from services.embed.film.worker import FilmService
+from services.embed.workers.arena import Arena
 from tests.support.films import grey_picture, make_film, make_sound, number_of
 
 LIMITS = FilmLimits(max_pixels=1_000_000, max_frames=10_000, index_cpu_s=5, frame_cpu_s=5, memory_bytes=1 << 30)
@@ -128,6 +132,27 @@ def test_a_turned_film_says_how_it_is_turned(tmp_path: Path, rotation: int, orie
     read = reader(path)
     ((_, frame),) = read.frames([int(read.index.stamps[0])])
     assert orientation_of(frame) == orientation
+
+
+def test_frames_that_were_given_are_not_kept(tmp_path: Path) -> None:
+    """However long the film: counted while Python does not look for rings by itself."""
+    path = make_film(tmp_path / "film.mp4", (grey_picture(n) for n in range(FRAMES)), key_every=8)
+    arena = Arena.create(1, LIMITS.max_pixels * 3)
+    service = FilmService(os.open(path, os.O_RDONLY), path.stat().st_size, LIMITS, [arena])
+    service.answer({"open": True})
+    kept = []
+    gc.disable()
+    gc.freeze()  # as the worker does: what was there before is not looked at
+    try:
+        service.answer({"stills": [int(stamp) for stamp in reader(path).index.stamps]})
+        while "pts" in service.answer({"next": 0}):
+            kept.append(sum(isinstance(found, av.VideoFrame) for found in gc.get_objects()))
+    finally:
+        gc.unfreeze()
+        gc.enable()
+        arena.destroy()
+    assert len(kept) == FRAMES
+    assert max(kept) <= max(kept[:8]) + 2, kept
 
 
 # The display matrix's first five numbers but the third, as signs, and the EXIF orientation that shows the same.
