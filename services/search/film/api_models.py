@@ -155,10 +155,11 @@ class TrackChoice(_Strict):
 
 
 class TrackSearch(_Strict):
-    """One search: an answer as of any search, or why there is none."""
+    """One search: an answer as of any search, or why there is none. `unavailable`: the platform was too busy, or a part
+    of it away, for as long as the request tried; ask for this track again."""
 
     track: int
-    status: Literal["done", "refused"]
+    status: Literal["done", "refused", "unavailable"]
     answer: SearchAnswer | None
     problem: dict[str, Any] | None
 

@@ -145,7 +145,8 @@ def _print_searches(body: dict[str, Any]) -> None:
     console = Console()
     for search in body["searches"]:
         if search["answer"] is None:
-            console.print(Text(f"track {search['track']}: {search['problem']['detail']}"))
+            problem = search["problem"]
+            console.print(Text(f"track {search['track']} was not searched: {problem['detail']} {problem['advice']}"))
             continue
         answer = search["answer"]
         console.print(Text(f"track {search['track']}: search {answer['search_id']}"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import orjson
 
@@ -11,16 +12,36 @@ from services.search.film.ports import FilmStatus, FilmStore, FilmTrack, Pick, S
 from services.search.film.trail import FILM_VIEW
 from services.search.film.view import FilmAccess
 from services.search.identification.evidence import FilmEvidence, Still
-from services.search.identification.identify import Identify
 from services.search.identification.requests import ImageNature
 from services.shared.clock import Clock
-from services.shared.errors import CallerError, Conflict, InvalidRequest, NotFound
+from services.shared.errors import (
+    AuditUnavailable,
+    CallerError,
+    Conflict,
+    InvalidRequest,
+    LikenessError,
+    NotFound,
+    PlatformError,
+)
 from services.shared.multipart import Upload
 from services.shared.ports.image_store import ImageStore
 from services.shared.problems import problem_body
 from services.shared.tokens import Principal
 
 MAX_PICKS = 20
+# How long one request goes on trying what was refused for load, all its searches together, and after which pauses.
+_TRY_FOR_S = 30.0
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+
+class Identification(Protocol):
+    """What is needed of `Identify`."""
+
+    def __call__(
+        self, principal: Principal, upload: Upload, idempotency_key: str | None, evidence: FilmEvidence | None
+    ) -> bytes: ...
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None: ...
 
 
 class SearchTracks:
@@ -29,20 +50,30 @@ class SearchTracks:
     picked is the caller, and is kept with the film and in every search's log entries."""
 
     def __init__(
-        self, access: FilmAccess, store: FilmStore, identify: Identify, probes: ImageStore, clock: Clock
+        self,
+        access: FilmAccess,
+        store: FilmStore,
+        identify: Identification,
+        probes: ImageStore,
+        clock: Clock,
+        *,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`pause`: waits so many seconds."""
         self._access = access
         self._store = store
         self._identify = identify
         self._probes = probes
         self._clock = clock
+        self._pause = pause
 
     def __call__(
         self, principal: Principal, film_id: str, tracks: Sequence[int], idempotency_key: str | None = None
     ) -> bytes:
         """The JSON of one answer or problem for each track, in their order: what one search is refused for does not
-        take the others' answers away. Raises Forbidden, NotFound, Conflict (not read yet), InvalidRequest, and every
-        error of a search that is not the caller's fault."""
+        take the others' answers away, nor does a platform that is too busy, which is tried again for a while. Raises
+        Forbidden, NotFound, Conflict (not read yet), InvalidRequest, every fault of the platform that trying again
+        does not mend, and any where no track was searched for it."""
         film = self._access.find(principal, film_id, FILM_VIEW)
         if film.status is not FilmStatus.DONE:
             raise Conflict(
@@ -52,8 +83,45 @@ class SearchTracks:
             )
         by_number = {track.track: track for track in self._store.contents(film_id).tracks}
         chosen = _chosen(tracks, by_number)
-        answers = [self._search(principal, film, track, idempotency_key) for track in chosen]
-        return orjson.dumps({"film_id": film_id, "searches": answers})
+        answers: list[dict[str, Any]] = []
+        faults: list[PlatformError] = []
+        deadline_s = self._clock.monotonic_s() + _TRY_FOR_S
+        for track in chosen:
+            try:
+                answers.append(self._search_patiently(principal, film, track, idempotency_key, deadline_s))
+            except PlatformError as error:
+                if not error.retriable:
+                    raise
+                faults.append(error)
+                answers.append(_without_answer(track.track, "unavailable", error))
+        if len(faults) == len(chosen):
+            raise faults[0]
+        return orjson.dumps({"film_id": film_id, "searches": [self._standing(principal, one) for one in answers]})
+
+    def _standing(self, principal: Principal, told: dict[str, Any]) -> dict[str, Any]:
+        """The first answers have waited for the last: what ended meanwhile is not given out."""
+        if told["answer"] is None:
+            return told
+        try:
+            self._identify.require_still(principal, told["answer"])
+        except CallerError as error:
+            return _without_answer(int(told["track"]), "refused", error)
+        return told
+
+    def _search_patiently(
+        self, principal: Principal, film: StoredFilm, track: FilmTrack, key: str | None, deadline_s: float
+    ) -> dict[str, Any]:
+        """Again while the platform is busy, but not past the deadline. Without the log nothing is searched, and that is
+        said at once."""
+        for pause_s in _PAUSES_S:
+            try:
+                return self._search(principal, film, track, key)
+            except PlatformError as error:
+                is_hopeless = not error.retriable or isinstance(error, AuditUnavailable)
+                if is_hopeless or self._clock.monotonic_s() + pause_s > deadline_s:
+                    raise
+                self._pause(pause_s)
+        return self._search(principal, film, track, key)
 
     def _search(self, principal: Principal, film: StoredFilm, track: FilmTrack, key: str | None) -> dict[str, Any]:
         evidence = self._evidence(film, track)
@@ -66,8 +134,7 @@ class SearchTracks:
         try:
             answer = self._identify(principal, upload, None if key is None else f"{key}:{track.track}", evidence)
         except CallerError as error:
-            problem = problem_body(error.code, error.http_status, error.detail, error.advice, error.context)
-            return {"track": track.track, "status": "refused", "answer": None, "problem": problem}
+            return _without_answer(track.track, "refused", error)
         found = orjson.loads(answer)
         pick = Pick(track.track, found["search_id"], principal.person_id, self._clock.now())
         self._store.add_pick(film.film_id, pick)
@@ -86,6 +153,11 @@ class SearchTracks:
             for still in track.stills
         )
         return FilmEvidence(film.film_id, film.sha256, track.track, stills)
+
+
+def _without_answer(track: int, status: str, error: LikenessError) -> dict[str, Any]:
+    problem = problem_body(error.code, error.http_status, error.detail, error.advice, error.context)
+    return {"track": track, "status": status, "answer": None, "problem": problem}
 
 
 def _chosen(tracks: Sequence[int], by_number: dict[int, FilmTrack]) -> list[FilmTrack]:
