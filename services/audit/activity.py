@@ -18,7 +18,9 @@ PAGE = 500
 # Of one activity in full, the newest; more looks of it, and more refusals, are counted. So there is always a bundle,
 # however often a search was looked at, and what was looked at once in a year is still named.
 LOOKS_IN_FULL = 500
-# What changed or disclosed something, which stands in full, always. The longest case has some hundreds.
+# What changed or disclosed something stands in full as well, the newest; the longest case has some hundreds. Whoever
+# writes thousands of one kind pushes out none of another: of each the newest `LOOKS_IN_FULL` are there in any case. A
+# search is disclosed all the same: its own entries are always in full.
 MAX_ACTS = 5000
 # More people than any force has: who comes after them is counted without a name.
 MAX_GROUPS = 2000
@@ -68,7 +70,7 @@ class ProveActivity:
         self._store = store
 
     def __call__(self, activity_id: str, case_reference: str, objects: Sequence[str]) -> ProvenActivity:
-        """Raises InvalidRequest (nothing asked for, too many acts), AuditUnavailable."""
+        """Raises InvalidRequest (nothing asked for), AuditUnavailable."""
         if not activity_id:
             raise InvalidRequest("`activity_id` is empty.", advice="Say of which activity.")
         checkpoint = self._log.checkpoint(fresh=True)
@@ -108,25 +110,22 @@ class _Found:
 
     activity_id: str
     in_full: dict[int, StoredEntry] = field(default_factory=dict)
+    # By activity.
     _looks: Counter[str] = field(default_factory=Counter)
-    _acts: int = 0
+    _acts: Counter[str] = field(default_factory=Counter)
     _counted: dict[tuple[str, str, str], CountedEntries] = field(default_factory=dict)
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def take(self, entries: Iterable[StoredEntry], wanted: frozenset[str] | None) -> None:
-        """Entries that bear one of the objects `wanted`, all where it is None. Raises InvalidRequest."""
+        """Entries that bear one of the objects `wanted`, all where it is None."""
         for entry in entries:
             facts = entry.facts()
             if entry.sequence in self.in_full or (wanted is not None and wanted.isdisjoint(facts["objects"])):
                 continue
-            if not self._is_look(facts):
-                self._require_few()
-            elif self._looks[facts["activity"]] >= LOOKS_IN_FULL:
-                self._count(entry, facts)
-                continue
+            if self._has_room_for(facts):
+                self.in_full[entry.sequence] = entry
             else:
-                self._looks[facts["activity"]] += 1
-            self.in_full[entry.sequence] = entry
+                self._count(entry, facts)
 
     def counted_and_digest(self) -> tuple[Sequence[CountedEntries], bytes]:
         counted = sorted(self._counted.values(), key=lambda one: one.first_sequence)
@@ -134,16 +133,17 @@ class _Found:
 
     def _is_look(self, facts: Mapping[str, Any]) -> bool:
         """Somebody looked, or was refused: nothing was changed and nothing left."""
-        is_own = facts["activity_id"] == self.activity_id
-        return not is_own and (facts["operation"] == "CONSULTATION" or facts["phase"] in _NO_EFFECT)
+        return bool(facts["operation"] == "CONSULTATION" or facts["phase"] in _NO_EFFECT)
 
-    def _require_few(self) -> None:
-        self._acts += 1
-        if self._acts > MAX_ACTS:
-            raise InvalidRequest(
-                f"More than {MAX_ACTS} acts belong to it, and a disclosure names each of them.",
-                advice="Export the whole log instead: likeness audit export.",
-            )
+    def _has_room_for(self, facts: Mapping[str, Any]) -> bool:
+        if facts["activity_id"] == self.activity_id:
+            return True  # an intent and an outcome, and what was withheld of it
+        of_kind = self._looks if self._is_look(facts) else self._acts
+        has_room = of_kind[facts["activity"]] < LOOKS_IN_FULL
+        if of_kind is self._acts:
+            has_room = has_room or self._acts.total() < MAX_ACTS
+        of_kind[facts["activity"]] += has_room
+        return has_room
 
     def _count(self, entry: StoredEntry, facts: Mapping[str, Any]) -> None:
         self._digest.update(entry.leaf_hash)

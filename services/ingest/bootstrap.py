@@ -215,7 +215,7 @@ def build(settings: IngestSettings, metrics: Metrics | None = None) -> IngestSer
     acceptance = _acceptance(parts, checks, worker, life)
     withdrawal = WithdrawReference(parts.stores.ledger, parts.peers.gallery, parts.peers.audit, parts.clock)
     consumer = _consumer(parts, acceptance, withdrawal, life)
-    desk = _desk(parts, life)
+    desk = _desk(parts, life, migrating)
     loops = [
         *worker.loops,
         *_maintenance(parts, acceptance, withdrawal, consumer),
@@ -335,7 +335,7 @@ def _life(parts: _Parts, migrating: Migrating) -> Life:
     )
 
 
-def _desk(parts: _Parts, life: Life) -> Desk:
+def _desk(parts: _Parts, life: Life, migrating: Migrating) -> Desk:
     _embed, search, *_others = parts.peers.channels
     return build_desk(
         DeskParts(
@@ -349,6 +349,7 @@ def _desk(parts: _Parts, life: Life) -> Desk:
             audit=parts.peers.audit,
             audit_client=parts.peers.audit_client,
             acts=parts.acts,
+            settle_migration=migrating.settle,
             model_id=parts.model.model_id,
             watchlists=parts.watchlists,
             pending=parts.backlog.pending,

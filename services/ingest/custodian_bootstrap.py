@@ -24,7 +24,7 @@ from services.ingest.loops import Loop
 from services.ingest.settings import IngestSettings
 from services.rpc.auditing import BatchAuditRecorder
 from services.rpc.clients import AgreementClient, AuditClient, open_peer
-from services.rpc.open_acts import OpenActs
+from services.rpc.open_acts import OpenActs, Settling
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -47,6 +47,7 @@ class DeskParts:
     audit: EnrolmentAudit
     audit_client: AuditClient
     acts: OpenActs
+    settle_migration: Settling
     model_id: Callable[[], str]
     watchlists: WatchlistFile
     pending: Callable[[], int]
@@ -103,5 +104,5 @@ def build_desk(parts: DeskParts) -> Desk:
     rules = ExportRules(parts.watchlists, AgreementClient(parts.search), parts.settings.exports.recipients, parts.clock)
     exporting = ExportReferences(store, parts.images, rules, recorder, parts.acts, parts.clock)
     exports = ExportsApi(exporting, store, parts.audit, verifier).router()
-    loops = [*flags.loops, sweeping(parts.acts, flags.store)]
+    loops = [*flags.loops, sweeping(parts.acts, flags.store, parts.images, parts.settle_migration)]
     return Desk(loops=loops, routers=[flags.router, access, exports], close=review.close)

@@ -64,8 +64,22 @@ class OpenActStore(Protocol):
         ...
 
 
-# Whether an act that was cut short took effect; None where nobody can know.
-TookEffect = Callable[[OpenAct], bool | None]
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of an act that was cut short: whether the whole of it took effect, None where nobody can know; and
+    what else its outcome tells, of an act that was done in part for one."""
+
+    took_effect: bool | None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+# Finds out by what is stored. May raise DependencyUnavailable: it is asked again.
+Settling = Callable[[OpenAct], Settled]
+
+
+def settled_removal(gone: int, left: int) -> Settled:
+    """Of things that an act was to remove: done where none is left, else how far it came."""
+    return Settled(left == 0, {"gone": str(gone), "left": str(left)})
 
 
 class OpenActs:
@@ -122,18 +136,19 @@ class OpenActs:
             # The log has the outcome, and that is what counts; the sweep finds it there.
             structlog.get_logger().warning("open_act_not_forgotten", activity_id=act.activity_id, detail=error.detail)
 
-    def sweep(self, took_effect: TookEffect) -> None:
+    def sweep(self, settling: Settling) -> None:
         """Give an outcome to acts that were left behind."""
         with self._lock:
             running = sorted(self._running)
         if running:
             self._store.keep(running, self._clock.now())
         for act in self._store.opened_before(self._clock.now() - self._orphan_age, _BATCH):
-            is_done = took_effect(act)
+            settled = settling(act)
+            is_done = settled.took_effect
             phase = audit_pb2.UNKNOWN if is_done is None else audit_pb2.DONE if is_done else audit_pb2.FAILED
             self._record(act, audit_pb2.INTENT, act.details, act.intent_entry_id)
             try:
-                self._record(act, phase, _told(act, phase), act.outcome_entry_id)
+                self._record(act, phase, _told(act, phase, settled.facts), act.outcome_entry_id)
             except Conflict:
                 phase = audit_pb2.PHASE_UNSPECIFIED  # the log has its outcome
             self._store.remove(act.activity_id)
@@ -164,11 +179,11 @@ class OpenActs:
         )
 
 
-def _told(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> Mapping[str, str]:
+def _told(act: OpenAct, phase: audit_pb2.Phase.ValueType, facts: Mapping[str, str]) -> Mapping[str, str]:
     """What was done keeps the reason for which it was done."""
     if phase == audit_pb2.DONE:
-        return {**act.details, "settled": STOPPED}
-    return {**act.details, "reason": STOPPED}
+        return {**act.details, "settled": STOPPED, **facts}
+    return {**act.details, "reason": STOPPED, **facts}
 
 
 def _recipients(act: OpenAct, phase: audit_pb2.Phase.ValueType) -> Sequence[str]:

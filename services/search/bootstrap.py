@@ -17,6 +17,7 @@ from fastapi import APIRouter, FastAPI
 from services.rpc.auditing import AuditRecorder, rate_reporter
 from services.rpc.casework import PictureClient
 from services.rpc.clients import AuditClient, LedgerClient, open_peer
+from services.rpc.open_acts import OpenAct, Settled
 from services.rpc.server import GrpcServer
 from services.rpc.v1 import (
     agreements_pb2_grpc,
@@ -57,6 +58,7 @@ from services.search.partners.gateway import PartnerGateway
 from services.search.partners.wiring import PartnerParts, wire_partners
 from services.search.policy.governing import Governance, govern
 from services.search.ports import GalleryStore
+from services.search.probes.erasing import ACTIVITY as PROBE_ERASURE
 from services.search.probes.erasing import EraseProbes
 from services.search.probes.servicer import SERVICE_NAME as PROBES
 from services.search.probes.servicer import ProbesServicer
@@ -157,6 +159,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
     identify_for = _identify_for(core)
     identify = identify_for({})
     films, partners = _films(core, identify), _partners(core, identify_for)
+    erase = EraseProbes(SqlSealedProbes(core.engine), core.probes, governance.acts, core.clock)
     app = _app(settings, metrics, gallery, core.report)
     view = ViewSearch(core.store, core.trail, core.closing, core.standing)
     searches = create_router(identify, view, core.verifier, core.slots)
@@ -171,7 +174,7 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         (agreements_pb2_grpc.add_AgreementsServicer_to_server, governance.agreements),
         (migration_pb2_grpc.add_ModelsServicer_to_server, serving.servicer),
         (unsolved_pb2_grpc.add_UnsolvedServicer_to_server, _unsolved(core, identify_for)),
-        (probes_pb2_grpc.add_ProbesServicer_to_server, _probes(core)),
+        (probes_pb2_grpc.add_ProbesServicer_to_server, ProbesServicer(erase)),
     )
     grpc_server = GrpcServer(settings.grpc_host, settings.grpc_port, names, servicers, tls=settings.tls)
 
@@ -179,11 +182,14 @@ def build(settings: SearchSettings, metrics: Metrics, clock: Clock | None = None
         gallery.tend()
         grpc_server.set_serving(not gallery.waiting_for())
 
+    def settling(act: OpenAct) -> Settled:
+        return erase.settle(act) if act.activity == PROBE_ERASURE else governance.settling(act)
+
     periodics = [
         Periodic("gallery", tend, TEND_EVERY_S),
         Periodic("ledger-counts", core.counts.refresh, COUNT_EVERY_S),
         *_tidying(core.closing),
-        Periodic("open-acts", governance.sweep, SWEEP_EVERY_S),
+        Periodic("open-acts", partial(governance.acts.sweep, settling), SWEEP_EVERY_S),
         *films.periodics,
         *partners.periodics,
         *serving.periodics,
@@ -318,10 +324,6 @@ def _unsolved(core: _Core, identify_for: IdentifyFor) -> UnsolvedServicer:
         clock=core.clock,
         slots=core.slots,
     )
-
-
-def _probes(core: _Core) -> ProbesServicer:
-    return ProbesServicer(EraseProbes(SqlSealedProbes(core.engine), core.probes, core.governance.acts, core.clock))
 
 
 def _neighbours(core: _Core, tidy: Compacting) -> NeighbourServicer:

@@ -25,7 +25,7 @@ from services.ingest.migrating.migration import (
 )
 from services.ingest.models import CurrentModel
 from services.rpc.auditing import platform_principal
-from services.rpc.open_acts import OpenAct, OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs, Settled
 from services.rpc.v1 import audit_pb2, migration_pb2
 from services.shared.clock import Clock
 from services.shared.errors import Conflict, Forbidden, InvalidRequest, LikenessError, NotFound
@@ -36,6 +36,9 @@ from services.shared.tokens import Principal
 ACTIVITY = "model_migration"
 APPROVERS = 2
 MAX_TEXT = 200
+_START, _ABANDON, _RETRY = "start", "abandon", "retry_losses"
+# Leaves no step in the ledger.
+_WITHOUT_STEP = frozenset({_RETRY})
 
 
 class ServedModels(Protocol):
@@ -128,11 +131,11 @@ class MigrateModel:
         _check_text("reason", reason)
         base = self._model.refresh().model_id
         candidate = self._embeds.candidate(base)
-        step = Step("start", principal.person_id, self._now_ms())
+        step = Step(_START, principal.person_id, self._now_ms())
         migration = ModelMigration(
             new_id(), base, candidate.model_id, MigrationState.EMBEDDING, reason, (), (step,)
         )  # fmt: skip
-        with self._audited("start", migration, principal, {"reason": reason}):
+        with self._audited(_START, migration, principal, {"reason": reason}):
             self._migrations.open(migration)
         self._follow()
         return migration
@@ -234,8 +237,8 @@ class MigrateModel:
         _check_text("reason", reason)
         states = (MigrationState.EMBEDDING, MigrationState.SHADOWING, MigrationState.APPROVED)
         migration = self._in_state(migration_id, *states)
-        with self._audited("abandon", migration, principal, {"reason": reason}):
-            moved = self._move(migration, MigrationState.ABANDONED, "abandon", principal)
+        with self._audited(_ABANDON, migration, principal, {"reason": reason}):
+            moved = self._move(migration, MigrationState.ABANDONED, _ABANDON, principal)
             self._templates.forget(migration.to_model_id)
         self._follow()
         return moved
@@ -244,8 +247,30 @@ class MigrateModel:
         """Have the lost images looked at again, after whatever was in the way has been put right; how many."""
         states = (MigrationState.EMBEDDING, MigrationState.SHADOWING, MigrationState.SWITCHED)
         migration = self._in_state(migration_id, *states)
-        with self._audited("retry_losses", migration, principal, {}):
+        with self._audited(_RETRY, migration, principal, {}):
             return self._templates.retry_losses(migration.to_model_id)
+
+    def settle(self, act: OpenAct) -> Settled:
+        """What became of a step that was cut short, by the steps that the ledger has. Where losses were to be looked at
+        again nobody can know. An abandoned candidate's templates go now. Raises DependencyUnavailable."""
+        name, before = act.details.get("step", ""), act.details.get("steps_before", "")
+        if name in _WITHOUT_STEP or not before:
+            return Settled(None)
+        migration = self._of_act(act)
+        steps = migration.steps if migration is not None else ()
+        at = int(before)
+        is_done = len(steps) > at and (steps[at].name, steps[at].person_id) == (name, act.principal.person_id)
+        if migration is not None and is_done and name == _ABANDON:
+            self._forget_unless_open(migration.to_model_id)
+        return Settled(is_done)
+
+    def _of_act(self, act: OpenAct) -> ModelMigration | None:
+        return next((each for each in self._migrations.all() if _name(each) in act.objects), None)
+
+    def _forget_unless_open(self, model_id: str) -> None:
+        current = self._migrations.current()
+        if current is None or current.to_model_id != model_id:
+            self._templates.forget(model_id)
 
     # --- rules
 
@@ -324,11 +349,11 @@ class MigrateModel:
             operation=audit_pb2.ALTERATION,
             principal=principal,
             objects=[
-                f"migration:{migration.migration_id}",
+                _name(migration),
                 f"model:{migration.from_model_id}",
                 f"model:{migration.to_model_id}",
             ],
-            details={"step": step, **facts},
+            details={"step": step, "steps_before": str(0 if step == _START else len(migration.steps)), **facts},
         )
         with self._acts.under_way(act):
             yield
@@ -336,6 +361,10 @@ class MigrateModel:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def _name(migration: ModelMigration) -> str:
+    return f"migration:{migration.migration_id}"
 
 
 def _gallery(found: migration_pb2.ModelGallery) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from services.ingest.migrating.watch import MigrationWatch
 from services.ingest.models import CurrentModel
 from services.ingest.ports import FaceAnalyser, GalleryWriter, ReferenceReader
 from services.ingest.settings import IngestSettings, QualityPolicy, QualitySettings
-from services.rpc.open_acts import OpenActs
+from services.rpc.open_acts import OpenActs, Settling
 from services.shared.adapters.image_keys import ImageKeys
 from services.shared.clock import Clock
 from services.shared.ports.image_store import ImageStore
@@ -68,6 +68,7 @@ class Migrating:
     loops: Sequence[Loop]
     router: APIRouter
     servicer: MigrationsServicer
+    settle: Settling
     # Of the ledger's own model.
     references: ReferenceReader
 
@@ -113,6 +114,7 @@ def build_migrating(parts: MigratingParts) -> Migrating:
         loops=[Loop("other-model", embedding.step), Loop("migration-watch", watch.step)],
         router=MigrationApi(migrate, parts.audit, TokenVerifier(settings.tokens)).router(),
         servicer=MigrationsServicer(parts.migrations, references, templates),
+        settle=migrate.settle,
         references=SqlBaseReferences(parts.references, templates, parts.migrations),
     )
 

@@ -30,6 +30,7 @@ class Bundle:
     """`answer_text` is the answer byte for byte; `answer` what it says."""
 
     search_id: str
+    made_at: str
     original_sha256: str
     enhancement: Sequence[Any]
     probe_sha256: str
@@ -50,7 +51,7 @@ class Bundle:
     watermark: str
     # What was signed in casework, with every remark; empty where it was not fetched.
     judgements: Sequence[Mapping[str, Any]]
-    # How many older looks and refusals the log holds beside the entries: told, not proven.
+    # How many older looks, refusals and acts the log holds beside the entries: told, not proven.
     counted: int = 0
 
     @property
@@ -67,6 +68,7 @@ def read_bundle(path: Path) -> Bundle:
         answer_text = str(value["answer"]).encode()
         return Bundle(
             search_id=str(value["search_id"]),
+            made_at=str(value["made_at"]),
             original_sha256=str(value["original_sha256"]),
             enhancement=list(value["enhancement"]),
             probe_sha256=str(value["probe"]["sha256"]),

@@ -17,7 +17,8 @@
 10. Every adjudication is an entry of the log word for word, and none of the entries given is left out.
 11. With the enrolment ledger at hand: the references that stood while the search ran, as the ledger dates them, make
     the snapshot's digests.
-12. The bundle is made out to one recipient, whom a second person approved: approval and disclosure are in the log.
+12. The bundle is made out to one recipient, whom a second person approved: approval and disclosure are in the log, and
+    it was made when the log says that it was begun.
 13. What was signed in casework, with every remark, has the digests that the entries given hold of it, and none is left
     out.
 14. With the whole log at hand: its entries are the bundle's, and no adjudication of this search is kept back together
@@ -75,6 +76,8 @@ CHECKS: Final[Mapping[int, str]] = {
     14: "No judgement is kept back",
 }
 
+# From the intent in the log to the bundle it takes seconds; a clock may be put right in between.
+_MAKING_S: Final = 300.0
 _PERSONAL: Final = "Personal data: not to be copied, passed on or published."
 _APPROVAL_ID: Final = "approval"
 _APPROVAL: Final = frozenset({_APPROVAL_ID, "recipient", "reason", "approved_by", "approved_at"})
@@ -144,7 +147,10 @@ def _check_approval(bundle: Bundle) -> str:  # 12
     if not stated:
         if any(_APPROVAL_ID in entry.facts["details"] for entry in bundle.entries):
             raise CheckFailed(12, "the log names an approval and its recipient, the bundle does not")
-        return "no recipient is named: made before disclosures were approved, or what named one was taken out"
+        return (
+            "no recipient is named: made before disclosures were approved, or what named one was taken out; when it was "
+            "made is not checked"
+        )
     if missing := _APPROVAL - stated.keys():
         raise CheckFailed(12, f"the approval lacks {', '.join(sorted(missing))}")
     if is_same_person(stated["approved_by"], bundle.made_by):
@@ -152,26 +158,48 @@ def _check_approval(bundle: Bundle) -> str:  # 12
     marked = f"Disclosed to {stated['recipient']} alone, search {bundle.search_id}, approval {stated[_APPROVAL_ID]}."
     if bundle.watermark != f"{marked} {_PERSONAL}":
         raise CheckFailed(12, "the watermark names another recipient, search or approval, or says something else")
-    _check_approval_entries(bundle, stated)
+    begun = _check_approval_entries(bundle, stated)
+    _check_made_at(bundle, begun)
     return f"passed: {stated['recipient']}, approved by {stated['approved_by']}"
 
 
-def _check_approval_entries(bundle: Bundle, stated: Mapping[str, str]) -> None:
-    """The log says the same of who approved it, who made it and for whom."""
+def _check_made_at(bundle: Bundle, begun: Sequence[Mapping[str, Any]]) -> None:
+    """By the clock of the service that made it, which dated the intent as well."""
+    made = _moment(bundle.made_at)
+    since = [(made - _moment(str(facts["occurred_at"]))).total_seconds() for facts in begun]
+    if not any(abs(waited_s) <= _MAKING_S for waited_s in since):
+        raise CheckFailed(12, f"it says that it was made at {bundle.made_at}; the log has it begun at another time")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CheckFailed(12, f"{text[:40]!r} is no time") from error
+    if moment.tzinfo is None:
+        raise CheckFailed(12, f"{text!r} is a time without its zone")
+    return moment
+
+
+def _check_approval_entries(bundle: Bundle, stated: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """The log says the same of who approved it, who made it and for whom; the intents of its making."""
     # Why it was made is said by whoever made it, beside why it was approved.
     own = {**stated, "reason": bundle.reason}
     sought = (
         ("disclosure_approval", "DONE", stated["approved_by"], stated),
         ("search_disclosure", "INTENT", bundle.made_by, own),
     )
+    found: list[Mapping[str, Any]] = []
     for activity, phase, person, details in sought:
-        if not any(_tells(entry.facts, activity, phase, person, details) for entry in bundle.entries):
+        found = [entry.facts for entry in bundle.entries if _tells(entry.facts, activity, phase, person, details)]
+        if not found:
             raise CheckFailed(12, f"no entry {activity} ({phase}) of {person} names this approval and recipient")
     makers = [entry.facts for entry in bundle.entries if entry.facts["activity"] == "search_disclosure"]
     if not any(
         maker["actor"] == {**maker["actor"], "person_id": bundle.made_by, "force": bundle.force} for maker in makers
     ):
         raise CheckFailed(12, f"{bundle.made_by} of {bundle.force} did not make it")
+    return found
 
 
 def _check_judgements(bundle: Bundle) -> str:  # 13
@@ -245,7 +273,7 @@ def _check_entries(bundle: Bundle) -> str:  # 4
     sequences = [entry.sequence for entry in bundle.entries]
     if sequences != sorted(set(sequences)):
         raise CheckFailed(4, "the entries are not in the order of the log")
-    beside = f"; {bundle.counted} older looks and refusals are counted, not proven" if bundle.counted else ""
+    beside = f"; {bundle.counted} older entries are counted, not proven" if bundle.counted else ""
     return f"passed: {len(sequences)} entries{beside}"
 
 

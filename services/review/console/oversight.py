@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import date
+from threading import Thread
 from typing import Any
 
 import httpx
+import structlog
 from pydantic import BaseModel
 
 from services.shared.errors import (
@@ -25,6 +29,11 @@ _TIMEOUT_S = 10.0
 _ALIVE_S = 2.0
 # The first question after a start counts the whole log, and the report is set as a PDF.
 _REPORT_TIMEOUT_S = 60.0
+# While a report is made its service is asked whether it can do its work at all. What misses two in a row hangs: told
+# within the same 3 s, while one late answer of a busy machine ends nothing.
+_LOOK_EVERY_S = 0.3
+_LOOK_TIMEOUT_S = 1.0
+_MISSED = 2
 _KINDS: Mapping[int, type[LikenessError]] = {
     401: Unauthenticated,
     403: Forbidden,
@@ -103,14 +112,12 @@ class Oversight:
         """What may be published of these months, all where none is named. Raises Forbidden, InvalidRequest,
         DependencyUnavailable."""
         query = {"reason": "console", "month": list(months)}
-        return self._of_audit(bearer, "/v1/audit/transparency", query, timeout=_REPORT_TIMEOUT_S)
+        return _body(self._report(bearer, "/v1/audit/transparency", query))
 
     def transparency_files(self, bearer: str, months: Sequence[str]) -> bytes:
         """The files to publish, as a ZIP. Raises Forbidden, InvalidRequest, DependencyUnavailable."""
         query = {"reason": "console: to publish", "month": list(months)}
-        self._require_audit()
-        address = self._settings.audit_url + "/v1/audit/transparency/files"
-        return self._answered(bearer, "GET", address, params=query, timeout=_REPORT_TIMEOUT_S).content
+        return self._report(bearer, "/v1/audit/transparency/files", query).content
 
     def checkpoint(self, bearer: str) -> dict[str, Any]:
         """Raises Forbidden, DependencyUnavailable."""
@@ -119,9 +126,40 @@ class Oversight:
     def close(self) -> None:
         self._client.close()
 
-    def _of_audit(self, bearer: str, path: str, query: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+    def _of_audit(self, bearer: str, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
         self._require_audit()
-        return self._asked(bearer, "GET", self._settings.audit_url + path, params=dict(query), **how)
+        return self._asked(bearer, "GET", self._settings.audit_url + path, params=dict(query))
+
+    def _report(self, bearer: str, path: str, query: Mapping[str, Any]) -> httpx.Response:
+        """Given up as soon as audit hangs or cannot write: then a report that came all the same would not be given."""
+        self._require_audit()
+        address = self._settings.audit_url + path
+        asked: Future[httpx.Response] = Future()
+
+        def ask() -> None:
+            try:
+                asked.set_result(self._answered(bearer, "GET", address, params=dict(query), timeout=_REPORT_TIMEOUT_S))
+            except LikenessError as error:
+                asked.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - the border of the thread: whoever waits must hear
+                structlog.get_logger().error("report_not_read", exc_info=error)
+                asked.set_exception(_unanswered())
+
+        # One that is given up ends by its own timeout, and nobody waits for it, not even the end of the process.
+        Thread(target=ask, name="report", daemon=True).start()
+        missed = 0
+        while missed < _MISSED:
+            try:
+                return asked.result(_LOOK_EVERY_S)
+            except FutureTimeout:
+                missed = 0 if self._can_work() else missed + 1
+        raise _unanswered()
+
+    def _can_work(self) -> bool:
+        try:
+            return self._client.get(self._settings.audit_url + "/readyz", timeout=_LOOK_TIMEOUT_S).is_success
+        except httpx.HTTPError:
+            return False
 
     def _require_audit(self) -> None:
         """A report may take a minute, a service that answers nothing may not. What it says of itself is left to it:
@@ -138,12 +176,7 @@ class Oversight:
         self._asked(bearer, "POST", base + path, json=dict(body))
 
     def _asked(self, bearer: str, method: str, address: str, **content: Any) -> dict[str, Any]:
-        answer = self._answered(bearer, method, address, **content)
-        try:
-            body: dict[str, Any] = answer.json()
-        except ValueError as error:
-            raise _unanswered() from error
-        return body
+        return _body(self._answered(bearer, method, address, **content))
 
     def _answered(self, bearer: str, method: str, address: str, **content: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}"}
@@ -157,6 +190,14 @@ class Oversight:
         code, detail, advice = (str(body.get(name, "")) for name in ("code", "detail", "advice"))
         kind = _KINDS.get(answer.status_code, DependencyUnavailable)
         raise error_from_code(code, detail, advice, {}) or kind(detail, advice=advice, code=code)
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = answer.json()
+    except ValueError as error:
+        raise _unanswered() from error
+    return body
 
 
 def _unanswered() -> DependencyUnavailable:

@@ -59,7 +59,8 @@ class Differing(BaseModel):
 
 
 class DryRunBody(BaseModel):
-    """`drifted`: requests of which today's rules already say otherwise than when they came."""
+    """`drifted`: requests of which today's rules already say otherwise than when they came. `differences` lists at most
+    the first thousand of `differing`."""
 
     considered: int
     differing: int
@@ -69,6 +70,9 @@ class DryRunBody(BaseModel):
     digest_now: str
     digest_changed: str
     differences: list[Differing]
+    left_out_before: datetime | None = Field(
+        description="Set where more than 20,000 requests came in the month: those before this time were not decided."
+    )
 
 
 _PROBLEM: dict[str, Any] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -113,6 +117,7 @@ def create_policy_router(review: PolicyReview, verifier: TokenVerifier) -> APIRo
             digest_now=now.engine.text.digest,
             digest_changed=changed.engine.text.digest,
             differences=[_differing(one) for one in outcome.differences],
+            left_out_before=outcome.left_out_before,
         )
 
     return router

@@ -119,6 +119,13 @@ def _print_outcome(outcome: dict[str, Any]) -> None:
         f"{outcome['considered']} requests, {outcome['differing']} would be decided otherwise: "
         f"{outcome['newly_permitted']} newly permitted, {outcome['newly_denied']} newly denied."
     )
+    if len(outcome["differences"]) < outcome["differing"]:
+        print_line(f"Listed are the first {len(outcome['differences'])} of them.")
+    if outcome["left_out_before"]:
+        print_line(
+            f"NOT ALL OF THE MONTH: only the newest {outcome['considered']} requests were decided, none of those from "
+            f"before {outcome['left_out_before']}."
+        )
     if outcome["drifted"]:
         print_line(f"{outcome['drifted']} are already decided otherwise today than when they came.")
 

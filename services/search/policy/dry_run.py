@@ -49,7 +49,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """`differences` are the first of `differing`; `drifted`: how many the rules in force already decide otherwise."""
+    """`differences` are the first of `differing`; `drifted`: how many the rules in force already decide otherwise.
+
+    `left_out_before`: there were more requests than are looked at, and of the month those before this time were not.
+    """
 
     considered: int
     differing: int
@@ -57,6 +60,7 @@ class DryRun:
     newly_denied: int
     drifted: int
     differences: Sequence[Difference]
+    left_out_before: datetime | None = None
 
 
 def dry_run(recorded: Iterable[RecordedRequest], now: Rules, changed: Rules) -> DryRun:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from fastapi import APIRouter
 
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import OpenAct, OpenActs, TookEffect
+from services.rpc.open_acts import OpenAct, OpenActs, Settled, Settling
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.search.adapters.schema import open_acts
 from services.search.adapters.sql_agreement_store import SqlAgreementStore
@@ -45,7 +44,8 @@ class Governance:
     watchlists: WatchlistSource
     routers: tuple[APIRouter, ...]
     acts: OpenActs
-    sweep: Callable[[], None]
+    # What became of an act of theirs that was cut short.
+    settling: Settling
 
 
 def govern(
@@ -69,18 +69,18 @@ def govern(
             create_policy_router(PolicyReview(rules, store, records, recorder, clock), verifier),
         ),
         acts=acts,
-        sweep=lambda: acts.sweep(took_effect_by(store, approvals)),
+        settling=settling_by(store, approvals),
     )
 
 
-def took_effect_by(agreements: AgreementStore, approvals: ApprovalStore) -> TookEffect:
+def settling_by(agreements: AgreementStore, approvals: ApprovalStore) -> Settling:
     """What became of an act that was cut short, by what is stored."""
 
-    def took_effect(act: OpenAct) -> bool | None:
+    def settle(act: OpenAct) -> Settled:
         if act.activity in {REGISTRATION, WITHDRAWAL}:
-            return is_registered(agreements, act)
+            return Settled(is_registered(agreements, act))
         if act.activity == APPROVAL:
-            return approvals.find(act.details["approval"]) is not None
-        return False if act.activity in _GIVEN_LAST else None
+            return Settled(approvals.find(act.details["approval"]) is not None)
+        return Settled(False if act.activity in _GIVEN_LAST else None)
 
-    return took_effect
+    return settle

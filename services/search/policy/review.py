@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from services.rpc.auditing import AuditRecorder
@@ -10,7 +11,7 @@ from services.search.agreements.book import AgreementBook
 from services.search.agreements.ports import AgreementStore
 from services.search.policy import PolicyEngine, PolicyText, Rulebook, Rules
 from services.search.policy.dry_run import DryRun, RequestRecords, dry_run
-from services.shared.clock import Clock
+from services.shared.clock import Clock, rfc3339
 from services.shared.errors import ConfigurationError, Forbidden, InvalidRequest
 from services.shared.ids import new_id
 from services.shared.tokens import Principal
@@ -61,10 +62,9 @@ class PolicyReview:
     def try_change(
         self, principal: Principal, policies: str | None, schema: str | None, watchlists: str | None
     ) -> tuple[DryRun, Rules, Rules]:
-        """Requests of the caller's force in the last month under the rules in force and under the change.
-
-        Returns the outcome and both rules. What is None stays as it is. Raises InvalidRequest for a change that does
-        not hold together.
+        """Requests of the caller's force in the last month, the newest 20,000, under the rules in force and under the
+        change. Returns the outcome and both rules. What is None stays as it is. Raises InvalidRequest for a change that
+        does not hold together.
         """
         activity_id = new_id()
         self._require(principal, DRY_RUNNERS, DRY_RUN, activity_id)
@@ -72,8 +72,13 @@ class PolicyReview:
         changed = self._changed(now, policies, schema, watchlists)
         details = {"policy": now.engine.text.digest, "changed_policy": changed.engine.text.digest}
         self._record(principal, audit_pb2.INTENT, DRY_RUN, activity_id, details)
-        recorded = self._records.since(self._clock.now() - MONTH, principal.force, MAX_REQUESTS)
+        # One more than are looked at tells that there are more.
+        found = self._records.since(self._clock.now() - MONTH, principal.force, MAX_REQUESTS + 1)
+        recorded = found[-MAX_REQUESTS:]
         outcome = dry_run(recorded, now, changed)
+        if len(found) > len(recorded):
+            outcome = replace(outcome, left_out_before=recorded[0].opened_at)
+            details["left_out_before"] = rfc3339(recorded[0].opened_at)
         details |= {"requests": str(outcome.considered), "differing": str(outcome.differing)}
         self._record(principal, audit_pb2.DONE, DRY_RUN, activity_id, details)
         return outcome, now, changed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.rpc.open_acts import OpenAct, OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs, Settled, settled_removal
 from services.rpc.v1 import audit_pb2
 from services.shared.clock import Clock
 from services.shared.errors import DependencyUnavailable, LikenessError
@@ -15,6 +15,7 @@ from services.shared.ports.image_store import ImageStore
 from services.shared.tokens import Principal
 
 ACTIVITY = "probe_erasure"
+_PROBE, _SEARCH = "probe:", "search:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class SealedProbes(Protocol):
 
     def held(self, force: str, case_reference: str, sha256s: Sequence[str]) -> Sealed: ...
 
+    def unmarked(self, search_ids: Sequence[str]) -> Sequence[str]:
+        """Those of them that still have their probe, by the record."""
+        ...
+
     def mark_erased(self, search_ids: Sequence[str], at: datetime) -> None:
         """From now on these searches have no probe any more. Those marked before keep their time."""
         ...
@@ -75,7 +80,7 @@ class EraseProbes:
             activity=ACTIVITY,
             operation=audit_pb2.ERASURE,
             principal=order.principal,
-            objects=[*(f"probe:{name}" for name in there), *(f"search:{name}" for name in held.search_ids)],
+            objects=[*(_PROBE + name for name in there), *(_SEARCH + name for name in held.search_ids)],
             details={"reason": order.reason, "request": order.request_id},
             case_reference=order.case_reference,
         )
@@ -89,3 +94,14 @@ class EraseProbes:
             raise
         self._acts.end(act, audit_pb2.DONE, act.details)
         return there
+
+    def settle(self, act: OpenAct) -> Settled:
+        """What became of an erasure that was cut short. What is left is erased when casework orders it again, by an
+        act of its own. Raises DependencyUnavailable."""
+        probes, searches = _named(act, _PROBE), _named(act, _SEARCH)
+        left = sum(self._probes.has(sha256) for sha256 in probes) + len(self._sealed.unmarked(searches))
+        return settled_removal(len(probes) + len(searches) - left, left)
+
+
+def _named(act: OpenAct, kind: str) -> list[str]:
+    return [name.removeprefix(kind) for name in act.objects if name.startswith(kind)]

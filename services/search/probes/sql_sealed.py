@@ -46,6 +46,13 @@ class SqlSealedProbes:
         is_running = any(row.status == SearchStatus.OPEN.value and not row.is_closed for row in ours)
         return Sealed([row.search_id for row in ours if row.probe_erased_at is None], sorted(names), is_running)
 
+    def unmarked(self, search_ids: Sequence[str]) -> Sequence[str]:
+        query = sa.select(searches.c.search_id).where(
+            searches.c.search_id.in_(search_ids), searches.c.probe_erased_at.is_(None)
+        )
+        with self._transaction() as connection:
+            return list(connection.execute(query).scalars())
+
     def mark_erased(self, search_ids: Sequence[str], at: datetime) -> None:
         with self._transaction() as connection:
             connection.execute(

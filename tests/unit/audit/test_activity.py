@@ -15,7 +15,6 @@ from services.audit.activity import LOOKS_IN_FULL, ProveActivity, ProvenActivity
 from services.audit.entries import Statement
 from services.audit.proofs import check_inclusion
 from services.audit.verification import leaf_hash
-from services.shared.errors import InvalidRequest
 from tests.unit.audit.builders import LocalLog, local_log, statement
 
 SEARCH_ID, CASE = "s-1", "NS/2026/000001"
@@ -99,11 +98,17 @@ def test_nothing_is_counted_where_all_of_it_is_given(tmp_path: Path) -> None:
     assert (proven.counted, proven.counted_sha256) == ([], b"")
 
 
-def test_acts_are_never_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "MAX_ACTS", 3)
+def test_no_number_of_acts_stops_a_disclosure_and_those_of_one_kind_push_out_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "MAX_ACTS", 6)
+    monkeypatch.setattr(activity, "LOOKS_IN_FULL", 2)
     with local_log(tmp_path) as made:
         _searched_and_judged(made)
-        assert len(_proven(made).entries) == 4
+        assert (len(_proven(made).entries), _proven(made).counted) == (4, [])
         made.log.append(_entry("DISCLOSURE", "release", "DONE", REQUEST))
-        with pytest.raises(InvalidRequest, match="each of them"):
-            _proven(made)
+        for _ in range(9):
+            made.log.append(_entry("ALTERATION", "note", "DONE", REQUEST))
+        proven = _proven(made)
+    assert _names(proven) == ["search", "search", "case_search", "sign_first", "release", *["note"] * 6]
+    assert [(one.activity, one.count) for one in proven.counted] == [("note", 3)]

@@ -17,9 +17,12 @@ from services.ingest.bootstrap import MIGRATIONS
 from services.ingest.exports.exporting import EXPORT
 from services.ingest.flags.model import Flag, FlagKind, FlagState, FlagStore
 from services.ingest.flags.trail import DECISION
+from services.ingest.life.sweeping import SWEEP
+from services.ingest.migrating.governance import ACTIVITY as MIGRATION
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import OpenAct, OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs, Settled
 from services.rpc.v1 import audit_pb2
+from services.shared.adapters.folder_image_store import FolderImageStore
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable, Conflict
 from services.shared.ids import new_id
@@ -45,6 +48,7 @@ class Scene:
         self.engine: sa.Engine = create_engine(DatabaseSettings(url=f"sqlite:///{folder / 'ingest.sqlite'}"))
         migrate(self.engine, MIGRATIONS)
         self.log, self.clock = Log(), Clock()
+        self.images = FolderImageStore(folder / "images")
         self.flags = Flags(
             Flag(new_id(), FlagKind.SAME_PERSON, "northshire", "custody", "A", "B", "k", "probable", "1", "m1", 0, ())
         )
@@ -55,7 +59,11 @@ class Scene:
 
     def sweep(self, acts: OpenActs, after_s: float = 60.0) -> None:
         self.clock.at += timedelta(seconds=after_s)
-        sweeping(acts, cast(FlagStore, self.flags))._step()
+        sweeping(acts, cast(FlagStore, self.flags), self.images, self.migrated)._step()
+
+    def migrated(self, act: OpenAct) -> Settled:
+        """As if every step of a migration had been done."""
+        return Settled(True)
 
     def act(self, activity: str) -> OpenAct:
         told = {"decision": "dismissed", "reason": "twins"}
@@ -77,7 +85,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         (DECISION, "", "FAILED"),
         (ACCESS, "", "FAILED"),
         (EXPORT, "", "FAILED"),
-        ("model_migration", "", "UNKNOWN"),
+        ("of_an_older_version", "", "UNKNOWN"),
     ],
 )
 def test_what_a_killed_process_left_open_is_closed_as_what_became_of_it(
@@ -93,6 +101,20 @@ def test_what_a_killed_process_left_open_is_closed_as_what_became_of_it(
     for _ in range(2):
         scene.sweep(restarted)
         assert scene.log.phases() == ["INTENT", phase]
+
+
+def test_a_step_of_a_migration_is_settled_by_its_ledger_and_a_sweep_by_what_is_left(scene: Scene) -> None:
+    kept, gone = scene.images.put(b"kept"), "0" * 64
+    acts = scene.process()
+    acts.begin(scene.act(MIGRATION))
+    for named in ([gone], [gone, kept]):
+        scene.clock.at += timedelta(seconds=1)
+        acts.begin(replace(scene.act(SWEEP), objects=[f"image:{sha256}" for sha256 in named]))
+    scene.sweep(scene.process())
+    assert scene.log.phases() == [*["INTENT"] * 3, "DONE", "DONE", "FAILED"]
+    whole, part = list(scene.log.entries.values())[-2:]
+    assert (whole.details["gone"], whole.details["left"]) == ("1", "0")
+    assert (part.details["gone"], part.details["left"]) == ("1", "1")
 
 
 def test_what_is_under_way_is_left_alone_however_long_it_takes(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from services.ingest.migrating.governance import MigrateModel
 from services.ingest.migrating.migration import MigrationState
 from services.ingest.models import CurrentModel
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.v1 import audit_pb2, embed_pb2, migration_pb2
 from services.shared.biometric import ImageAnalysis, ModelProvenance
 from services.shared.errors import (
@@ -118,6 +119,20 @@ class Scene:
 
     def state(self, migration_id: str) -> MigrationState:
         return self.migrate.find(migration_id).state
+
+    def begun(self) -> list[OpenAct]:
+        """What the intents in the log say, as a killed process leaves it."""
+        intents = [entry for entry in self.audit.entries.values() if entry.phase == audit_pb2.INTENT]
+        return [
+            OpenAct(
+                entry.activity,
+                entry.operation,
+                Principal(entry.actor.person_id, entry.actor.force, frozenset(), frozenset()),
+                list(entry.objects),
+                dict(entry.details),
+            )
+            for entry in intents
+        ]
 
     def logged(self) -> list[tuple[str, str]]:
         return [(entry.details["step"], audit_pb2.Phase.Name(entry.phase)) for entry in self.audit.entries.values()]
@@ -247,6 +262,43 @@ def test_a_candidate_in_service_is_not_abandoned_one_that_is_not_leaves_nothing(
     assert scene.side.templates.progress("m2").embedded == 0
     with pytest.raises(Conflict):
         scene.migrate.finish(migration_id, ANN)
+
+
+def test_a_step_that_was_cut_short_is_settled_by_the_steps_that_the_ledger_has(scene: Scene) -> None:
+    migration_id = scene.approved()
+    scene.migrate.switch(migration_id, ANN)
+    scene.migrate.rollback(migration_id, ANN, "no")
+    acts = scene.begun()
+    assert [act.details["step"] for act in acts] == ["start", "embedded", "approve", "approve", "switch", "rollback"]
+    assert {scene.migrate.settle(act).took_effect for act in acts} == {True}
+    for act in acts:  # the same once more: its intent was written, and then the process was killed
+        later = replace(act, details={**act.details, "steps_before": str(len(acts))})
+        by_another = replace(act, principal=administrator("eve"))
+        of_none = replace(act, objects=["migration:none"])
+        assert {scene.migrate.settle(one).took_effect for one in (later, by_another, of_none)} == {False}
+    before_there_were_counts = replace(acts[0], details={"step": "start"})
+    retry = replace(acts[0], details={"step": "retry_losses", "steps_before": "1"})
+    assert [scene.migrate.settle(one).took_effect for one in (before_there_were_counts, retry)] == [None, None]
+
+
+def test_what_a_cut_short_abandoning_left_goes_when_it_is_settled(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration_id = scene.embedded()
+
+    def killed(model_id: str) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(scene.side.templates, "forget", killed)
+        scene.migrate.abandon(migration_id, ANN, "no")
+    act = scene.begun()[-1]
+    assert scene.side.templates.progress("m2").embedded == 1
+    assert scene.migrate.settle(act).took_effect
+    assert scene.side.templates.progress("m2").embedded == 0
+    scene.embedded()
+    assert scene.migrate.settle(act).took_effect
+    assert scene.side.templates.progress("m2").embedded == 1, "those of a migration that is open stay"
 
 
 def test_what_the_log_does_not_take_is_not_done(scene: Scene) -> None:

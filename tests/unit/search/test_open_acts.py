@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import STOPPED, OpenAct, OpenActs
+from services.rpc.open_acts import STOPPED, OpenAct, OpenActs, Settled, settled_removal
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.rpc.v1 import audit_pb2
 from services.search.adapters.schema import open_acts
@@ -19,7 +19,7 @@ from services.search.adapters.sql_agreement_store import SqlAgreementStore
 from services.search.bootstrap import MIGRATIONS
 from services.search.disclosure.access import APPROVAL, DISCLOSURE, REPLAY
 from services.search.disclosure.approvals import Approval
-from services.search.policy.governing import took_effect_by
+from services.search.policy.governing import settling_by
 from services.shared.database import create_engine, migrate
 from services.shared.errors import AuditUnavailable, Conflict
 from services.shared.ids import new_id
@@ -96,7 +96,7 @@ class Desk:
 
     def sweep(self, took_effect: bool | None) -> None:
         self.clock.at += timedelta(seconds=21)
-        self.acts.sweep(lambda _act: took_effect)
+        self.acts.sweep(lambda _act: Settled(took_effect))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def _act() -> OpenAct:
 def test_what_was_left_behind_gets_the_outcome_that_it_had(desk: Desk, took_effect: bool | None, phase: str) -> None:
     act = _act()
     desk.acts.begin(act)
-    desk.acts.sweep(lambda _act: took_effect)
+    desk.acts.sweep(lambda _act: Settled(took_effect))
     assert desk.log.phases() == ["INTENT"], "it may still be running"
     for _ in range(2):
         desk.sweep(took_effect)
@@ -124,6 +124,17 @@ def test_what_was_left_behind_gets_the_outcome_that_it_had(desk: Desk, took_effe
         assert dict(outcome.details) == {**act.details, "settled": STOPPED}
     else:
         assert outcome.details["reason"] == STOPPED
+
+
+def test_an_act_that_was_done_in_part_says_how_far_it_came(desk: Desk) -> None:
+    acts = [_act(), _act()]
+    for act in acts:
+        desk.acts.begin(act)
+    desk.clock.at += timedelta(seconds=21)
+    desk.acts.sweep(lambda act: settled_removal(2, int(act.activity_id == acts[0].activity_id)))
+    part, whole = (desk.log.entries[act.outcome_entry_id] for act in acts)
+    assert (part.phase, part.details["gone"], part.details["left"]) == (audit_pb2.FAILED, "2", "1")
+    assert (whole.phase, whole.details["gone"], whole.details["left"]) == (audit_pb2.DONE, "2", "0")
 
 
 def test_what_has_its_outcome_is_left_alone(desk: Desk) -> None:
@@ -156,14 +167,14 @@ def test_of_a_disclosure_nothing_left_and_an_approval_that_was_stored_stands(des
     approvals = Approvals()
     approvals.add(stored)
     never = replace(stored, approval_id=new_id())
-    took_effect = took_effect_by(SqlAgreementStore(engine), approvals)
-    expected = {DISCLOSURE: "FAILED", REPLAY: "FAILED", "probe_erasure": "UNKNOWN"}
+    settling = settling_by(SqlAgreementStore(engine), approvals)
+    expected = {DISCLOSURE: "FAILED", REPLAY: "FAILED", "of_an_older_version": "UNKNOWN"}
     acts = [OpenAct(name, audit_pb2.DISCLOSURE, WHO, ["search:s-1"], {"reason": "CPIA"}) for name in expected]
     acts += [OpenAct(APPROVAL, audit_pb2.DISCLOSURE, WHO, ["search:s-1"], one.told()) for one in (stored, never)]
     for act in acts:
         desk.acts.begin(act)
     desk.clock.at += timedelta(seconds=21)
-    desk.acts.sweep(took_effect)
+    desk.acts.sweep(settling)
     outcomes = [desk.log.entries[act.outcome_entry_id] for act in acts]
     assert [audit_pb2.Phase.Name(one.phase) for one in outcomes] == [*expected.values(), "DONE", "FAILED"]
     assert dict(outcomes[-2].details) == {**stored.told(), "settled": STOPPED}, "with the reason of the approval"

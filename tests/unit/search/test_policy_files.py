@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from services.cli import assemble
 from services.search.identification.requests import ProbeSource, SearchRequest
 from services.search.policy import PolicyEngine, PolicyFolder, PolicyText, Rulebook
-from services.search.policy.cli import _change
+from services.search.policy import review as policy_review
+from services.search.policy.cli import _change, _print_outcome
 from services.search.policy.dry_run import RecordedRequest
 from services.search.policy.review import PolicyReview
 from services.search.policy.table import COLUMNS, read_table, run_table
@@ -202,13 +203,17 @@ def test_a_table_speaks_of_the_last_day_of_february_and_may_come_from_a_spreadsh
 
 
 class _Nobody:
-    """Records of one request, no agreements, and a log that takes every entry."""
+    """Records of some requests, one a day, no agreements, and a log that takes every entry."""
+
+    def __init__(self, requests: int = 1) -> None:
+        self.requests = requests
 
     def records(self) -> tuple[()]:
         return ()
 
     def since(self, moment: datetime, force: str, limit: int) -> list[RecordedRequest]:
-        return [RecordedRequest("r-1", datetime(2026, 6, 1, tzinfo=UTC), OPERATOR, REQUEST, was_permitted=True)]
+        came = (datetime(2026, 6, day, tzinfo=UTC) for day in range(1, self.requests + 1))
+        return [RecordedRequest(f"r-{at.day}", at, OPERATOR, REQUEST, was_permitted=True) for at in came][-limit:]
 
     def record(self, *about: object, **told: object) -> None: ...
 
@@ -227,6 +232,19 @@ def test_a_dry_run_tries_a_schema_that_comes_alone_and_the_one_in_force_where_no
     speaks_of_own = '@id("east") forbid (principal, action, resource) when { context has wing && context.wing == "E" };'
     outcome, _now, changed = review.try_change(administrator, PACKAGED + speaks_of_own, None, None)
     assert (outcome.considered, outcome.differing, changed.engine.text.schema_source) == (1, 0, own)
+
+
+@pytest.mark.parametrize(("requests", "left_out_before"), [(3, None), (5, datetime(2026, 6, 3, tzinfo=UTC))])
+def test_a_dry_run_says_what_of_the_month_it_did_not_look_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], requests: int, left_out_before: datetime | None
+) -> None:
+    monkeypatch.setattr(policy_review, "MAX_REQUESTS", 3)
+    nobody = cast("Any", _Nobody(requests))
+    review = PolicyReview(Rulebook(PolicyFolder(None), WatchlistFile()), nobody, nobody, nobody, SystemClock())
+    outcome, *_rules = review.try_change(replace(OPERATOR, roles=frozenset({"administrator"})), None, None, None)
+    assert (outcome.considered, outcome.left_out_before) == (3, left_out_before)
+    _print_outcome({**asdict(outcome), "differences": []})
+    assert ("NOT ALL OF THE MONTH" in capsys.readouterr().out) == (left_out_before is not None)
 
 
 def test_the_command_sends_a_schema_as_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.rpc.auditing import AuditRecorder
-from services.rpc.open_acts import OpenActs
+from services.rpc.open_acts import OpenAct, OpenActs
 from services.rpc.sql_open_acts import SqlOpenActs
 from services.rpc.v1 import audit_pb2, common_pb2, probes_pb2
 from services.search.adapters.schema import open_acts
@@ -138,6 +138,25 @@ def test_a_stop_between_record_and_removal_is_taken_up(setup: Setup) -> None:
     SqlSealedProbes(setup.engine).mark_erased([search_id], setup.clock.now())
     assert len(setup.order(b"probe")) == 1
     assert not setup.has_probe(search_id)
+
+
+def test_an_erasure_that_was_cut_short_says_how_far_it_came(setup: Setup) -> None:
+    first, second = setup.searched(b"probe"), setup.searched(b"probe")
+    sha256 = setup.probes.put(b"probe")
+    act = OpenAct(
+        "probe_erasure",
+        audit_pb2.ERASURE,
+        ACTOR,
+        [f"probe:{sha256}", f"search:{first}", f"search:{second}"],
+        {"reason": "Its time is over."},
+    )
+    told = [setup.erase.settle(act)]
+    SqlSealedProbes(setup.engine).mark_erased([first, second], setup.clock.now())
+    told.append(setup.erase.settle(act))
+    setup.probes.remove(sha256)
+    told.append(setup.erase.settle(act))
+    assert [one.took_effect for one in told] == [False, False, True]
+    assert [one.facts["left"] for one in told] == ["3", "1", "0"]
 
 
 def test_the_other_stills_of_its_film_go_too_unless_the_film_is_kept(setup: Setup) -> None:
