@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from fastapi import APIRouter
@@ -55,6 +55,9 @@ class _InItsTurn:
 
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:
         self._identify.reject(principal, error)
+
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        self._identify.require_still(principal, document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ class FakeIdentify:
     def reject(self, principal: Principal, error: CallerError) -> NoReturn:
         raise error
 
+    def require_still(self, principal: Principal, document: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
     def made(self, details: Mapping[str, str]) -> FakeIdentify:
         self.details = details
         return self
