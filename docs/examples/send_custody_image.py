@@ -5,7 +5,8 @@
 With --dry-run it prints the record (key, tab, value) instead, which kcat sends as well:
 
     python send_custody_image.py picture.jpg --owner northshire --subject-id NS-000123 --dry-run \
-      | kcat -P -b kafka:9092 -t likeness.custody-image-received.v1 -K '\t' -H content-type=application/json
+      | kcat -P -b kafka:9092 -t likeness.custody-image-received.v1 -K '\t' -H content-type=application/json \
+          -X message.max.bytes=35000000
 """
 
 from __future__ import annotations

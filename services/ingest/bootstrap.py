@@ -371,7 +371,7 @@ def _acceptance(parts: _Parts, checks: LawfulnessChecks, worker: EnrolmentWorker
         clock=parts.clock,
         pool=parts.pool,
         wake_worker=worker.wake,
-        register=life.register,
+        barring=life.barring,
         holds=parts.stores.holds,
     )
 

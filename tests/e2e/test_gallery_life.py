@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +199,17 @@ def test_an_erased_person_is_in_no_store_and_does_not_come_back(platform: Platfo
     assert (again.status_code, again.json()["code"]) == (409, "erased")
     publish(platform, Event(TOPIC, key, message.SerializeToString()))
     assert "ERASE-1" not in found_subjects(platform, by_feed)
-    # The same picture may be somebody else's, and the same person may come again with another.
+    before = post_enrolment(custodian, picture(4), "ERASE-1")
+    assert (before.status_code, before.json()["code"]) == (409, "erased"), "another image, and from before the erasure"
+    # The same picture may be somebody else's, and the same person may come again with a later one.
     enrol(custodian, image, "ANOTHER-1")
-    enrol(custodian, picture(4), "ERASE-1")
+    later = post_enrolment(custodian, picture(4), "ERASE-1", captured_on=today())
+    assert later.status_code == 202, later.text
+    wait_settled(custodian, [later.json()["enrolment_id"]])
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def keyed(root: Path, store: str) -> set[str]:
@@ -277,9 +286,24 @@ def test_quarantine_comes_before_deletion_and_can_be_lifted(platform: Platform, 
     assert custodian.get(f"/v1/enrolments/{enrolment_id}").json()["state"] == "quarantined"
     assert custodian.get(f"/v1/erasures/{erasure_id}/certificate").status_code == 409
 
+    # What comes late, and was captured before, is not enrolled beside it.
+    refused = post_enrolment(custodian, picture(22), "QUARANTINE-1")
+    assert (refused.status_code, refused.json()["code"]) == (409, "awaiting_erasure")
+    late = custody_event(picture(23), "QUARANTINE-1").SerializeToString()
+    publish(platform, Event(TOPIC, "northshire/QUARANTINE-1", late))
+
+    def letters() -> list[str]:
+        listed = custodian.get("/v1/dead-letters").json()["letters"]
+        return [each["place"] for each in listed if each["reason"] == "awaiting_erasure"]
+
+    wait_until(lambda: len(letters()) == 1, 180, "the late image as a dead letter")
+    assert "QUARANTINE-1" not in found_subjects(platform, picture(23))
+
     lifted = custodian.post(f"/v1/erasures/{erasure_id}/lift")
     assert lifted.json() == {"put_back": 1}
     wait_until(lambda: "QUARANTINE-1" in found_subjects(platform, image), 180, "it to be back in search")
+    assert custodian.post("/v1/dead-letters/replay", json={"places": letters()}).json() == {"replayed": 1}
+    wait_until(lambda: "QUARANTINE-1" in found_subjects(platform, picture(23)), 180, "the late image in search")
     assert custodian.post(f"/v1/erasures/{erasure_id}/lift").status_code == 409
 
 

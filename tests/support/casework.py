@@ -17,7 +17,13 @@ _LOOKUP_IDS = 1000
 
 
 def post_enrolment(
-    client: httpx.Client, image: bytes, subject_id: str, watchlist: str = "custody", owner: str = "northshire"
+    client: httpx.Client,
+    image: bytes,
+    subject_id: str,
+    watchlist: str = "custody",
+    owner: str = "northshire",
+    *,
+    captured_on: str = "2026-03-01",
 ) -> httpx.Response:
     """One enrolment request."""
     fields = {
@@ -25,7 +31,7 @@ def post_enrolment(
         "owner": owner,
         "subject_id": subject_id,
         "lawful_basis": LAWFUL_BASIS[watchlist],
-        "captured_on": "2026-03-01",
+        "captured_on": captured_on,
     }
     return client.post("/v1/enrolments", data=fields, files={"image": ("image", image)})
 

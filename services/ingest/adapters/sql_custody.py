@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from services.ingest.adapters.group_commit import GroupCommitter
 from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, feed_receipts, subject_links
 from services.ingest.adapters.migration_schema import forget_other_templates
 from services.ingest.adapters.schema import enrolments, outbox
-from services.ingest.adapters.sql_erasures import IS_ERASED
+from services.ingest.adapters.sql_erasures import IS_ERASED, is_of_until
 from services.ingest.adapters.sql_ledger import insert_ignoring, next_versions
 from services.ingest.adapters.sql_queries import reading
 from services.ingest.enrolling.enrolment import EnrolmentState
@@ -27,6 +26,7 @@ from services.ingest.life.custody import (
     SubjectLink,
     Whereabouts,
 )
+from services.ingest.life.erasure import day_of
 from services.shared.ports.event_log import Event
 
 _WITHDRAWN = EnrolmentState.WITHDRAWN.value
@@ -107,7 +107,7 @@ class SqlCustody:
             enrolments.c.owner == owner, enrolments.c.subject_id == subject_id
         )
         if until_ms is not None:
-            query = query.where(_is_of_until(until_ms))
+            query = query.where(is_of_until(until_ms, enrolments.c.captured_on <= day_of(until_ms)))
         query = query.where(sa.not_(IS_ERASED) if with_withdrawn else enrolments.c.state != _WITHDRAWN)
         if image_sha256:
             query = query.where(enrolments.c.image_sha256 == image_sha256)
@@ -119,20 +119,6 @@ class SqlCustody:
     def whereabouts(self, owner: str, items: Sequence[OwnersItem]) -> Sequence[Whereabouts]:
         with reading(self._engine) as connection:
             return [_whereabouts(connection, owner, item) for item in items]
-
-
-def _is_of_until(until_ms: int) -> sa.ColumnElement[bool]:
-    """Whether it was captured for an event up to then; by the day of capture where no feed brought it."""
-    brought = sa.select(feed_receipts.c.event_id).where(
-        feed_receipts.c.owner == enrolments.c.owner,
-        feed_receipts.c.enrolment_id == enrolments.c.enrolment_id,
-        feed_receipts.c.outcome != ReceiptOutcome.REFUSED.value,
-    )
-    day = datetime.fromtimestamp(until_ms / 1000, UTC).date().isoformat()
-    return sa.or_(
-        brought.where(feed_receipts.c.occurred_at_ms <= until_ms).exists(),
-        sa.and_(sa.not_(brought.exists()), enrolments.c.captured_on <= day),
-    )
 
 
 def _receipt(row: sa.Row[Any]) -> Receipt:

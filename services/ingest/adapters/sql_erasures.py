@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.ingest.adapters.flag_schema import erase_flags
 from services.ingest.adapters.group_commit import GroupCommitter
-from services.ingest.adapters.life_schema import custody_facts, enrolment_facts, erasures, review_decisions
+from services.ingest.adapters.intents import intent_from_json
+from services.ingest.adapters.life_schema import (
+    custody_facts,
+    enrolment_facts,
+    erasures,
+    feed_receipts,
+    review_decisions,
+)
 from services.ingest.adapters.migration_schema import forget_other_templates
-from services.ingest.adapters.schema import enrolments, outbox
+from services.ingest.adapters.schema import enrolments, open_intents, outbox
 from services.ingest.adapters.sql_ledger import next_versions
 from services.ingest.adapters.sql_queries import reading
 from services.ingest.enrolling.enrolment import EnrolmentState
+from services.ingest.life.custody import ReceiptOutcome
 from services.ingest.life.erasure import (
     AWAITING_ERASURE,
+    CAME_MEANWHILE,
     ERASED,
     OPEN_STATES,
     ErasedRow,
     Erasure,
     ErasureState,
     Tombstone,
+    day_of,
 )
 from services.shared.adapters.image_keys import empty_write_ahead_log
 from services.shared.ports.event_log import Event
@@ -51,7 +61,7 @@ IS_ERASED = sa.and_(
 
 
 class SqlErasures:
-    """See services.ingest.life.erasure.ErasureLedger."""
+    """See services.ingest.life.erasure.ErasureLedger and ErasuresUnderWay."""
 
     def __init__(self, engine: sa.Engine, committer: GroupCommitter) -> None:
         self._engine = engine
@@ -70,12 +80,7 @@ class SqlErasures:
     def open(self, erasure: Erasure) -> None:
         def work(connection: sa.Connection) -> None:
             connection.execute(sa.insert(erasures).values(_row_of(erasure)))
-            live = connection.scalars(
-                sa.select(enrolments.c.enrolment_id)
-                .where(enrolments.c.enrolment_id.in_(erasure.enrolment_ids), enrolments.c.state.in_(_LIVE))
-                .with_for_update()
-            ).all()
-            _move_rows(connection, live, state=_QUARANTINED, reason=AWAITING_ERASURE)
+            _out_of_search(connection, erasure.enrolment_ids)
 
         self._committer.run(work)
 
@@ -83,6 +88,54 @@ class SqlErasures:
         query = sa.select(erasures).where(erasures.c.state.in_(OPEN_STATES)).order_by(erasures.c.erasure_id)
         with reading(self._engine) as connection:
             return [_erasure_of(row) for row in connection.execute(query)]
+
+    def requested_at_ms(self, subjects: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
+        columns = (erasures.c.owner, erasures.c.subject_id, erasures.c.requested_at_ms)
+        query = sa.select(*columns).where(erasures.c.state.in_(OPEN_STATES), erasures.c.is_whole_subject)
+        found: dict[tuple[str, str], int] = {}
+        with reading(self._engine) as connection:
+            for owner, subject_id, moment_ms in connection.execute(query):
+                if (owner, subject_id) in subjects:
+                    found[owner, subject_id] = max(moment_ms, found.get((owner, subject_id), 0))
+        return found
+
+    def is_being_enrolled(self, owner: str, subject_id: str) -> bool:
+        subject = f"subject:{owner}/{subject_id}"
+        with reading(self._engine) as connection:
+            intents = connection.scalars(sa.select(open_intents.c.intent))
+            return any(subject in intent_from_json(text).objects for text in intents)
+
+    def latecomers(self, erasure: Erasure) -> Sequence[str]:
+        is_before = sa.or_(
+            enrolments.c.accepted_at_ms <= erasure.requested_at_ms,
+            enrolments.c.captured_on < day_of(erasure.requested_at_ms),
+        )
+        query = sa.select(enrolments.c.enrolment_id).where(
+            enrolments.c.owner == erasure.owner,
+            enrolments.c.state.in_([state.value for state in EnrolmentState]),
+            enrolments.c.subject_id == erasure.subject_id,
+            sa.not_(IS_ERASED),
+            is_of_until(erasure.requested_at_ms, is_before),
+        )
+        with reading(self._engine) as connection:
+            return sorted(set(connection.scalars(query)).difference(erasure.enrolment_ids))
+
+    def take_along(self, erasure_id: str, enrolment_ids: Sequence[str]) -> None:
+        def work(connection: sa.Connection) -> None:
+            is_it = erasures.c.erasure_id == erasure_id
+            row = connection.execute(sa.select(erasures).where(is_it).with_for_update()).one()
+            known, done = json.loads(row.enrolment_ids), json.loads(row.done)
+            more = sorted(set(enrolment_ids).difference(known))
+            if row.state != ErasureState.REQUESTED.value or not more:
+                return
+            values = {
+                "enrolment_ids": json.dumps(sorted([*known, *more])),
+                "done": json.dumps(done | {CAME_MEANWHILE: done.get(CAME_MEANWHILE, 0) + len(more)}),
+            }
+            connection.execute(sa.update(erasures).where(is_it).values(values))
+            _out_of_search(connection, more)
+
+        self._committer.run(work)
 
     def find(self, erasure_id: str) -> Erasure | None:
         with reading(self._engine) as connection:
@@ -210,6 +263,28 @@ class SqlErasures:
 
 def _facts_of(owner: str, subject_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(custody_facts.c.owner == owner, custody_facts.c.subject_id == subject_id)
+
+
+def is_of_until(until_ms: int, where_no_feed_brought_it: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether an enrolment was captured for an event up to then."""
+    brought = sa.select(feed_receipts.c.event_id).where(
+        feed_receipts.c.owner == enrolments.c.owner,
+        feed_receipts.c.enrolment_id == enrolments.c.enrolment_id,
+        feed_receipts.c.outcome != ReceiptOutcome.REFUSED.value,
+    )
+    return sa.or_(
+        brought.where(feed_receipts.c.occurred_at_ms <= until_ms).exists(),
+        sa.and_(sa.not_(brought.exists()), where_no_feed_brought_it),
+    )
+
+
+def _out_of_search(connection: sa.Connection, enrolment_ids: Sequence[str]) -> None:
+    live = connection.scalars(
+        sa.select(enrolments.c.enrolment_id)
+        .where(enrolments.c.enrolment_id.in_(enrolment_ids), enrolments.c.state.in_(_LIVE))
+        .with_for_update()
+    ).all()
+    _move_rows(connection, live, state=_QUARANTINED, reason=AWAITING_ERASURE)
 
 
 def _move_rows(connection: sa.Connection, enrolment_ids: Sequence[str], **values: Any) -> None:

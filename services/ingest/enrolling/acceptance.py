@@ -11,6 +11,7 @@ from time import sleep
 import structlog
 
 from services.ingest.auditing import EnrolmentAudit, intent_of
+from services.ingest.enrolling.barring import BarErased
 from services.ingest.enrolling.checks import LawfulnessChecks
 from services.ingest.enrolling.enrolment import (
     Acceptance,
@@ -20,7 +21,7 @@ from services.ingest.enrolling.enrolment import (
     NewEnrolment,
     Source,
 )
-from services.ingest.life.erasure import ErasureRegister
+from services.ingest.life.erasure import ERASED
 from services.ingest.models import CurrentModel
 from services.ingest.ports import EnrolmentLedger, ImageHolds, OpenIntent
 from services.rpc.v1 import audit_pb2
@@ -83,7 +84,8 @@ class AcceptEnrolments:
     """Accepts commands in this order, so that a crash at any point loses nothing that was answered:
 
     1. check the command; find what already stands under its key: that is the answer then;
-    2. remember the audit intent locally, then write it to the audit log, durably;
+    2. remember the audit intent locally, then write it to the audit log, durably; look once more whether its subject
+       is being erased;
     3. wait while the same image is being removed; store it, durably, once the virus scanner has passed it;
     4. insert into the ledger and forget the local intent, in one transaction.
 
@@ -102,7 +104,7 @@ class AcceptEnrolments:
         clock: Clock,
         pool: ThreadPoolExecutor,
         wake_worker: Callable[[], None],
-        register: ErasureRegister | None = None,
+        barring: BarErased | None = None,
         holds: ImageHolds | None = None,
     ) -> None:
         self._ledger = ledger
@@ -114,7 +116,7 @@ class AcceptEnrolments:
         self._clock = clock
         self._pool = pool
         self._wake_worker = wake_worker
-        self._register = register
+        self._barring = barring
         self._holds = holds
         self._audit_failed_at_s: float | None = None
         self._under_way: set[str] = set()
@@ -201,21 +203,16 @@ class AcceptEnrolments:
 
     def _without_erased(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
         """Refuse what was erased: whoever sends it again, a replay or a restored system, does not bring it back."""
-        if self._register is None or not candidates:
+        if self._barring is None or not candidates:
             return list(candidates)
-        keys = [(each.new.key.owner, each.new.key.subject_id, each.new.key.image_sha256) for each in candidates]
         try:
-            erased = self._register.find(keys)
+            refusals = self._barring.refusals([(each.command, each.new) for each in candidates])
         except PlatformError as error:
             answers.update(dict.fromkeys((each.place for each in candidates), error))
             return []
-        for candidate, key in zip(candidates, keys, strict=True):
-            if key in erased:
-                answers[candidate.place] = Conflict(
-                    f"This image of this subject was erased or taken back ({erased[key].erasure_id}).",
-                    advice="It is not enrolled again; a new image may be, where there is a new lawful basis.",
-                    code="erased" if erased[key].is_erased else "withdrawn",
-                )
+        for candidate, refusal in zip(candidates, refusals, strict=True):
+            if refusal is not None:
+                answers[candidate.place] = refusal
         return [each for each in candidates if each.place not in answers]
 
     def _without_known(self, candidates: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
@@ -263,8 +260,11 @@ class AcceptEnrolments:
         self._ledger.remember_intents([candidate.intent for candidate in new], now_ms)
         # Where this fails there is nobody to tell now; the remembered intents are closed later.
         self._record_intents([candidate.intent for candidate in new])
-        self._await_removals(new)
-        stored = self._store_images(new, answers)
+        standing = self._still_wanted(new, answers)
+        if not standing:
+            return
+        self._await_removals(standing)
+        stored = self._store_images(standing, answers)
         if not stored:
             return
         accepted = self._ledger.accept([candidate.new for candidate in stored])
@@ -273,6 +273,16 @@ class AcceptEnrolments:
         self._wake_worker()
         losers = [c for c, acceptance in zip(stored, accepted, strict=True) if not acceptance.is_new]
         self._close([c.intent for c in losers], audit_pb2.REFUSED, "duplicate")
+
+    def _still_wanted(self, new: Sequence[_Candidate], answers: dict[int, Answer]) -> list[_Candidate]:
+        """Now that the intents say whose images come, no erasure of a whole subject overlooks one; what began before
+        is refused here."""
+        standing = self._without_erased(new, answers)
+        barred = [each.intent for each in new if isinstance(answers.get(each.place), Conflict)]
+        self._close(barred, audit_pb2.REFUSED, ERASED)
+        if not standing and not barred:
+            self._close([each.intent for each in new], audit_pb2.FAILED, "not_stored")
+        return standing
 
     def _record_intents(self, intents: Sequence[OpenIntent]) -> None:
         try:

@@ -74,6 +74,8 @@ class EnrolReference:
     image: bytes | None = None
     image_sha256: str = ""
     said: Mapping[str, str] = field(default_factory=dict)
+    # Milliseconds since 1970, where the sender says when it occurred (0: asked for, and not said); else the day counts.
+    occurred_at_ms: int | None = None
 
     @property
     def digest(self) -> str:

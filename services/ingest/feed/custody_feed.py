@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import structlog
 
@@ -136,12 +137,12 @@ class CustodyFeed:
     def _take_image(self, found: CustodyInput, message: events_pb2.CustodyImageReceived) -> _Outcome:
         if message.HasField("is_notice_given") and not message.is_notice_given:
             raise InvalidMessage("notice_not_given", "the person was not told that the image is kept and searched")
-        command = _command(message)
+        command = replace(_command(message), occurred_at_ms=found.occurred_at_ms)
         subject_id = self._custody.subject_of(found.owner, found.subject_id, command.digest)
         for each in {found.subject_id, subject_id}:
             self._refuse_erased_subject(found, each)
         if subject_id != command.subject_id:
-            command = _command(message, subject_id)
+            command = replace(command, subject_id=subject_id)
         principal = Principal(FEED, found.owner, frozenset({CUSTODIAN}), frozenset({message.watchlist_id}))
         enrolment_id = self._acceptance.accept(command, principal, Source.KAFKA).enrolment_id
         notice = message.is_notice_given if message.HasField("is_notice_given") else None
@@ -299,12 +300,12 @@ class CustodyFeed:
         return int(self._clock.now().timestamp() * 1000)
 
 
-def _command(message: events_pb2.CustodyImageReceived, subject_id: str = "") -> EnrolReference:
+def _command(message: events_pb2.CustodyImageReceived) -> EnrolReference:
     is_inline = message.WhichOneof("content") == "image"
     return EnrolReference(
         watchlist_id=message.watchlist_id,
         owner=message.owner,
-        subject_id=subject_id or message.subject_id,
+        subject_id=message.subject_id,
         lawful_basis=message.lawful_basis,
         captured_on=message.captured_on,
         agreement_reference=message.agreement_reference,

@@ -39,6 +39,8 @@ _KEPT = (
     "nothing back.",
     "Probes, which were submitted in cases, are kept and erased by the retention of their cases.",
     "Candidate lists of earlier searches keep the identifiers that they disclosed, for disclosure to the defence.",
+    "Where gallery, ledger or topics are on servers of their own (Milvus, PostgreSQL, Kafka), bytes of what was "
+    "removed may lie in those servers' logs and free pages, out of reach of any query, until their retention ends.",
 )
 _BACKUPS = (
     "Images and templates in backups are sealed under keys that no longer exist; the master key was changed, so that "

@@ -71,7 +71,8 @@ class EraseSubject:
     """Erases in this order; each step can be repeated, so that a crash costs nothing:
 
     1. audit intent; then, in one transaction, the command and its references out of what may be searched;
-    2. references out of the gallery: quarantined, until the day that the command names, or not at all;
+    2. references out of the gallery, and what was just being enrolled of a whole subject with them: quarantined, until
+       the day that the command names, or not at all;
     3. tombstones in the register, so that from here on nothing of it comes back;
     4. references out of the gallery once more, images and their keys, events and dead letters, ledger rows;
     5. a new master key for all other images: copies of the key table from before open nothing;
@@ -203,14 +204,26 @@ class EraseSubject:
         stores = self._stores
         if erasure.state is ErasureState.REQUESTED:
             self._out_of_gallery(stores.ledger.rows(erasure))
-            stores.ledger.move(erasure.erasure_id, ErasureState.QUARANTINED)
-            return True
+            return self._is_complete(erasure)
         if erasure.state is ErasureState.QUARANTINED:
             if not self._is_due(erasure):
                 return False
             stores.ledger.move(erasure.erasure_id, ErasureState.ERASING)
             return True
         self._erase(erasure)
+        return True
+
+    def _is_complete(self, erasure: Erasure) -> bool:
+        """Of a whole subject goes along what others were just enrolling when it was asked for; whoever began later
+        knew of it (enrolling/barring.py). Whether it moved."""
+        ledger = self._stores.ledger
+        if erasure.is_whole_subject:
+            if ledger.is_being_enrolled(erasure.owner, erasure.subject_id):
+                return False
+            if late := ledger.latecomers(erasure):
+                ledger.take_along(erasure.erasure_id, late)
+                return True
+        ledger.move(erasure.erasure_id, ErasureState.QUARANTINED)
         return True
 
     def _is_due(self, erasure: Erasure) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
 from services.rpc.v1 import audit_pb2
 from services.shared.ports.event_log import Event
+
+
+def day_of(moment_ms: int) -> str:
+    """ISO 8601, UTC."""
+    return datetime.fromtimestamp(moment_ms / 1000, UTC).date().isoformat()
 
 
 class ErasureState(StrEnum):
@@ -26,6 +32,8 @@ class ErasureState(StrEnum):
 
 AWAITING_ERASURE = "awaiting_erasure"  # the reason of a quarantined enrolment
 ERASED = "erased"  # the reason of a withdrawn one, and the code that refuses it when it is sent again
+# In an erasure's `done`: how many of its enrolments were on their way when it was asked for.
+CAME_MEANWHILE = "came_meanwhile"
 OPEN_STATES = (ErasureState.REQUESTED, ErasureState.QUARANTINED, ErasureState.ERASING)
 
 
@@ -97,6 +105,19 @@ class ErasureLedger(Protocol):
         """Oldest first."""
         ...
 
+    def is_being_enrolled(self, owner: str, subject_id: str) -> bool:
+        """Whether somebody is just bringing an image of the subject. To be asked before `latecomers`: who is not seen
+        by the one is seen by the other."""
+        ...
+
+    def latecomers(self, erasure: Erasure) -> Sequence[str]:
+        """Enrolments of the subject from before it was asked for that came into the ledger since."""
+        ...
+
+    def take_along(self, erasure_id: str, enrolment_ids: Sequence[str]) -> None:
+        """These too, out of what may be searched, while it is `requested`; counted as CAME_MEANWHILE."""
+        ...
+
     def find(self, erasure_id: str) -> Erasure | None: ...
 
     def list(self, owner: str, limit: int) -> Sequence[Erasure]:
@@ -133,6 +154,17 @@ class ErasureLedger(Protocol):
 
     def standing(self, tombstones: Sequence[Tombstone]) -> Sequence[tuple[Tombstone, str]]:
         """Enrolments that stand although a tombstone says otherwise, as a restored backup or a replay leaves them."""
+        ...
+
+
+class ErasuresUnderWay(Protocol):
+    """Subjects that are being erased as a whole, as those have to know them who enrol."""
+
+    def requested_at_ms(self, subjects: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
+        """When the latest was asked for that has not ended, by (owner, subject_id); the others are left out.
+
+        Raises DependencyUnavailable.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from services.ingest.enrolling.enrolment import derived_id
-from services.ingest.life.erasure import Erasure
+from services.ingest.life.erasure import CAME_MEANWHILE, Erasure
 from services.rpc.auditing import AuditRecorder, platform_principal
 from services.rpc.v1 import audit_pb2
 from services.shared.tokens import Principal
@@ -35,7 +35,8 @@ class AuditedErasure:
         details = {
             "reason": erasure.reason,
             "authority": erasure.authority,
-            "enrolments": str(len(erasure.enrolment_ids)),
+            # As it was asked for: written again at the end, it has to be the same entry.
+            "enrolments": str(len(erasure.enrolment_ids) - erasure.done.get(CAME_MEANWHILE, 0)),
             "due": "at once" if not erasure.due_at_ms else f"{erasure.due_at_ms} ms",
         }
         return self._record(erasure, audit_pb2.INTENT, person, details)

@@ -20,6 +20,7 @@ from services.ingest.adapters.sql_renewal import SqlRenewal
 from services.ingest.adapters.sql_reviews import SqlReviews
 from services.ingest.adapters.sql_searchability import SqlSearchability
 from services.ingest.auditing import EnrolmentAudit
+from services.ingest.enrolling.barring import BarErased
 from services.ingest.feed.api import CustodyApi
 from services.ingest.feed.messages import about
 from services.ingest.life.api import LifeApi
@@ -93,6 +94,8 @@ class Life:
     erasing: EraseSubject
     signer: CertificateSigner
     register: SqlErasureRegister
+    # What the door refuses.
+    barring: BarErased
     custody: SqlCustody
     # To be called when what had been erased came again.
     on_erased: Callable[[], None]
@@ -158,6 +161,7 @@ def build_life(parts: LifeParts) -> Life:
         erasing=erasing,
         signer=signer,
         register=register,
+        barring=BarErased(register, erasures),
         custody=custody,
         on_erased=clearing.ask,
         routers=[

@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.ingest.adapters.erasure_register import SqlErasureRegister
 from services.ingest.adapters.group_commit import GroupCommitter
+from services.ingest.adapters.sql_erasures import SqlErasures
 from services.ingest.adapters.sql_ledger import SqlLedger
 from services.ingest.auditing import EnrolmentAudit
 from services.ingest.bootstrap import MIGRATIONS
 from services.ingest.enrolling.acceptance import AcceptEnrolments, Backlog
+from services.ingest.enrolling.barring import BarErased
 from services.ingest.enrolling.checks import LawfulnessChecks
-from services.ingest.enrolling.enrolment import EnrolReference, Source
+from services.ingest.enrolling.enrolment import EnrolmentState, EnrolReference, Source
+from services.ingest.life.erasing import EraseCommand, EraseSubject, ErasureStores
+from services.ingest.life.erasure import AWAITING_ERASURE, CAME_MEANWHILE, Erasure, ErasureState, Tombstone
+from services.ingest.life.proof import AuditedErasure
 from services.ingest.maintenance import CloseAbandonedIntents
 from services.ingest.models import CurrentModel
 from services.rpc.v1 import audit_pb2, embed_pb2
@@ -36,6 +42,7 @@ from services.shared.errors import (
     LikenessError,
     Overloaded,
 )
+from services.shared.ids import new_id
 from services.shared.settings import DatabaseSettings
 from services.shared.telemetry import Metrics
 from services.shared.tokens import Principal
@@ -117,11 +124,11 @@ class Door:
     closing: CloseAbandonedIntents
     waiting: dict[str, int] = field(default_factory=lambda: {"pending": 0, "events": 0})
 
-    def accept(self, image: bytes = b"image", **changes: str) -> str:
+    def accept(self, image: bytes = b"image", **changes: Any) -> str:
         return self.acceptance.accept(command(image, **changes), CUSTODIAN, Source.REST).enrolment_id
 
 
-def command(image: bytes, **changes: str) -> EnrolReference:
+def command(image: bytes, **changes: Any) -> EnrolReference:
     return EnrolReference(**{**_fields(), **changes}, image=image)
 
 
@@ -279,3 +286,146 @@ def test_an_image_of_the_store_has_to_be_there(door: Door) -> None:
     stored = door.images.put(b"stored before")
     answer = door.acceptance.accept(EnrolReference(*fields, image_sha256=stored), CUSTODIAN, Source.KAFKA)
     assert answer.is_new
+
+
+class Galleries:
+    """Counts what is taken out."""
+
+    def __init__(self) -> None:
+        self.withdrawn: list[str] = []
+
+    def withdraw(self, reference_ids: Sequence[str], versions: Sequence[int]) -> None:
+        self.withdrawn += reference_ids
+
+
+@dataclass
+class Eraser:
+    """The use case of erasing on a door's own ledger, as far as the quarantine."""
+
+    door: Door
+    gallery: Galleries = field(default_factory=Galleries)
+
+    def __post_init__(self) -> None:
+        engine, committer = self.door.ledger._engine, self.door.ledger._committer
+        nothing: Any = None
+        self.register, self.erasures = SqlErasureRegister(engine), SqlErasures(engine, committer)
+        self.door.acceptance._barring = BarErased(self.register, self.erasures)
+        writer: Any = self.gallery
+        stores = ErasureStores(
+            self.erasures, self.register, writer, nothing, nothing, nothing, nothing, topics=(), about=nothing
+        )
+        log: Any = ErasureLog()
+        self.erasing = EraseSubject(stores, log, nothing, nothing, SystemClock())
+
+    def ask(self) -> Erasure:
+        return self.erasing.request(EraseCommand("S1", "acquitted", "request 1", 30), CUSTODIAN)
+
+    def now(self, erasure: Erasure) -> Erasure:
+        found = self.erasures.find(erasure.erasure_id)
+        assert found is not None
+        return found
+
+
+class ErasureLog:
+    """Takes every entry."""
+
+    def record_intent(self, erasure: Erasure) -> None: ...
+
+    def record_outcome(self, erasure: Erasure, phase: int, details: Mapping[str, str]) -> None: ...
+
+
+@pytest.fixture
+def eraser(door: Door) -> Eraser:
+    return Eraser(door)
+
+
+def refusal(door: Door, image: bytes, **changes: Any) -> str:
+    with pytest.raises(Conflict) as caught:
+        door.accept(image, **changes)
+    return caught.value.code
+
+
+def test_while_a_subject_is_being_erased_nothing_from_before_comes_to_it(door: Door, eraser: Eraser) -> None:
+    door.accept(b"first")
+    erasure = eraser.ask()
+    while eraser.erasing.step():
+        pass
+    entries = len(door.trail.entries)
+    assert refusal(door, b"late") == "awaiting_erasure"
+    assert refusal(door, b"late", occurred_at_ms=erasure.requested_at_ms) == "awaiting_erasure"
+    assert refusal(door, b"late", captured_on=today(), occurred_at_ms=0) == "awaiting_erasure"
+    assert len(door.trail.entries) == entries, "nothing was begun"
+    door.accept(b"another arrest", captured_on=today())
+    door.accept(b"and as the feed says it", occurred_at_ms=erasure.requested_at_ms + 1)
+    door.accept(b"late", subject_id="S2")
+    assert eraser.erasing.step() == 0
+    assert eraser.now(erasure).enrolment_ids == erasure.enrolment_ids
+    eraser.erasing.lift(erasure)
+    door.accept(b"late")
+
+
+def test_after_a_subject_was_erased_nothing_from_before_comes_to_it(door: Door, eraser: Eraser) -> None:
+    asked_ms = int(SystemClock().now().timestamp() * 1000)
+    eraser.register.add([Tombstone("northshire", "S1", "", "e-1", asked_ms)])
+    assert refusal(door, b"late") == "erased"
+    assert refusal(door, b"late", captured_on=today(), occurred_at_ms=asked_ms) == "erased"
+    door.accept(b"another arrest", captured_on=today())
+
+
+def test_an_upload_that_began_before_the_erasure_was_asked_for_is_refused(door: Door, eraser: Eraser) -> None:
+    door.accept(b"first")
+    record_all = door.trail.record_all
+
+    def record_and_ask(entries: Sequence[audit_pb2.AuditEntry]) -> None:
+        record_all(entries)
+        door.trail.record_all = record_all  # type: ignore[method-assign]
+        eraser.ask()
+
+    door.trail.record_all = record_and_ask  # type: ignore[method-assign]
+    assert refusal(door, b"late") == "awaiting_erasure"
+    assert sorted(door.trail.phases()) == sorted([audit_pb2.INTENT, audit_pb2.INTENT, audit_pb2.REFUSED])
+    assert door.closing.step() > 0
+    assert len(door.trail.entries) == 3
+
+
+def test_or_it_goes_along_with_the_erasure(door: Door, eraser: Eraser) -> None:
+    door.accept(b"first")
+    put, asked = door.images.put, []
+
+    def put_and_ask(content: bytes) -> str:
+        asked.append(eraser.ask())
+        assert eraser.erasing.step() == 0, "it waits for the upload"
+        return put(content)
+
+    door.images.put = put_and_ask  # type: ignore[method-assign]
+    late = door.accept(b"late", captured_on=today())
+    [erasure] = asked
+    assert late not in erasure.enrolment_ids
+    while eraser.erasing.step():
+        pass
+    found, view = eraser.now(erasure), door.ledger.view(late)
+    assert (found.state, found.done) == (ErasureState.QUARANTINED, {CAME_MEANWHILE: 1})
+    assert sorted(found.enrolment_ids) == sorted([*erasure.enrolment_ids, late])
+    assert view is not None
+    assert (view.state, view.reason) == (EnrolmentState.QUARANTINED, AWAITING_ERASURE)
+    assert view.reference_id in eraser.gallery.withdrawn
+    assert eraser.erasing.lift(found) == 2
+
+
+def test_the_intent_of_an_erasure_is_the_same_entry_when_more_came_along() -> None:
+    told: list[Mapping[str, str]] = []
+
+    class Recorder:
+        def record(self, *_: Any, details: Mapping[str, str], **__: Any) -> None:
+            told.append(details)
+
+    recorder, nothing = Recorder(), None
+    proof = AuditedErasure(recorder, nothing)  # type: ignore[arg-type]
+    erasure = Erasure(new_id(), "northshire", "S1", True, ("a",), "reason", "authority", "c-1", 1, 0)
+    proof.record_intent(erasure)
+    proof.record_intent(replace(erasure, enrolment_ids=("a", "b"), done={CAME_MEANWHILE: 1, "images": 2}))
+    assert told[0] == told[1]
+
+
+def today() -> str:
+    return SystemClock().now().date().isoformat()
