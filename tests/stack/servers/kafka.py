@@ -16,6 +16,7 @@ from tests.stack.servers.base import (
 )
 
 VERSION = "4.1.1"
+_INSTALLED = f"{VERSION}-tools"  # the broker with its command-line tools
 _POM = Path(__file__).parent / "kafka-pom.xml"
 _MEMORY = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -29,6 +30,22 @@ def _install(folder: Path) -> None:
         [maven, "-B", "-q", "-f", pom, goal, f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"],
         "Kafka from Maven",
     )
+
+
+def _libs() -> Path:
+    return install_once("kafka", _INSTALLED, _install) / "libs"
+
+
+def console_producer(folder: Path) -> Path:
+    """Kafka's own producer of lines, as the script of its distribution starts it."""
+    java, script = program("java", "openjdk-17-jre-headless"), folder / "kafka-console-producer.sh"
+    log4j = Path(__file__).parent / "kafka-log4j2.properties"
+    options = " ".join([*_MEMORY, f"-Dlog4j2.configurationFile={log4j}"])
+    script.write_text(
+        f"#!/bin/sh\nexec {java} {options} -cp '{_libs()}/*' org.apache.kafka.tools.ConsoleProducer \"$@\"\n"
+    )
+    script.chmod(0o755)
+    return script
 
 
 def _properties(data: Path, broker: int, controller: int) -> str:
@@ -58,7 +75,7 @@ def _properties(data: Path, broker: int, controller: int) -> str:
 
 def kafka_server() -> tuple[ServerProcess, str]:
     """A broker that is not started yet, and its address."""
-    libs = install_once("kafka", VERSION, _install) / "libs"
+    libs = _libs()
     java = program("java", "openjdk-17-jre-headless")
     data = temporary_data("kafka")
     broker, controller = free_ports(2)
