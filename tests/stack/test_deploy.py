@@ -293,6 +293,44 @@ class TestKubernetes:
         # Over HTTP: the kubelet has no certificate with which it could ask over gRPC.
         assert ready == {name: {"path": "/readyz", "port": "http"} for name in SERVICES}
 
+    def test_embed_may_have_what_its_workers_may_take(self, overlay: Path) -> None:
+        """Each of them at its own limit at once, or the kernel would end one that kept to it."""
+        defaults, gib = EmbedSettings(), 1024**3
+        gate, film = defaults.gate, defaults.film
+        arena_bytes = gate.max_bytes + 3 * gate.max_pixels  # shared memory: one is within a worker's own limit
+        found = [each for name, each in containers(overlay) if name == "embed"]
+        for container in found:
+            told = {each["name"].removeprefix("LIKENESS_EMBED__"): each.get("value") for each in container["env"]}
+            decoders, networks = int(told["GATE__WORKERS"]), int(told["INFERENCE__WORKERS"])
+            further = (gate.arenas // gate.workers - 1) * arena_bytes
+            takes = decoders * (gate.memory_bytes + further) + film.max_running * film.memory_bytes
+            limit = re.fullmatch(r"(\d+)Gi", container["resources"]["limits"]["memory"])
+            # 0.3 GiB a network on a CPU (all of embed has 0.64 GB there), more than a GiB beside a GPU.
+            takes += networks * (2 * gib if "nvidia.com/gpu" in container["resources"]["limits"] else gib // 2)
+            assert limit
+            assert int(limit[1]) * gib >= takes, f"{takes / gib:.1f} GiB"
+        assert found
+
+    def test_prometheus_finds_the_pods_of_every_service_and_no_others(self, overlay: Path) -> None:
+        """By what the scrape configuration keeps; labels of the deployment itself it does not see."""
+        [scrape] = yaml.safe_load((K8S / "monitoring" / "scrape.yml").read_text())["scrape_configs"]
+        keeps = {
+            each["source_labels"][0]: each["regex"]
+            for each in scrape["relabel_configs"]
+            if each.get("action") == "keep"
+        }
+        part_of = keeps.pop("__meta_kubernetes_pod_label_app_kubernetes_io_part_of")
+        port = keeps.pop("__meta_kubernetes_pod_container_port_name")
+        assert keeps == {}
+        found = {
+            each["metadata"]["name"]
+            for each in documents(overlay, "Deployment", "StatefulSet")
+            if each["spec"]["template"]["metadata"]["labels"].get("app.kubernetes.io/part-of") == part_of
+            for container in each["spec"]["template"]["spec"]["containers"]
+            if port in {given["name"] for given in container.get("ports", ())}
+        }
+        assert found == set(SERVICES)
+
     def test_every_service_has_a_certificate_of_its_own_and_no_other(self, overlay: Path) -> None:
         for name, pod in pods(overlay):
             mounted = [each["secret"]["secretName"] for each in pod.get("volumes", ()) if each.get("name") == "tls"]

@@ -68,6 +68,8 @@ class NearDuplicates:
         self._lock = Lock()
         self._held: OrderedDict[_Key, _Held] = OrderedDict()
         self._count = 0
+        for scope in ("case", "person", "day"):
+            metrics.search_near_duplicates_total.labels(scope)  # from nought, so that the first refusal is an increase
 
     def check(self, principal: Principal, request: SearchRequest, template: Vector, model_id: str = "") -> None:
         """Remember the probe. Raises TooManyRequests `near_duplicate_probes` or `too_many_probes`, and then it is not.

@@ -51,6 +51,12 @@ def setup() -> Setup:
     return Setup()
 
 
+def test_the_first_refusal_is_an_increase_of_the_metric(setup: Setup) -> None:
+    """A series that began with it would have none, and nobody would be paged."""
+    for scope in ("case", "person", "day"):
+        assert setup.registry.get_sample_value("likeness_search_near_duplicates_total", {"scope": scope}) == 0
+
+
 def test_twenty_alike_in_a_case_and_no_more(setup: Setup) -> None:
     face = somebody()
     assert [setup.passes(alike(face, 0.99)) for _ in range(25)] == [True] * 20 + [False] * 5
