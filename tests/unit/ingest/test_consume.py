@@ -11,7 +11,7 @@ from time import sleep
 import pytest
 
 from services.shared import consume
-from services.shared.adapters.sqlite_event_log import SqliteEventLog
+from services.shared.adapters.sqlite_event_log import SqliteEventLog, SqliteSubscription
 from services.shared.consume import (
     ConsumeLoop,
     InvalidMessage,
@@ -19,7 +19,7 @@ from services.shared.consume import (
     RecoverableError,
     dead_letter_topic,
 )
-from services.shared.ports.event_log import Event, ReceivedEvent, Subscription
+from services.shared.ports.event_log import Event, ReceivedEvent
 from tests.support.waiting import wait_until
 
 TOPIC = "t.v1"
@@ -167,8 +167,11 @@ def test_many_invalid_messages_in_a_row_trip_the_loop(log: SqliteEventLog) -> No
     assert len(letters(log)) == consume.TRIP_AFTER + 5
 
 
-class BrokenClient:
+class BrokenClient(SqliteSubscription):
     """A member whose client ended with an error of its own: every call gives that error, goodbye too."""
+
+    def __init__(self) -> None:
+        """Of nothing."""
 
     def poll(self, max_events: int, timeout_s: float) -> Sequence[ReceivedEvent]:
         raise RuntimeError("the client's thread has ended")
@@ -185,7 +188,7 @@ class FirstMemberBroken(SqliteEventLog):
 
     subscribed = 0
 
-    def subscribe(self, topics: Sequence[str], group: str) -> Subscription:
+    def subscribe(self, topics: Sequence[str], group: str) -> SqliteSubscription:
         self.subscribed += 1
         return BrokenClient() if self.subscribed == 1 else super().subscribe(topics, group)
 
