@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -13,7 +13,17 @@ from services.review.console.context import Console, caller_of, see_other
 from services.review.console.guard import Form, Visit, visit_of
 from services.review.console.request_pages import case_context, chosen
 from services.review.enhancement import LIMITS, Amount
-from services.review.model import CaseState, Enhancement, EnhancementStep, ProbeFace, ProbeImage, StepKind, Suitability
+from services.review.model import (
+    Appearance,
+    CandidateForJudgement,
+    CaseState,
+    Enhancement,
+    EnhancementStep,
+    ProbeFace,
+    ProbeImage,
+    StepKind,
+    Suitability,
+)
 from services.review.partners import standing
 from services.review.suitability import in_words, measured
 from services.review.workflow import Action
@@ -135,6 +145,7 @@ def _context(view: CaseView, probe_id: str, copy: str) -> dict[str, Any]:
     if copy != ORIGINAL and probe.enhancements:
         recipe = _recipe(probe, copy) if copy else probe.enhancements[-1]
     face = _face(probe)
+    searches = [search for search in case.searches if search.probe_id == probe_id]
     return {
         **case_context(view),
         "probe": probe,
@@ -149,11 +160,20 @@ def _context(view: CaseView, probe_id: str, copy: str) -> dict[str, Any]:
         "grades": tuple(Suitability),
         "suggested": measured(face) if face else Suitability.UNSUITABLE,
         "eyes": {found.index: in_words(found)[0].capitalize() for found in probe.faces},
-        "searches": [search for search in case.searches if search.probe_id == probe_id],
+        "searches": searches,
+        "listed": _listed(case.candidates, {search.search_id for search in searches}),
         "enquiries": [one for one in standing(case.enquiries) if one.probe_id == probe_id],
         "amounts": list(_amounts()),
         "default_candidates": DEFAULT_CANDIDATES,
     }
+
+
+def _listed(
+    candidates: Sequence[CandidateForJudgement], searches: Collection[str]
+) -> list[tuple[CandidateForJudgement, list[Appearance]]]:
+    """Who stood in lists of this probe, and where in each; a case may have several probes."""
+    found = ((one, [place for place in one.appearances if place.search_id in searches]) for one in candidates)
+    return sorted((one for one in found if one[1]), key=lambda one: min(place.rank for place in one[1]))
 
 
 def _partners(console: Console, visit: Visit, view: CaseView) -> dict[str, Any]:

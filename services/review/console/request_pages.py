@@ -16,7 +16,15 @@ from services.review.console.guard import Visit, visit_of
 from services.review.model import Case, CaseState, Finding, OutcomeKind, Urgency
 from services.review.partners import standing
 from services.review.workflow import OPERATOR, SUPERVISOR, TURNAROUND, Action
-from services.shared.errors import CallerError, ImageRefused, InvalidRequest
+from services.shared.errors import (
+    AuditUnavailable,
+    CallerError,
+    DependencyUnavailable,
+    ImageRefused,
+    InvalidRequest,
+    LikenessError,
+    Overloaded,
+)
 
 if TYPE_CHECKING:
     from services.review.casework.looking import CaseRow, CaseView
@@ -144,15 +152,15 @@ def _add_new(router: APIRouter, console: Console) -> None:
     @router.post("/console/requests/new")
     def send_request(visit: _Visit) -> Response:
         texts = {name: values for name, values in visit.form.texts.items() if name in LABELS}
+        kept = {**{name: visit.form.text(name) for name in LABELS}, "watchlists": visit.form.all("watchlists")}
         try:
             case = console.desk.intake.submit(
                 caller_of(visit), texts, visit.form.files.get("files", ()), film=visit.form.film
             )
         except (InvalidRequest, ImageRefused) as error:
-            kept = {name: visit.form.text(name) for name in LABELS}
-            return request_form(
-                console, visit, {**kept, "watchlists": visit.form.all("watchlists")}, wrong_fields(error)
-            )
+            return request_form(console, visit, kept, wrong_fields(error))
+        except (AuditUnavailable, DependencyUnavailable, Overloaded) as error:
+            return request_form(console, visit, kept, {}, problem=error)
         return see_other(f"/console/requests/{case.request_id}", "sent")
 
 
@@ -163,18 +171,21 @@ def request_form(
     errors: Mapping[str, str],
     *,
     is_planted: bool = False,
+    problem: LikenessError | None = None,
 ) -> Response:
-    """The form of a request, with what was filled in and what is wrong with it."""
+    """The form of a request, with what was filled in and what is wrong with it, or why it could not be taken now."""
     promised = {urgency: f"answered within {_hours(TURNAROUND[urgency])}" for urgency in Urgency}
     context = {
         "choices": choices(console.watchlists.current(), visit.principal.watchlists),
         "values": {**dict.fromkeys(LABELS, ""), "watchlists": (), **values},
         "errors": errors,
+        "problem": problem,
         "labels": LABELS,
         "turnaround": promised,
         "is_planted": is_planted,
     }
-    return console.page(visit, "new_request.html", context, status_code=422 if errors else 200)
+    status = problem.http_status if problem else 422 if errors else 200
+    return console.page(visit, "new_request.html", context, status_code=status)
 
 
 def wrong_fields(error: CallerError) -> dict[str, str]:

@@ -14,6 +14,7 @@ from services.review.model import CaseState, FeatureRemark, Finding
 from services.review.partners import PartnerEnquiry
 from services.review.workflow import Action
 from services.rpc.v1 import search_pb2
+from services.shared.errors import AuditUnavailable
 from tests.unit.review.console.browser import Browser
 from tests.unit.review.console.fake_desk import NOW, PROBE_ID, REQUEST_ID, FakeDesk, picture, sample_case
 
@@ -115,6 +116,20 @@ def test_the_form_names_everything_that_is_missing_and_keeps_the_rest(browser: B
         assert f'id="{name}"' in answer.text, "the link leads somewhere"
     assert 'value="Theft of a cycle"' in answer.text
     assert "never searched" in answer.text
+
+
+def test_a_request_that_cannot_be_taken_now_stays_on_the_form(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise AuditUnavailable("The audit log cannot be written.")
+
+    monkeypatch.setattr(FakeDesk, "_submit", away)
+    answer = browser.post("/console/requests/new", {"offence": "Theft of a cycle", "watchlists": "custody"})
+    assert answer.status_code == 503
+    assert "The audit log cannot be written." in answer.text
+    assert 'value="Theft of a cycle"' in answer.text
+    assert 'value="custody" checked' in answer.text
 
 
 def test_several_pictures_go_in_at_once(browser: Browser) -> None:
