@@ -178,6 +178,7 @@ class TestAccessPackage:
         assert b"NC/2026" not in text, "no case"
         assert b"score" not in text
         proofs = json.loads(files["audit.json"])["activities"]
+        assert len(proofs) >= 2, "of each enrolment at least"
         assert all({entry["phase"] for entry in each["entries"]} >= {"INTENT", "DONE"} for each in proofs)
 
     def test_a_changed_byte_is_found(self, package: bytes, custodian: httpx.Client) -> None:
