@@ -375,13 +375,21 @@ def test_when_the_authority_to_keep_a_probe_ends_no_store_has_its_picture(platfo
 
 
 def _end_authority(platform: Platform, request_id: str) -> None:
-    """As if the day had come. Review does not run."""
+    """As if the day had come, and had been seen to have come two days ago. Review does not run."""
     with closing(sqlite3.connect(platform.data.root / "review" / "review.sqlite", timeout=60)) as store, store:
         query = "SELECT document FROM review_cases WHERE request_id = ?"
         document = json.loads(store.execute(query, [request_id]).fetchone()[0])
         document["unsolved"]["expires_on"] = "2026-01-01"
         changed = [json.dumps(document).encode(), request_id]
         store.execute("UPDATE review_cases SET document = ? WHERE request_id = ?", changed)
+        seen_at = datetime.now(UTC) - timedelta(days=2)
+        seen = [request_id, seen_at.strftime("%Y-%m-%d %H:%M:%S.%f")]
+        store.execute("DELETE FROM review_kept WHERE request_id = ?", [request_id])
+        store.execute(
+            "INSERT INTO review_kept (request_id, since_ms, snapshot, state, reason, looked_at) "
+            "VALUES (?, 0, '', 'ended', '', ?)",
+            seen,
+        )
 
 
 def _queue(client: httpx.Client) -> Any:
