@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 UV := $(LIKENESS_CACHE)/tools/uv-$(UV_VERSION)/bin/uv
 VENV := .venv/.installed
 
-.PHONY: setup proto lock models demo check test test-stack bench bench-stack panels fuzz clean
+.PHONY: setup proto lock models demo check test test-stack bench bench-stack panels fuzz advisories clean
 
 setup: $(VENV)
 
@@ -68,6 +68,12 @@ panels: models
 # found is printed, and kept in LIKENESS_CACHE/fuzz.
 fuzz: setup
 	python -m tests.fuzz all --seconds 600 --at-once 2
+
+# Known vulnerabilities of what the locks name; for release day, where advisories can be had. --strict: a package that
+# nothing is known of, because the source of advisories does not answer for it, is a failure and not a pass.
+AUDIT = $(UV) tool run pip-audit==2.10.1 --strict --require-hashes --disable-pip
+advisories: | $(UV)
+	for lock in cpu gpu dev; do $(AUDIT) -r requirements/$$lock.lock; done
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build
