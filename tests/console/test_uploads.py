@@ -175,7 +175,7 @@ def test_of_a_group_each_who_is_picked_is_a_probe_of_their_own(
     operator.looked_at.clear()
     operator.press("Take the picked over as probes")
     assert "Probe 2 of 2" in page.inner_text("h1")
-    assert page.locator("rect.chosen").get_attribute("data-face") == "2"
+    assert page.locator("rect[data-face].chosen").get_attribute("data-face") == "2"
     operator.context.close()
     assert not officer.problems + operator.problems
 
