@@ -30,6 +30,7 @@ from tests.contract import test_enrolment_ledger as contract
 from tests.contract import test_owner_turns as turns_contract
 from tests.integration.audit.store_contract import store_of
 from tests.unit.audit.builders import local_log, statement
+from tests.unit.ingest import test_acceptance as uploads
 
 # Found by themselves, so that a service that begins to store something is tested from then on.
 MIGRATIONS = {path.parent.name: path for path in Path(services.__path__[0]).glob("*/migrations")}
@@ -132,6 +133,20 @@ class TestMovedUnderWay(turns_contract.TestMovedUnderWay):
     @pytest.fixture
     def ledgers(self, database_url: str) -> Iterator[contract.Ledgers]:
         yield from contract.open_ledgers(database_url)
+
+
+class TestErasuresAndUploads:
+    """An upload and the erasure of its subject see each other on PostgreSQL too."""
+
+    @pytest.fixture
+    def door(self, database_url: str, tmp_path: Path) -> Iterator[uploads.Door]:
+        yield from uploads.open_door(database_url, tmp_path)
+
+    def test_what_comes_late_is_refused(self, door: uploads.Door) -> None:
+        uploads.test_while_a_subject_is_being_erased_nothing_from_before_comes_to_it(door, uploads.Eraser(door))
+
+    def test_what_was_under_way_goes_along(self, door: uploads.Door) -> None:
+        uploads.test_or_it_goes_along_with_the_erasure(door, uploads.Eraser(door))
 
 
 class TestAppendOnlyRole:

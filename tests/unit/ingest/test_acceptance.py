@@ -144,10 +144,14 @@ def _fields() -> dict[str, Any]:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    engine = create_engine(DatabaseSettings(url=f"sqlite:///{tmp_path / 'l.sqlite'}"))
+    yield from open_door(f"sqlite:///{tmp_path / 'l.sqlite'}", tmp_path)
+
+
+def open_door(url: str, folder: Path) -> Iterator[Door]:
+    engine = create_engine(DatabaseSettings(url=url))
     migrate(engine, MIGRATIONS)
     committer = GroupCommitter(engine)
-    ledger, trail, images, embed = SqlLedger(engine, committer, "one"), Trail(), Images(tmp_path / "i"), Embed()
+    ledger, trail, images, embed = SqlLedger(engine, committer, "one"), Trail(), Images(folder / "i"), Embed()
     audit, clock, pool = EnrolmentAudit(trail), SystemClock(), ThreadPoolExecutor(4)
     waiting = {"pending": 0, "events": 0}
     acceptance = AcceptEnrolments(
