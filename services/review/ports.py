@@ -15,12 +15,14 @@ from services.shared.tokens import Principal
 
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
-    """Which cases; always of one force. Empty `states` means any."""
+    """Which cases; always of one force. Empty `states` means any. The `limit` that are due first, or with `is_newest`
+    those that are due last; the one due first always comes first."""
 
     force: str
     states: frozenset[CaseState] = frozenset()
     requested_by: str | None = None
     limit: int = 500
+    is_newest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,10 @@ class SqlReviewStore:
             query = query.where(cases.c.state.in_(sorted(state.value for state in wanted.states)))
         if wanted.requested_by is not None:
             query = query.where(cases.c.requested_by == wanted.requested_by)
+        order = (cases.c.due_at.desc(), cases.c.number.desc()) if wanted.is_newest else (cases.c.due_at, cases.c.number)
         with self._transaction() as connection:
-            found = connection.scalars(query.order_by(cases.c.due_at, cases.c.number).limit(wanted.limit)).all()
-        return [_CASE.validate_json(document) for document in found]
+            found = connection.scalars(query.order_by(*order).limit(wanted.limit)).all()
+        return [_CASE.validate_json(document) for document in (reversed(found) if wanted.is_newest else found)]
 
     def examinations_of_force(self, force: str) -> Sequence[Examination]:
         query = sa.select(examinations.c.document).where(examinations.c.force == force)

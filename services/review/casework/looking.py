@@ -18,6 +18,8 @@ from services.review.workflow import OPERATOR, REQUESTER, ROLE_OF, SUPERVISOR, A
 from services.shared.people import is_same_person
 
 SEE_QUEUE, SEE_CASE, SEE_RESULT = "see_queue", "see_case", "see_result"
+MOST_FINISHED = 500
+_ALL = 100_000
 _OVER = frozenset({CaseState.RETURNED, CaseState.UNSUITABLE, CaseState.CLOSED, CaseState.WITHDRAWN})
 _JUDGING = frozenset(
     {CaseState.SEARCHED, CaseState.IN_FIRST_REVIEW, CaseState.AWAITING_SECOND_REVIEW, CaseState.IN_SECOND_REVIEW}
@@ -90,19 +92,26 @@ class Looking:
 
     def queue(self, caller: Caller, *, with_finished: bool = False) -> Sequence[CaseRow]:
         """The force's cases, most pressing first: for operators and supervisors all that their watchlists permit, for
-        requesters their own."""
+        requesters their own. Every one that is not released yet; of the others the newest MOST_FINISHED."""
         require_role(caller, OPERATOR, SUPERVISOR, REQUESTER)
         self._book.trail.consulted(caller.principal, SEE_QUEUE, About((f"queue:{caller.force}",)))
         is_worker = not caller.principal.roles.isdisjoint({OPERATOR, SUPERVISOR})
         own = None if is_worker else caller.person_id
-        found = self._book.store.list(CaseFilter(caller.force, requested_by=own))
         now = self._book.clock.now()
         return [
             self._row(caller, case, now)
-            for case in found
-            if told_to(case, caller, now)
-            if (with_finished or case.state not in _OVER) and (not is_worker or _is_permitted(caller, case))
+            for case in self._listed(caller.force, own, with_finished=with_finished)
+            if told_to(case, caller, now) and (not is_worker or _is_permitted(caller, case))
         ]
+
+    def _listed(self, force: str, own: str | None, *, with_finished: bool) -> Sequence[Case]:
+        """A year's finished cases must not keep a new one out of the list."""
+        done = {CaseState.RELEASED, *(_OVER if with_finished else ())}
+        open_ones = frozenset(CaseState) - _OVER - {CaseState.RELEASED}
+        store = self._book.store
+        waiting = store.list(CaseFilter(force, open_ones, own, limit=_ALL))
+        finished = store.list(CaseFilter(force, frozenset(done), own, limit=MOST_FINISHED, is_newest=True))
+        return sorted((*waiting, *finished), key=lambda case: (case.due_at, case.number))
 
     def case(self, caller: Caller, request_id: str) -> CaseView:
         """A case for those who work on it, or the little of it that its requester may see. Raises NotFound."""

@@ -125,7 +125,7 @@ def _add_queue(router: APIRouter, console: Console) -> None:
             "now": console.clock.now(),
             "mine": mine,
             "others": [row for row in rest if row.is_open],
-            "done": [row for row in rest if not row.is_open][:50],
+            "done": [row for row in reversed(rest) if not row.is_open][:50],
             "overdue": sum(row.case.is_overdue and row.is_open for row in rows),
             "may_request": bool(visit.principal.roles & {"requester", "operator"}),
         }
