@@ -415,7 +415,10 @@ class Year:
         """What the producer sent once more was refused, and the topics are cleared of it."""
         root = self.platform.data.root
         secrets = [*self.templates, *self.owner.erased.values()]
-        wait_until(lambda: not files_with(root, *secrets), 120, lambda: f"nothing in {files_with(root, *secrets)}", 1.0)
+        patience_s = self.scale.patience_s
+        wait_until(
+            lambda: not files_with(root, *secrets), patience_s, lambda: f"nothing in {files_with(root, *secrets)}", 1.0
+        )
 
     def _verified(self) -> None:
         command = [str(Path(sys.executable).with_name("likeness")), "audit", "verify", str(self.platform.data.root)]
@@ -441,7 +444,9 @@ class Year:
     def _client(self, role: str, person_id: str = "", service: str = "ingest") -> httpx.Client:
         token = self.platform.token(role, person_id=person_id, lifetime=timedelta(hours=24))
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=self.platform.url(service), headers=headers, timeout=300, trust_env=False)
+        # A deep reconciliation reads 500 images a second and answers at its end.
+        timeout_s = 300 + (self.scale.at_start + 12 * self.scale.a_month) / 100
+        return httpx.Client(base_url=self.platform.url(service), headers=headers, timeout=timeout_s, trust_env=False)
 
     def _act(self, client: httpx.Client, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         answer = client.post(f"/v1/model-migrations{path}", json=body)
