@@ -14,7 +14,15 @@ from services.review.casework.steps import Casebook, not_found, require_role
 from services.review.casework.trail import About
 from services.review.disclosures import DisclosureApproval
 from services.review.enhancement import described
-from services.review.model import CandidateForJudgement, Case, Examination, Finding, ProbeImage, SearchVariant
+from services.review.model import (
+    CandidateForJudgement,
+    Case,
+    Examination,
+    Finding,
+    ProbeFace,
+    ProbeImage,
+    SearchVariant,
+)
 from services.review.partners import standing
 from services.review.ports import DocumentSetter, PictureRenderer, ReferenceDirectory
 from services.review.suitability import quality_band
@@ -274,6 +282,7 @@ def _probe(case: Case, probe: ProbeImage) -> dict[str, Any]:
     assessment = probe.assessment
     return {
         "probe_id": probe.probe_id,
+        "face": _which(probe, face),
         "sha256": probe.original.sha256,
         "format": probe.original.format,
         "size": f"{probe.original.width} x {probe.original.height} px",
@@ -294,6 +303,15 @@ def _probe(case: Case, probe: ProbeImage) -> dict[str, Any]:
             if made.enhancement_id in _searched_copies(case, probe)
         ],
     }
+
+
+def _which(probe: ProbeImage, face: ProbeFace) -> str:
+    """Of several faces the one that was searched, so that a reader finds it in the picture; else nothing."""
+    if len(probe.faces) == 1:
+        return ""
+    left, top, width, height = (round(side) for side in face.box)
+    place = f"{width} x {height} px, {left} from the left and {top} from the top"
+    return f"number {face.index + 1} of {len(probe.faces)}, in rows from the top left: {place}"
 
 
 def _search(case: Case, search_id: str) -> dict[str, Any]:

@@ -90,8 +90,9 @@ def _searchable(case: Case) -> list[str]:
 
 def _quality(case: Case, rates: ErrorRates) -> list[str]:
     said = []
+    searched = {record.probe_id for record in case.searches}
     for probe in case.probes:
-        if probe.assessment is None or probe.face is None:
+        if probe.probe_id not in searched or probe.assessment is None or probe.face is None:
             continue
         face = probe.faces[probe.face]
         said.append(
