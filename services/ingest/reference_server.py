@@ -21,9 +21,9 @@ class SubjectReferences(Protocol):
     """What the ledger knows of a subject's references; `adapters.sql_subjects.SqlSubjectReferences`."""
 
     def references_of(
-        self, watchlist_id: str, owner: str, subject_id: str
+        self, watchlist_id: str, owner: str, subject_id: str, reference_id: str | None = None
     ) -> Sequence[reference_pb2.EnrolledReference]:
-        """Enrolled, not withdrawn, newest capture first."""
+        """Enrolled, not withdrawn, newest capture first: the newest hundreds, or the one that is asked for."""
         ...
 
 
@@ -47,17 +47,23 @@ class ReferencesServicer(reference_pb2_grpc.ReferencesServicer):
     def ReadImage(  # noqa: N802 - the stub's name
         self, request: reference_pb2.ReadImageRequest, context: grpc.ServicerContext
     ) -> reference_pb2.EnrolledImage:
-        found = self._permitted(request.watchlist_id, request.owner, request.subject_id, context)
+        # By its id: the older pictures of somebody with hundreds are candidates too.
+        found = self._permitted(request.watchlist_id, request.owner, request.subject_id, context, request.reference_id)
         sha256 = next((one.image_sha256 for one in found if one.reference_id == request.reference_id), "")
         if not sha256:
             raise _not_found()
         return reference_pb2.EnrolledImage(content=self._images.get(sha256), sha256=sha256)
 
     def _permitted(
-        self, watchlist_id: str, owner: str, subject_id: str, context: grpc.ServicerContext
+        self,
+        watchlist_id: str,
+        owner: str,
+        subject_id: str,
+        context: grpc.ServicerContext,
+        reference_id: str | None = None,
     ) -> Sequence[reference_pb2.EnrolledReference]:
         principal = principal_of(context, self._verifier)
-        found = self._subjects.references_of(watchlist_id, owner, subject_id)
+        found = self._subjects.references_of(watchlist_id, owner, subject_id, reference_id)
         if not found or watchlist_id not in principal.watchlists:
             raise _not_found()
         self._consent.require(principal.force, watchlist_id, owner)

@@ -21,7 +21,7 @@ class SqlSubjectReferences:
         self._engine = engine
 
     def references_of(
-        self, watchlist_id: str, owner: str, subject_id: str
+        self, watchlist_id: str, owner: str, subject_id: str, reference_id: str | None = None
     ) -> Sequence[reference_pb2.EnrolledReference]:
         query = (
             sa.select(
@@ -38,6 +38,7 @@ class SqlSubjectReferences:
                 enrolments.c.owner == owner,
                 enrolments.c.subject_id == subject_id,
                 enrolments.c.state == EnrolmentState.ENROLLED.value,
+                sa.true() if reference_id is None else enrolments.c.reference_id == reference_id,
             )
             .order_by(enrolments.c.captured_on.desc(), enrolments.c.reference_id)
             .limit(_MOST)
