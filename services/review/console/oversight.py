@@ -31,8 +31,8 @@ _ALIVE_S = 2.0
 _REPORT_TIMEOUT_S = 60.0
 # While a report is made its service is asked whether it can do its work at all. What misses two in a row hangs: told
 # within the same 3 s, while one late answer of a busy machine ends nothing.
-_LOOK_EVERY_S = 0.3
-_LOOK_TIMEOUT_S = 1.0
+_LOOK_EVERY_S = 0.2
+_LOOK_TIMEOUT_S = 0.9
 _MISSED = 2
 _KINDS: Mapping[int, type[LikenessError]] = {
     401: Unauthenticated,
