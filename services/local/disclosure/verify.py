@@ -148,8 +148,8 @@ def _check_approval(bundle: Bundle) -> str:  # 12
         if any(_APPROVAL_ID in entry.facts["details"] for entry in bundle.entries):
             raise CheckFailed(12, "the log names an approval and its recipient, the bundle does not")
         return (
-            "no recipient is named: made before disclosures were approved, or what named one was taken out; when it was "
-            "made is not checked"
+            "no recipient is named: made before disclosures were approved, or what named one was taken out; "
+            "when it was made is not checked"
         )
     if missing := _APPROVAL - stated.keys():
         raise CheckFailed(12, f"the approval lacks {', '.join(sorted(missing))}")
