@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -10,16 +9,13 @@ from pydantic import BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.embed.film.settings import FilmSettings
+from services.shared.cores import usable_cores
 from services.shared.packages import cache_folder
 from services.shared.settings import MAX_IMAGE_BYTES, ServiceSettings
 
 # Whose mirror image is templated as well: nobody's, that of references (the largest face is asked for) and of small
 # faces, or everybody's. It takes a second run of the recogniser.
 Mirror = Literal["never", "reference", "always"]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class ModelSettings(BaseModel):
@@ -56,7 +52,7 @@ class DetectionSettings(BaseModel):
 class GateSettings(BaseModel):
     """The limits under which untrusted bytes are decoded."""
 
-    workers: int = Field(default_factory=_cores, ge=1)
+    workers: int = Field(default_factory=usable_cores, ge=1)
     max_bytes: int = MAX_IMAGE_BYTES
     max_pixels: int = 50_000_000
     cpu_s: float = Field(default=5.0, gt=0)
@@ -76,7 +72,7 @@ class GateSettings(BaseModel):
 class InferenceSettings(BaseModel):
     """Worker processes that run the networks."""
 
-    workers: int = Field(default_factory=_cores, ge=1)
+    workers: int = Field(default_factory=usable_cores, ge=1)
     # Images taken from the queue at once, their faces templated in one batch. More than 1 pays on a GPU only.
     max_batch_images: int = Field(default=1, ge=1)
     # Faces templated at once: more costs memory, and pays on a GPU only (64 there).
