@@ -13,20 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
-from services.local.evaluation.metrics import BOOTSTRAP_ROUNDS, CONFIDENCE, NonMatedSearches, wilson
+from services.local.evaluation.metrics import NonMatedSearches, shares
 from services.local.evaluation.records import ProbeResult, Run
 from services.search.identification.calibration import MIN_PEOPLE, MIN_REACHED
 
 # The cuts between the grades of a probe: unsuitable, with caution, suitable.
 BAND_STARTS = (0, 40, 60)
 _SCORES = np.round(np.arange(0.10, 1.0, 0.01), 2)
-_SEED = 20260101
-_FEW_PEOPLE = 10
-
-Floats = npt.NDArray[np.float64]
 
 
 def calibration_document(
@@ -66,29 +61,19 @@ def _part(runs: Sequence[Run], start: float, end: float) -> NonMatedSearches:
 
 def _band(start: float, part: NonMatedSearches) -> dict[str, Any]:
     people = len(np.unique(part.clusters))
-    rows = _rows(part, people) if people >= MIN_PEOPLE else []
+    rows = _rows(part) if people >= MIN_PEOPLE else []
     return {"from_quality": start, "searches": len(part), "people": people, "rows": rows}
 
 
-def _rows(part: NonMatedSearches, people: int) -> list[dict[str, Any]]:
+def _rows(part: NonMatedSearches) -> list[dict[str, Any]]:
     """Up to the first score that nobody reached: what holds there holds beyond."""
     is_reached = part.scores[:, None] >= _SCORES[None, :]
     reached = is_reached.sum(axis=0)
     last = int(np.argmax(reached == 0)) if (reached == 0).any() else len(_SCORES) - 1
     is_reached, reached = is_reached[:, : last + 1], reached[: last + 1]
-    names, index = np.unique(part.clusters, return_inverse=True)
-    by_person = np.zeros((len(names), last + 1))
-    np.add.at(by_person, index, is_reached)
-    low, high = _limits(by_person, np.bincount(index, minlength=len(names)).astype(np.float64))
-    for place, count in enumerate(reached):
-        # Never narrower than searches that are independent would have it: people may be alike by chance. Of few people
-        # a bootstrap has no width: then the limits are of people, those who reached it of those there are.
-        hit = int((by_person[:, place] > 0).sum())
-        bounds = [wilson(int(count), len(part))]
-        if hit < _FEW_PEOPLE or count == len(part):
-            bounds.append(wilson(hit, people))
-        low[place] = 0.0 if count < MIN_REACHED else min(low[place], *(bound.low for bound in bounds))
-        high[place] = max(high[place], *(bound.high for bound in bounds))
+    rates = shares(is_reached, part.clusters)
+    low = np.array([0.0 if rate.hits < MIN_REACHED else rate.low for rate in rates])
+    high = np.array([rate.high for rate in rates])
     # Who reaches a score reaches all below it: so do the limits.
     low, high = np.minimum.accumulate(low), np.maximum.accumulate(high[::-1])[::-1]
     return [
@@ -100,16 +85,3 @@ def _rows(part: NonMatedSearches, people: int) -> list[dict[str, Any]]:
         }
         for place, count in enumerate(reached)
     ]
-
-
-def _limits(hits: Floats, searches: Floats) -> tuple[Floats, Floats]:
-    """95 % limits of the share of searches at each score. `hits`: people by scores; `searches`: of each person."""
-    generator = np.random.default_rng(_SEED)
-    people = len(searches)
-    shares = np.empty((BOOTSTRAP_ROUNDS, hits.shape[1]))
-    for turn in range(BOOTSTRAP_ROUNDS):
-        drawn = np.bincount(generator.integers(0, people, people), minlength=people).astype(np.float64)
-        shares[turn] = (drawn @ hits) / (drawn @ searches)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(shares, [tail, 1 - tail], axis=0)
-    return low, high

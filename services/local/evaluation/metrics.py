@@ -33,6 +33,9 @@ CONFIDENCE = 0.95
 # number already reaches from one to nine.
 MIN_EXPECTED_FALSE_POSITIVES = 3.0
 BOOTSTRAP_ROUNDS = 1000
+_SEED = 20260101
+# Of fewer subjects in whose searches something happened, a bootstrap has next to no width.
+_FEW_SUBJECTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ def bootstrap(
     *,
     rounds: int = BOOTSTRAP_ROUNDS,
     confidence: float = CONFIDENCE,
-    seed: int = 20260101,
+    seed: int = _SEED,
 ) -> tuple[float, float]:
     """Percentile interval of a weighted statistic when whole clusters (subjects) are drawn with replacement.
 
@@ -206,6 +209,50 @@ def rank_rate(mated: MatedSearches, rank: int, threshold: float = NO_SCORE) -> R
     return Rate(hits / trials, low, high, hits, trials)
 
 
+def fpir_rate(non_mated: NonMatedSearches, threshold: float) -> Rate:
+    """FPIR at a fixed threshold, the interval as `shares` has it."""
+    return shares(non_mated.scores[:, None] >= threshold, non_mated.clusters)[0]
+
+
+def shares(is_hit: npt.NDArray[np.bool_], clusters: Ints) -> list[Rate]:
+    """The share of searches (rows) in which something happened, for each column, the interval clustered by subject.
+
+    Whole subjects are drawn with replacement. Never narrower than searches that are independent would have it, since
+    people may be alike by chance; of few subjects Wilson's interval counts too, those in whose searches it happened of
+    those there are.
+    """
+    searches, columns = is_hit.shape
+    if searches == 0:
+        return [wilson(0, 0)] * columns
+    names, index = np.unique(clusters, return_inverse=True)
+    by_subject = np.zeros((len(names), columns))
+    np.add.at(by_subject, index, is_hit)
+    low, high = _drawn_limits(by_subject, np.bincount(index, minlength=len(names)).astype(np.float64))
+    rates = []
+    for place, count in enumerate(is_hit.sum(axis=0)):
+        hits, subjects = int(count), int((by_subject[:, place] > 0).sum())
+        bounds = [wilson(hits, searches)]
+        if subjects < _FEW_SUBJECTS or hits == searches:
+            bounds.append(wilson(subjects, len(names)))
+        lowest = min(float(low[place]), *(bound.low for bound in bounds))
+        highest = max(float(high[place]), *(bound.high for bound in bounds))
+        rates.append(Rate(hits / searches, lowest, highest, hits, searches))
+    return rates
+
+
+def _drawn_limits(hits: Floats, searches: Floats) -> tuple[Floats, Floats]:
+    """95 % limits of the share of searches, a column each. `hits`: subjects by columns; `searches`: of each subject."""
+    generator = np.random.default_rng(_SEED)
+    subjects = len(searches)
+    drawn_shares = np.empty((BOOTSTRAP_ROUNDS, hits.shape[1]))
+    for turn in range(BOOTSTRAP_ROUNDS):
+        drawn = np.bincount(generator.integers(0, subjects, subjects), minlength=subjects).astype(np.float64)
+        drawn_shares[turn] = (drawn @ hits) / (drawn @ searches)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn_shares, [tail, 1 - tail], axis=0)
+    return low, high
+
+
 def _over_clusters(hits: int, clusters: Ints) -> Rate:
     trials, subjects = len(clusters), len(np.unique(clusters))
     bound = wilson(subjects if hits else 0, subjects)
@@ -216,7 +263,7 @@ def _over_clusters(hits: int, clusters: Ints) -> Rate:
 class TpirAtFpir:
     """TPIR at the threshold that a wished FPIR needs; `tpir.low` and `.high` include the threshold's own uncertainty.
 
-    `fpir` is what the threshold measured, with Wilson's interval. `tpir` is None where the non-mated searches do not
+    `fpir` is what the threshold measured, as `shares` has it. `tpir` is None where the non-mated searches do not
     carry such an FPIR.
     """
 
@@ -247,7 +294,7 @@ def tpir_at_fpir(mated: MatedSearches, non_mated: NonMatedSearches, wished_fpir:
         return float(ours @ (listed & (mated_scores > limit))) / total
 
     low, high = bootstrap(statistic, [mated.clusters, non_mated.clusters])
-    measured = wilson(int((non_mated.scores >= threshold).sum()), len(non_mated))
+    measured = fpir_rate(non_mated, threshold)
     tpir = Rate(float(hit.mean()), low, high, int(hit.sum()), len(mated))
     if tpir.hits == tpir.trials:
         tpir = Rate(1.0, min(low, _over_clusters(tpir.hits, mated.clusters).low), 1.0, tpir.hits, tpir.trials)

@@ -15,10 +15,11 @@ from services.local.evaluation.metrics import (
     TpirAtFpir,
     cmc,
     det_curve,
+    fpir_rate,
     histogram,
     rank_rate,
+    shares,
     tpir_at_fpir,
-    wilson,
 )
 from services.local.evaluation.records import ProbeResult, Run
 from services.local.evaluation.searching import LIST_LENGTH
@@ -139,13 +140,12 @@ def _calibration(run: Run) -> dict[str, list[ScoreEvidence]]:
 
 
 def _score_evidence(run: Run) -> list[ScoreEvidence]:
-    scores = run.non_mated_leaving_one_out().scores
-    rows = []
-    for score in _CALIBRATED_SCORES:
-        positives = int((scores >= score).sum())
-        is_told = positives >= MIN_EXPECTED_FALSE_POSITIVES
-        rows.append(ScoreEvidence(score, wilson(positives, len(scores)) if is_told else None))
-    return rows
+    searches = run.non_mated_leaving_one_out()
+    rates = shares(searches.scores[:, None] >= np.array(_CALIBRATED_SCORES)[None, :], searches.clusters)
+    return [
+        ScoreEvidence(score, rate if rate.hits >= MIN_EXPECTED_FALSE_POSITIVES else None)
+        for score, rate in zip(_CALIBRATED_SCORES, rates, strict=True)
+    ]
 
 
 def _scores(run: Run) -> Scores:
@@ -214,7 +214,7 @@ def _slice(name: str, part: Run, threshold: float | None) -> Slice:
     tpir = fpir = None
     if threshold is not None:
         tpir = rank_rate(mated, LIST_LENGTH, threshold)
-        fpir = wilson(int((other.scores >= threshold).sum()), len(other))
+        fpir = fpir_rate(other, threshold)
     return Slice(
         name=name,
         searches=len(part.probes),

@@ -20,6 +20,7 @@ from services.local.evaluation.metrics import (
     det_curve,
     fnir,
     fpir,
+    fpir_rate,
     histogram,
     rank_rate,
     threshold_at_fpir,
@@ -166,6 +167,32 @@ def test_rank_rate_is_wider_when_searches_of_one_subject_fail_together() -> None
     clustered = rank_rate(mated(ranks, scores, [index // 10 for index in range(100)]), 1)
     assert independent.estimate == clustered.estimate == pytest.approx(0.8)
     assert clustered.high - clustered.low > 1.5 * (independent.high - independent.low)
+
+
+def test_an_fpir_is_wider_when_searches_of_one_subject_fail_together() -> None:
+    scores = [0.6] * 20 + [0.1] * 80
+    independent = fpir_rate(NonMatedSearches(np.array(scores), np.arange(100)), 0.5)
+    clustered = fpir_rate(NonMatedSearches(np.array(scores), np.arange(100) // 10), 0.5)
+    alone = wilson(20, 100)
+    assert independent.estimate == clustered.estimate == pytest.approx(0.2)
+    assert independent.low <= alone.low
+    assert independent.high >= alone.high
+    assert clustered.high - clustered.low > 1.5 * (alone.high - alone.low)
+
+
+def test_of_a_threshold_that_nobody_reached_the_limit_is_of_subjects() -> None:
+    rate = fpir_rate(NonMatedSearches(np.full(40, 0.1), np.arange(40) // 20), 0.5)
+    assert (rate.estimate, rate.low) == (0.0, 0.0)
+    assert rate.high == pytest.approx(wilson(0, 2).high)
+
+
+def test_the_fpir_of_an_operating_point_is_of_subjects() -> None:
+    ours = mated([1] * 5, [0.9] * 5)
+    scores = np.array([0.6] * 10 + [0.1] * 90)
+    point = tpir_at_fpir(ours, NonMatedSearches(scores, np.arange(100) // 10), 0.1, 50)
+    assert point.fpir is not None
+    assert point.fpir.estimate == pytest.approx(0.1)
+    assert point.fpir.high > wilson(10, 100).high + 0.05
 
 
 def test_a_perfect_score_still_has_an_interval() -> None:
