@@ -85,13 +85,17 @@ class SearchTracks:
         chosen = _chosen(tracks, by_number)
         answers: list[dict[str, Any]] = []
         faults: list[PlatformError] = []
+        without_log: AuditUnavailable | None = None  # nothing more is searched then: each would wait for it anew
         deadline_s = self._clock.monotonic_s() + _TRY_FOR_S
         for track in chosen:
             try:
+                if without_log is not None:
+                    raise without_log
                 answers.append(self._search_patiently(principal, film, track, idempotency_key, deadline_s))
             except PlatformError as error:
                 if not error.retriable:
                     raise
+                without_log = error if isinstance(error, AuditUnavailable) else None
                 faults.append(error)
                 answers.append(_without_answer(track.track, "unavailable", error))
         if len(faults) == len(chosen):
